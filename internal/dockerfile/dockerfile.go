@@ -1,0 +1,194 @@
+// Package dockerfile runs BuildKit's own Dockerfile frontend, linked as a library, and is its only importer. What a user
+// asked for goes in as [Options]; it becomes the frontend's attributes and local directories as docker buildx sets them
+// (buildx build/opt.go), so every instruction, .dockerignore, heredoc and lint rule means what it means there. Out comes the
+// frontend's result: a reference for each platform and the image configs in its metadata, and what it warned of.
+package dockerfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/frontend/dockerfile/builder"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+)
+
+// Options says what to build. Only Context is required.
+type Options struct {
+	Context string // directory
+	File    string // path of the Dockerfile; "" is Dockerfile in Context, "-" is Stdin
+	Stdin   io.Reader
+	TempDir string // where a Dockerfile from Stdin is kept until Close; "" is the system's
+
+	Target        string
+	BuildArgs     map[string]string
+	Labels        map[string]string
+	Platforms     []string          // several give an index; none is the machine's own
+	Contexts      map[string]string // --build-context: name to directory, docker-image://, oci-layout:// or URL
+	NoCache       bool              // no stage takes results of earlier builds
+	NoCacheFilter []string          // these stages do not
+	Pull          bool              // ask the registry for each tag again
+
+	Network  string   // of each RUN: "" and "default", "none", "host"
+	AddHosts []string // "host:ip" or "host=ip", ip in brackets or not, or host-gateway
+	Ulimits  []string // "name=soft[:hard]"
+	ShmSize  int64    // bytes; 0 is the default of 64 MiB
+	Check    string   // BUILDKIT_DOCKERFILE_CHECK: "skip=...;error=true"; "" is what the Dockerfile says
+}
+
+// NoDockerfileError says that there is no file where the Dockerfile should be.
+type NoDockerfileError struct {
+	Path  string // as it was looked for
+	Given bool   // the user named it
+}
+
+func (e *NoDockerfileError) Error() string {
+	return fmt.Sprintf("read Dockerfile: %s: no such file", e.Path)
+}
+
+// Dockerfile is one Dockerfile with its context, ready to be built. It is safe for concurrent use.
+type Dockerfile struct {
+	attrs   map[string]string // of the frontend; never changed after Open
+	locals  map[string]string
+	layouts map[string]string
+	temp    string
+
+	mu       sync.Mutex
+	warnings []client.VertexWarning
+}
+
+// Open checks that what o names exists and prepares it for the frontend. The caller closes it.
+func Open(o Options) (*Dockerfile, error) {
+	if err := checkContext(o.Context); err != nil {
+		return nil, err
+	}
+	d := &Dockerfile{locals: map[string]string{"context": o.Context}, layouts: map[string]string{}}
+	attrs, err := attributes(o)
+	if err != nil {
+		return nil, err
+	}
+	d.attrs = attrs
+	if err := d.addContexts(o.Contexts); err != nil {
+		return nil, err
+	}
+	if err := d.locate(o); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// Locals are the directories that the frontend's local sources name.
+func (d *Dockerfile) Locals() map[string]string { return d.locals }
+
+// Layouts are the OCI layouts on disk that oci-layout sources name by their store id ("oci.store").
+func (d *Dockerfile) Layouts() map[string]string { return d.layouts }
+
+// Close removes what Open made.
+func (d *Dockerfile) Close() error {
+	if d.temp == "" {
+		return nil
+	}
+	return os.RemoveAll(d.temp)
+}
+
+// Build is a [gwclient.BuildFunc]: it runs the frontend on c. It may run more than once.
+func (d *Dockerfile) Build(ctx context.Context, c gwclient.Client) (*gwclient.Result, error) {
+	return builder.Build(ctx, d.client(c, d.attrs))
+}
+
+// Warnings are what the frontend warned of, each once however often it ran.
+func (d *Dockerfile) Warnings() []client.VertexWarning {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.warnings
+}
+
+func checkContext(dir string) error {
+	switch {
+	case dir == "":
+		return errors.New("build context: the path is empty")
+	case dir == "-":
+		return errors.New("build context: a tar archive on standard input is not read; unpack it and give the directory")
+	case isURL(dir):
+		return fmt.Errorf("build context: %s: a context by URL is not fetched; clone it and give the directory", dir)
+	}
+	st, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("build context: %s: no such directory", dir)
+	case err != nil:
+		return fmt.Errorf("build context: %w", err)
+	case !st.IsDir():
+		return fmt.Errorf("build context: %s: not a directory", dir)
+	}
+	return nil
+}
+
+func isURL(s string) bool {
+	for _, prefix := range []string{"http://", "https://", "git://", "ssh://", "git@", "github.com/"} {
+		if strings.HasPrefix(s, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// locate finds the Dockerfile and names it to the frontend as a file of the local directory "dockerfile".
+func (d *Dockerfile) locate(o Options) error {
+	switch {
+	case o.File == "-":
+		return d.fromStdin(o)
+	case isURL(o.File):
+		return fmt.Errorf("read Dockerfile: %s: a Dockerfile by URL is not fetched; download it and name the file", o.File)
+	}
+	path := o.File
+	if path == "" {
+		path = filepath.Join(o.Context, "Dockerfile")
+	}
+	dir, name := filepath.Dir(path), filepath.Base(path)
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && name == "Dockerfile" { // moby/moby#10858
+		st, err = os.Stat(filepath.Join(dir, "dockerfile"))
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &NoDockerfileError{Path: path, Given: o.File != ""}
+	case err != nil:
+		return fmt.Errorf("read Dockerfile: %w", err)
+	case st.IsDir():
+		return fmt.Errorf("read Dockerfile: %s: is a directory", path)
+	case st.Size() == 0:
+		return fmt.Errorf("read Dockerfile: %s: the file is empty", path)
+	}
+	d.locals["dockerfile"], d.attrs["filename"] = dir, name
+	return nil
+}
+
+// fromStdin keeps the Dockerfile in a directory of its own, as buildx does: a .dockerignore beside it has no say.
+func (d *Dockerfile) fromStdin(o Options) error {
+	if o.Stdin == nil {
+		return errors.New("read Dockerfile: standard input: there is none")
+	}
+	text, err := io.ReadAll(o.Stdin)
+	if err != nil {
+		return fmt.Errorf("read Dockerfile: standard input: %w", err)
+	}
+	if len(text) == 0 {
+		return errors.New("read Dockerfile: standard input: it is empty")
+	}
+	if d.temp, err = os.MkdirTemp(o.TempDir, "dockerfile-"); err != nil {
+		return fmt.Errorf("read Dockerfile: standard input: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(d.temp, "Dockerfile"), text, 0o644); err != nil {
+		return fmt.Errorf("read Dockerfile: standard input: %w", err)
+	}
+	d.locals["dockerfile"], d.attrs["filename"] = d.temp, "Dockerfile"
+	return nil
+}
