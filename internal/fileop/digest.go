@@ -1,0 +1,158 @@
+package fileop
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path"
+	"runtime"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/skiff-build/skiff/internal/inode"
+	"golang.org/x/sync/errgroup"
+)
+
+// Selector says which files of a tree a copy or a mount takes. The zero value takes the whole tree.
+type Selector struct {
+	Path        string   // in the tree; "" is its root
+	Wildcard    bool     // wildcards in Path are patterns
+	FollowLinks bool     // the last component of Path, or of what it matches, is followed
+	Contents    bool     // of a directory only what it holds counts, not its own attributes
+	Include     []string // patterns relative to Path, as BuildKit has them
+	Exclude     []string
+	Required    []string // paths of which something must be selected, else fs.ErrNotExist
+}
+
+// CopySelector returns what a copy takes of its source.
+func CopySelector(a *pb.FileActionCopy) Selector {
+	return Selector{
+		Path: cleanPath(a.Src), Wildcard: a.AllowWildcard, FollowLinks: a.FollowSymlink, Contents: a.DirCopyContents,
+		Include: a.IncludePatterns, Exclude: a.ExcludePatterns, Required: a.RequiredPaths,
+	}
+}
+
+// Digest returns a digest, in hexadecimal, of the files of t that sel selects: names below the selector's
+// path, types, permissions, owners, link targets, device numbers, capabilities and contents. Times, sizes
+// of directories, hard links, and the name of what Path itself names are no part of it, so equal files
+// have equal digests wherever they lie. Content returns the sha256 of a regular file by its name in t,
+// from an index, say; nil reads the file. It may be called concurrently. A path without wildcards that
+// is missing is fs.ErrNotExist; a pattern without a match is a selection of nothing.
+func Digest(ctx context.Context, t inode.Tree, sel Selector, content func(name string) (string, error)) (string, error) {
+	if t == nil {
+		t = emptyTree{}
+	}
+	if content == nil {
+		content = func(name string) (string, error) { return hashFile(t, name) }
+	}
+	f, err := newFilter(sel.Include, sel.Exclude)
+	if err != nil {
+		return "", err
+	}
+	src := cleanPath(sel.Path)
+	base, sources := "", []string{src}
+	if sel.Wildcard {
+		if base, _ = splitWildcards(src); base == src {
+			base = ""
+		}
+		if sources, err = expand(ctx, t, src, sel.FollowLinks); err != nil {
+			return "", err
+		}
+	}
+	need := required{paths: sel.Required}
+	list := &lister{contents: sel.Contents, required: &need}
+	for _, source := range sources {
+		top, err := resolveSource(t, source, sel.FollowLinks)
+		if err != nil {
+			return "", err
+		}
+		list.source, list.label = source, "."
+		if base != "" {
+			list.label = source // the names that a pattern matched count
+		}
+		if err := f.walk(ctx, t, top, list); err != nil {
+			return "", err
+		}
+	}
+	if err := need.check(); err != nil {
+		return "", err
+	}
+	return list.sum(ctx, content)
+}
+
+// lister is the visitor that lists what is selected.
+type lister struct {
+	contents bool
+	required *required
+	source   string
+	label    string // name of the top in the list
+	lines    []line
+}
+
+// line describes a file in the list; file is set where its content is to be added.
+type line struct{ text, file, sha256 string }
+
+func (l *lister) dir(e entry) error {
+	if l.contents && e.rel == "." {
+		e.info = inode.Info{Mode: inode.TypeDir}
+	}
+	return l.file(e)
+}
+
+func (l *lister) leave(entry) error { return nil }
+
+func (l *lister) file(e entry) error {
+	l.required.saw(l.source, e.rel)
+	i := e.info
+	if i.IsLink() {
+		i.Mode |= 0o777
+	}
+	n := line{text: fmt.Sprintf("name %q mode %o owner %d:%d device %d:%d link %q capability %x", path.Join(l.label, e.rel),
+		i.Mode, i.UID, i.GID, i.Major, i.Minor, i.Link, i.Xattrs[inode.CapabilityXattr])}
+	if i.IsRegular() {
+		n.file = e.name
+	}
+	l.lines = append(l.lines, n)
+	return nil
+}
+
+// sum adds the contents, read in parallel, and returns the digest of the list.
+func (l *lister) sum(ctx context.Context, content func(name string) (string, error)) (string, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range l.lines {
+		n := &l.lines[i]
+		if n.file == "" {
+			continue
+		}
+		g.Go(func() (err error) {
+			if err = ctx.Err(); err == nil {
+				n.sha256, err = content(n.file)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintln(h, "skiff files 1")
+	for _, n := range l.lines {
+		fmt.Fprintf(h, "%s sha256 %s\n", n.text, n.sha256)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func hashFile(t inode.Tree, name string) (string, error) {
+	r, err := t.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, r); err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
