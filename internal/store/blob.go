@@ -1,0 +1,185 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// DigestError says that a blob is not what its descriptor announced: its digest, or its size.
+type DigestError struct {
+	Want, Got         v1.Hash
+	WantSize, GotSize int64 // -1: not known. GotSize is WantSize+1 where the content was longer
+}
+
+func (e *DigestError) Error() string {
+	if e.WantSize >= 0 && e.GotSize > e.WantSize {
+		return fmt.Sprintf("content is longer than the %d bytes announced", e.WantSize)
+	}
+	if e.WantSize >= 0 && e.GotSize != e.WantSize {
+		return fmt.Sprintf("content ends after %d of the %d bytes announced", e.GotSize, e.WantSize)
+	}
+	return fmt.Sprintf("content has the digest %s, announced was %s", e.Got, e.Want)
+}
+
+func (s *Store) blobPath(h v1.Hash) (string, error) {
+	if h.Algorithm != "sha256" || len(h.Hex) != 64 {
+		return "", fmt.Errorf("blob %s: only sha256 digests are supported", h)
+	}
+	if _, err := hex.DecodeString(h.Hex); err != nil {
+		return "", fmt.Errorf("blob %s: not a digest", h)
+	}
+	return s.path("oci", "blobs", "sha256", h.Hex), nil
+}
+
+// Blob returns the path and the size in bytes of a blob, or [ErrMiss]. The content is not verified: use
+// [Store.OpenBlob] where it leaves the machine or is trusted.
+func (s *Store) Blob(h v1.Hash) (path string, size int64, err error) {
+	path, err = s.blobPath(h)
+	if err != nil {
+		return "", 0, err
+	}
+	i, err := os.Lstat(path)
+	if err != nil || !i.Mode().IsRegular() {
+		return "", 0, fmt.Errorf("blob %s: %w", h, ErrMiss)
+	}
+	return path, i.Size(), nil
+}
+
+// OpenBlob opens a blob for reading to its end: in the place of [io.EOF] comes a *[DigestError] when the
+// content was not the blob's, which is then removed from the store, so that it can be fetched or made again.
+// [ErrMiss]: there is no such blob. The caller closes it.
+func (s *Store) OpenBlob(h v1.Hash) (io.ReadCloser, error) {
+	path, size, err := s.Blob(h)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("blob %s: %w", h, ErrMiss)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w", h, err)
+	}
+	return &blobReader{f: f, want: h, size: size, sum: sha256.New()}, nil
+}
+
+type blobReader struct {
+	f    *os.File
+	want v1.Hash
+	size int64
+	sum  hash.Hash
+	n    int64
+	err  error // sticky, once the end was reached
+}
+
+func (b *blobReader) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n, err := b.f.Read(p)
+	b.sum.Write(p[:n])
+	b.n += int64(n)
+	if err == io.EOF {
+		if got := hex.EncodeToString(b.sum.Sum(nil)); got != b.want.Hex {
+			os.Remove(b.f.Name())
+			err = fmt.Errorf("blob %s in the store: %w", b.want,
+				&DigestError{Want: b.want, Got: v1.Hash{Algorithm: "sha256", Hex: got}, WantSize: -1, GotSize: b.n})
+		}
+	}
+	b.err = err
+	return n, err
+}
+
+func (b *blobReader) Close() error { return b.f.Close() }
+
+// WriteBlob stores what r yields, and returns its digest and size in bytes. want is the digest announced (zero:
+// any), size the length announced (negative: any). Content that differs is a *[DigestError] and leaves nothing
+// behind; never more than size bytes are written. A blob that is there already is not read from r again.
+func (s *Store) WriteBlob(ctx context.Context, r io.Reader, want v1.Hash, size int64) (v1.Hash, int64, error) {
+	named := want != v1.Hash{}
+	if named {
+		if _, err := s.blobPath(want); err != nil {
+			return v1.Hash{}, 0, fmt.Errorf("write %w", err)
+		}
+		if _, n, err := s.Blob(want); err == nil && (size < 0 || n == size) {
+			return want, n, nil
+		}
+	}
+	h, n, err := s.writeBlob(ctx, r, want, size)
+	if err != nil {
+		if named {
+			return v1.Hash{}, 0, fmt.Errorf("write blob %s: %w", want, err)
+		}
+		return v1.Hash{}, 0, fmt.Errorf("write blob: %w", err)
+	}
+	return h, n, nil
+}
+
+func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size int64) (_ v1.Hash, _ int64, err error) {
+	f, err := s.createTemp("blob")
+	if err != nil {
+		return v1.Hash{}, 0, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	sum := sha256.New()
+	n, err := copyAtMost(ctx, io.MultiWriter(f, sum), r, size)
+	if err != nil {
+		return v1.Hash{}, 0, err
+	}
+	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
+	if (size >= 0 && n != size) || (want != v1.Hash{} && got != want) {
+		return v1.Hash{}, 0, &DigestError{Want: want, Got: got, WantSize: size, GotSize: n}
+	}
+	path, err := s.blobPath(got)
+	if err != nil {
+		return v1.Hash{}, 0, err
+	}
+	// Closed before the rename: an error of a late write shows here, and Windows renames no open file.
+	if err := f.Close(); err != nil {
+		return v1.Hash{}, 0, err
+	}
+	if err := s.place(f.Name(), path); err != nil {
+		return v1.Hash{}, 0, err
+	}
+	return got, n, nil
+}
+
+// copyAtMost copies r to w until its end. With size >= 0 it writes at most size bytes, and reports size+1
+// where r has more.
+func copyAtMost(ctx context.Context, w io.Writer, r io.Reader, size int64) (int64, error) {
+	buf := make([]byte, 128<<10)
+	var n int64
+	for {
+		if err := ctx.Err(); err != nil {
+			return n, context.Cause(ctx)
+		}
+		k, rerr := r.Read(buf)
+		if size >= 0 && n+int64(k) > size {
+			return size + 1, nil
+		}
+		if _, err := w.Write(buf[:k]); err != nil {
+			return n, err
+		}
+		n += int64(k)
+		if rerr == io.EOF {
+			return n, nil
+		}
+		if rerr != nil {
+			return n, rerr
+		}
+	}
+}

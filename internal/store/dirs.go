@@ -1,0 +1,103 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// LayerDir returns ROOT/layers/ID. Its folder fs holds the files of the layer.
+func (s *Store) LayerDir(id string) string { return s.path("layers", id) }
+
+// HasLayer tells whether the layer is there.
+func (s *Store) HasLayer(id string) bool {
+	if !validName(id) {
+		return false
+	}
+	i, err := os.Lstat(filepath.Join(s.LayerDir(id), "fs"))
+	return err == nil && i.IsDir()
+}
+
+// CommitLayer makes the folder tmp, complete with its fs below, the layer id by one rename. Where somebody
+// else committed an equal id first, theirs stays and tmp is left to its owner.
+func (s *Store) CommitLayer(tmp, id string) error {
+	if !validName(id) {
+		return fmt.Errorf("commit layer: %q is no name for a layer", id)
+	}
+	err := s.place(tmp, s.LayerDir(id))
+	if err != nil && s.HasLayer(id) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("commit layer %s: %w", id, err)
+	}
+	return nil
+}
+
+// TempDir makes a folder below ROOT/tmp, for the caller alone: while it is in use it is flocked (beside it,
+// in a file of the same name and ".lock"), and what a crashed process left is swept by Trim. release removes
+// it if it is still there; what this user may not remove waits for the Remover of Trim.
+func (s *Store) TempDir(name string) (dir string, release func(), err error) {
+	if !validName(name) {
+		return "", nil, fmt.Errorf("make temporary folder: %q is no name", name)
+	}
+	dir = s.path("tmp", s.mark+name+"-"+NewID())
+	lock, err := tryLock(dir+".lock", true, false)
+	if err != nil {
+		return "", nil, fmt.Errorf("make temporary folder: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		os.Remove(lock.Name())
+		lock.Close()
+		return "", nil, fmt.Errorf("make temporary folder: %w", err)
+	}
+	return dir, func() {
+		if os.RemoveAll(dir) == nil {
+			removeLock(lock)
+		}
+		lock.Close()
+	}, nil
+}
+
+// removeLock removes a lock file that is held. Windows refuses while it is open: then Trim does it.
+func removeLock(f *os.File) { os.Remove(f.Name()) }
+
+// sweepable lists what nobody uses in tmp, lock files apart. The caller holds ROOT/lock exclusively, so that
+// only this very Store can be using anything.
+func (s *Store) sweepable() ([]string, error) {
+	entries, err := os.ReadDir(s.path("tmp"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("sweep tmp: %w", err)
+	}
+	var old []string
+	for _, e := range entries {
+		name := e.Name()
+		path := s.path("tmp", name)
+		if strings.HasPrefix(name, s.mark) {
+			continue
+		}
+		lock := path
+		if !strings.HasSuffix(name, ".lock") {
+			lock = path + ".lock"
+		}
+		if f, err := os.OpenFile(lock, os.O_RDWR, 0); err == nil {
+			err = flock(f, true, false)
+			f.Close()
+			if err != nil {
+				continue // in use
+			}
+		}
+		old = append(old, path)
+	}
+	return old, nil
+}
+
+func mkdirParent(path string) error { return os.MkdirAll(filepath.Dir(path), 0o700) }
+
+// validName tells whether s can be one path component of the store.
+func validName(s string) bool {
+	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, "/\\\x00:")
+}

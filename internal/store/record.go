@@ -1,0 +1,232 @@
+package store
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Key names a record: the digest of the recipe, not of the result.
+type Key [32]byte
+
+func (k Key) String() string { return hex.EncodeToString(k[:]) }
+
+// touchAfter bounds how often a read renews a record's time: Trim needs no finer order, and a no-change
+// build should write nothing.
+const touchAfter = time.Hour
+
+// maxRecord bounds what is read as a record, in bytes. The largest, the index of a build context with
+// 100,000 files, takes some 20 MB.
+const maxRecord = 256 << 20
+
+// record is the content of a record's file. A record counts while its boot runs, and later when a [Store.Sync]
+// had covered its generation: the layers and blobs that it names may have been lost in a power cut.
+type record struct {
+	Boot       string          `json:"boot,omitempty"`
+	Generation int64           `json:"gen,omitempty"`
+	Value      json.RawMessage `json:"v"`
+}
+
+// Get reads a record into v, by encoding/json. [ErrMiss] says that there is none; one that is broken, or may
+// have lost what it names in a power cut, is a miss, too.
+//
+// By convention, a value's top-level fields "layers" (layer ids) and "blobs" (digests) name what Trim must
+// keep as long as the record is there.
+func (s *Store) Get(kind string, k Key, v any) error {
+	path := s.recordPath(kind, k)
+	raw, err := s.readRecord(path)
+	if err != nil {
+		return fmt.Errorf("record %s %s: %w", kind, k, err)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("record %s %s: %w", kind, k, ErrMiss)
+	}
+	if i, err := os.Stat(path); err == nil && time.Since(i.ModTime()) > touchAfter {
+		now := time.Now()
+		os.Chtimes(path, now, now) // only the order of Trim depends on it
+	}
+	return nil
+}
+
+// Put writes a record, in place of one that is there.
+func (s *Store) Put(kind string, k Key, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("put record %s %s: %w", kind, k, err)
+	}
+	err = s.withGeneration(func(gen int64) error {
+		b, err := json.Marshal(record{Boot: s.boot, Generation: gen, Value: raw})
+		if err != nil {
+			return err
+		}
+		return s.writeFile(s.recordPath(kind, k), b)
+	})
+	if err != nil {
+		return fmt.Errorf("put record %s %s: %w", kind, k, err)
+	}
+	return nil
+}
+
+// Delete removes a record. One that is not there is no error.
+func (s *Store) Delete(kind string, k Key) error {
+	if err := os.Remove(s.recordPath(kind, k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete record %s %s: %w", kind, k, err)
+	}
+	return nil
+}
+
+// Each calls fn for each record of a kind, in the order of keys, with its JSON value and the time of its last
+// use (to within an hour). It ends at fn's first error and returns it.
+func (s *Store) Each(kind string, fn func(k Key, raw []byte, used time.Time) error) error {
+	return s.eachFile(kind, func(k Key, path string) error {
+		raw, err := s.readRecord(path)
+		if err != nil {
+			return nil // gone meanwhile, or broken: a miss
+		}
+		i, err := os.Stat(path)
+		if err != nil {
+			return nil
+		}
+		return fn(k, raw, i.ModTime())
+	})
+}
+
+func (s *Store) eachFile(kind string, fn func(k Key, path string) error) error {
+	dir := s.path("records", kind)
+	buckets, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list records %s: %w", kind, err)
+	}
+	for _, b := range buckets {
+		files, err := os.ReadDir(filepath.Join(dir, b.Name()))
+		if err != nil {
+			continue // not a folder, or removed meanwhile
+		}
+		for _, f := range files {
+			var k Key
+			if len(f.Name()) != hex.EncodedLen(len(k)) {
+				continue
+			}
+			if _, err := hex.Decode(k[:], []byte(f.Name())); err != nil {
+				continue
+			}
+			if err := fn(k, filepath.Join(dir, b.Name(), f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) recordPath(kind string, k Key) string {
+	name := k.String()
+	return s.path("records", kind, name[:2], name)
+}
+
+// readRecord returns the value in a record's file, or ErrMiss. What is broken or lost its boot is removed.
+func (s *Store) readRecord(path string) (json.RawMessage, error) {
+	if i, err := os.Stat(path); err != nil || !i.Mode().IsRegular() || i.Size() > maxRecord {
+		return nil, ErrMiss
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, ErrMiss
+	}
+	var r record
+	if err := json.Unmarshal(b, &r); err != nil || len(r.Value) == 0 {
+		// Not removed: a newer record may have taken its place meanwhile. The next Put replaces it.
+		return nil, ErrMiss
+	}
+	if r.Boot != "" && s.boot != "" && r.Boot != s.boot && r.Generation > s.durable[r.Boot] {
+		return nil, ErrMiss
+	}
+	return r.Value, nil
+}
+
+// synced is the content of ROOT/synced.
+type synced struct {
+	Boots map[string]generations `json:"boots"`
+}
+
+// generations of one boot: records are written with Now; all up to Durable reached the disk.
+type generations struct {
+	Now     int64 `json:"now"`
+	Durable int64 `json:"durable"`
+}
+
+// maxBoots bounds ROOT/synced (some 70 bytes a boot). Records of boots that fell out are misses.
+const maxBoots = 1000
+
+func (s *Store) readSynced() synced {
+	var v synced
+	b, err := os.ReadFile(s.path("synced"))
+	if err != nil || json.Unmarshal(bytes.TrimSpace(b), &v) != nil || v.Boots == nil {
+		return synced{Boots: map[string]generations{}}
+	}
+	return v
+}
+
+// withGeneration calls write with the generation that a record is to carry, while no Sync starts a new one:
+// so a record is complete before the syncfs that covers its generation begins.
+func (s *Store) withGeneration(write func(gen int64) error) error {
+	if s.boot == "" {
+		return write(0)
+	}
+	unlock, err := s.lockFile("sync", false)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return write(max(1, s.readSynced().Boots[s.boot].Now))
+}
+
+// Sync makes all records written so far, and what they name, survive a power cut. It is meant to be called
+// once, at the end of a build, beside other work: it can take seconds.
+func (s *Store) Sync() error {
+	var gen int64
+	if err := s.updateSynced(func(g *generations) {
+		gen = max(1, g.Now)
+		g.Now = gen + 1
+	}); err != nil {
+		return fmt.Errorf("sync state: %w", err)
+	}
+	if err := syncDisk(s.root); err != nil {
+		return fmt.Errorf("sync state: %w", err)
+	}
+	// This last write may be lost in a power cut, and then the records count as not synced.
+	if err := s.updateSynced(func(g *generations) { g.Durable = max(g.Durable, gen) }); err != nil {
+		return fmt.Errorf("sync state: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) updateSynced(change func(*generations)) error {
+	if s.boot == "" {
+		return nil
+	}
+	unlock, err := s.lockFile("sync", true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	v := s.readSynced()
+	for boot := range v.Boots {
+		if len(v.Boots) >= maxBoots && boot != s.boot {
+			delete(v.Boots, boot)
+		}
+	}
+	g := v.Boots[s.boot]
+	change(&g)
+	v.Boots[s.boot] = g
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.writeFile(s.path("synced"), b)
+}

@@ -1,0 +1,207 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Usage is what the root takes on the disk, in bytes.
+type Usage struct {
+	Layers, Blobs, Caches, Records, Other int64
+	LayerCount, BlobCount, CacheCount     int
+	RecordCount                           int
+}
+
+// Total is the sum of all parts, in bytes.
+func (u Usage) Total() int64 { return u.Layers + u.Blobs + u.Caches + u.Records + u.Other }
+
+// DiskUsage measures the root. Folders that this user may not read (those of subordinate ids) are counted
+// as far as they can be, except layers whose size was noted when they were made ([Store.NoteSize]).
+func (s *Store) DiskUsage() (Usage, error) {
+	var u Usage
+	inv, err := s.inventory()
+	if err != nil {
+		return u, fmt.Errorf("measure state: %w", err)
+	}
+	for _, n := range inv.layers {
+		u.Layers += n
+	}
+	for _, n := range inv.blobs {
+		u.Blobs += n
+	}
+	for _, c := range inv.caches {
+		u.Caches += c.size
+	}
+	for _, r := range inv.records {
+		u.Records += r.size
+	}
+	u.LayerCount, u.BlobCount, u.CacheCount, u.RecordCount = len(inv.layers), len(inv.blobs), len(inv.caches), len(inv.records)
+	u.Other = treeSize(s.path("tmp")) + treeSize(s.path("bin"))
+	return u, nil
+}
+
+// inventory is what the root holds.
+type inventory struct {
+	layers  map[string]int64 // by id: bytes
+	blobs   map[string]int64 // by digest ("sha256:…"): bytes
+	caches  []cacheItem
+	records []recordItem
+}
+
+type cacheItem struct {
+	name string
+	size int64
+	used time.Time
+}
+
+type recordItem struct {
+	path          string
+	used          time.Time
+	size          int64
+	layers, blobs []string
+}
+
+func (s *Store) inventory() (*inventory, error) {
+	inv := &inventory{layers: map[string]int64{}, blobs: map[string]int64{}}
+	if err := eachEntry(s.path("layers"), func(e fs.DirEntry) {
+		inv.layers[e.Name()] = s.layerSize(e.Name())
+	}); err != nil {
+		return nil, err
+	}
+	if err := eachEntry(s.path("oci", "blobs", "sha256"), func(e fs.DirEntry) {
+		if i, err := e.Info(); err == nil {
+			inv.blobs["sha256:"+e.Name()] = onDisk(i)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if err := eachEntry(s.path("cache"), func(e fs.DirEntry) {
+		if c, ok := s.cacheItem(e); ok {
+			inv.caches = append(inv.caches, c)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	var kinds []string
+	if err := eachEntry(s.path("records"), func(e fs.DirEntry) { kinds = append(kinds, e.Name()) }); err != nil {
+		return nil, err
+	}
+	for _, kind := range kinds {
+		if err := s.eachFile(kind, func(_ Key, path string) error {
+			if r, ok := s.recordItem(path); ok {
+				inv.records = append(inv.records, r)
+			}
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return inv, nil
+}
+
+func (s *Store) recordItem(path string) (recordItem, bool) {
+	i, err := os.Lstat(path)
+	if err != nil {
+		return recordItem{}, false
+	}
+	item := recordItem{path: path, used: i.ModTime(), size: onDisk(i)}
+	raw, err := s.readRecord(path)
+	if err != nil {
+		item.used = time.Time{} // a miss for all readers: the first to go
+		return item, true
+	}
+	var refs struct {
+		Layers []string `json:"layers"`
+		Blobs  []string `json:"blobs"`
+	}
+	if json.Unmarshal(raw, &refs) == nil {
+		item.layers, item.blobs = refs.Layers, refs.Blobs
+	}
+	return item, true
+}
+
+// eachEntry calls fn for the entries of dir. A missing dir has none.
+func eachEntry(dir string, fn func(fs.DirEntry)) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		fn(e)
+	}
+	return nil
+}
+
+// NoteSize keeps the size on disk of a layer, in bytes, so that nobody has to walk it.
+func (s *Store) NoteSize(id string, size int64) error {
+	if err := s.writeFile(filepath.Join(s.LayerDir(id), "du"), []byte(strconv.FormatInt(size, 10))); err != nil {
+		return fmt.Errorf("note size of layer %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) layerSize(id string) int64 {
+	dir := s.LayerDir(id)
+	if n, ok := readSize(filepath.Join(dir, "du")); ok {
+		return n
+	}
+	n := treeSize(dir)
+	if s.HasLayer(id) {
+		s.NoteSize(id, n) // best effort: without it the next one walks again
+	}
+	return n
+}
+
+// cacheSizeFor is how long the measured size of a cache mount is believed: Go's caches hold 10,000s of files.
+const cacheSizeFor = time.Hour
+
+// cacheItem measures ROOT/cache/NAME, whose last use is the folder's mtime. NAME.du beside it keeps the size.
+func (s *Store) cacheItem(e fs.DirEntry) (cacheItem, bool) {
+	i, err := e.Info()
+	if err != nil || !e.IsDir() {
+		return cacheItem{}, false
+	}
+	c := cacheItem{name: e.Name(), used: i.ModTime()}
+	du := s.path("cache", e.Name()+".du")
+	if i, err := os.Lstat(du); err == nil && time.Since(i.ModTime()) < cacheSizeFor {
+		if n, ok := readSize(du); ok {
+			c.size = n
+			return c, true
+		}
+	}
+	c.size = treeSize(s.path("cache", e.Name()))
+	s.writeFile(du, []byte(strconv.FormatInt(c.size, 10))) // best effort, as above
+	return c, true
+}
+
+func readSize(path string) (int64, bool) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	return n, err == nil && n >= 0
+}
+
+// treeSize sums what the files below dir take on the disk, as far as they can be seen. A file of several
+// names counts once a name.
+func treeSize(dir string) int64 {
+	var n int64
+	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // not readable, or gone meanwhile
+		}
+		if i, err := e.Info(); err == nil {
+			n += onDisk(i)
+		}
+		return nil
+	})
+	return n
+}
