@@ -43,7 +43,7 @@ func makeTree(t testing.TB, dir, lines string) {
 			name = n
 		}
 		p := filepath.Join(dir, name)
-		check(os.MkdirAll(filepath.Dir(p), 0o755))
+		makeParents(t, dir, path.Dir(name))
 		if f[0] == "h" {
 			check(os.Link(filepath.Join(dir, rest), p))
 			continue
@@ -79,6 +79,18 @@ func makeTree(t testing.TB, dir, lines string) {
 		if f[0] != "l" {
 			check(inode.SetTimes(p, 1e18))
 		}
+	}
+}
+
+// makeParents makes a directory and its parents below dir, 0755 0:0.
+func makeParents(t testing.TB, dir, name string) {
+	t.Helper()
+	if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+		return
+	}
+	makeParents(t, dir, path.Dir(name))
+	if err := inode.Create(filepath.Join(dir, name), inode.Info{Mode: inode.TypeDir | 0o755}); err != nil {
+		t.Fatal(err)
 	}
 }
 
