@@ -63,7 +63,13 @@ func (t dirTree) Open(name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
+	regular := err == nil && fi.Mode().IsRegular()
+	if regular && fi.Size() == 0 { // or a placeholder
+		var i Info
+		i, err = t.Lstat(name)
+		regular = i.IsRegular()
+	}
+	if err == nil && !regular {
 		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
 	}
 	if err != nil {

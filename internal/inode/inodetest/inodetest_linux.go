@@ -25,6 +25,10 @@ const (
 func Run(t *testing.T, f func(t *testing.T, mode string)) {
 	t.Helper()
 	if mode := os.Getenv(modeEnv); mode != "" {
+		// What is mounted here must not appear outside.
+		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+			t.Fatal(err)
+		}
 		f(t, mode)
 		return
 	}

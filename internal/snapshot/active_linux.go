@@ -1,0 +1,214 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-build/skiff/internal/inode"
+)
+
+// Active is a chain mounted for writing. It is for one goroutine at a time.
+type Active struct {
+	s       *Snapshots
+	chain   []string
+	temp    *tempDir
+	upper   string
+	ram     string // directory in the tmpfs that holds upper, or ""
+	mounted bool
+}
+
+// Prepare mounts the chain for writing. What is written lies in a directory of its own until [Active.Commit].
+// The caller ends it with Commit or [Active.Discard].
+func (s *Snapshots) Prepare(ctx context.Context, chain []string) (*Active, error) {
+	a, err := s.prepare(ctx, chain)
+	if err != nil {
+		return nil, fmt.Errorf("prepare snapshot: %w", err)
+	}
+	return a, nil
+}
+
+func (s *Snapshots) prepare(ctx context.Context, chain []string) (*Active, error) {
+	lowers, err := s.lowers(ctx, chain)
+	if err != nil {
+		return nil, err
+	}
+	temp, err := newTempDir(s.root, "active")
+	if err != nil {
+		return nil, err
+	}
+	a := &Active{s: s, chain: chain, temp: temp}
+	if err = os.Mkdir(a.Root(), 0o755); err == nil {
+		err = a.mount(lowers)
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.Discard())
+	}
+	return a, nil
+}
+
+// Root is the directory where the chain is mounted.
+func (a *Active) Root() string { return filepath.Join(a.temp.path, "merged") }
+
+// Upper is the directory that takes what is written, in the form of a layer. It is to be read only after
+// everybody who writes to Root has ended.
+func (a *Active) Upper() string { return a.upper }
+
+// mount mounts with upper and work in the store, or in memory where the store's file system cannot have
+// them, as with an overlayfs (a container's own root).
+func (a *Active) mount(lowers []string) error {
+	a.s.mu.Lock()
+	inRAM := a.s.inRAM
+	a.s.mu.Unlock()
+	if !inRAM {
+		err := a.mountWith(lowers, filepath.Join(a.temp.path, "layer"))
+		if !errors.Is(err, errUpper) {
+			return err
+		}
+	}
+	if err := a.useRAM(); err != nil {
+		return err
+	}
+	err := a.mountWith(lowers, a.ram)
+	if err == nil {
+		a.s.mu.Lock()
+		a.s.inRAM = true
+		a.s.mu.Unlock()
+		return nil
+	}
+	if errors.Is(err, errUpper) {
+		return &Unavailable{
+			Cause: "neither the file system of " + a.s.root + " nor tmpfs can hold what a step writes",
+			Mend:  "choose a place on ext4, xfs or btrfs with --root",
+			Err:   err,
+		}
+	}
+	return err
+}
+
+// errUpper: the file system that holds the upper directory is not fit for that.
+var errUpper = errors.New("not fit for an upper directory")
+
+// mountWith makes the upper directory in dir/fs, and the work directory beside dir/.
+func (a *Active) mountWith(lowers []string, dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "fs"), 0o700); err != nil {
+		return err
+	}
+	a.upper = filepath.Join(dir, "fs")
+	work := dir + "-work"
+	if err := os.MkdirAll(work, 0o700); err != nil {
+		return err
+	}
+	// The view takes the attributes of the root from the topmost layer, which is the new one.
+	below, done, err := a.s.Tree(a.chain)
+	if err != nil {
+		return err
+	}
+	defer done()
+	root, err := below.Lstat(".")
+	if err != nil {
+		return err
+	}
+	if err := inode.Set(a.upper, root); err != nil {
+		return err
+	}
+	// Without user xattrs overlayfs mounts all the same, and steps then fail in odd ways.
+	const probe = "user.skiff.probe"
+	if err := unix.Setxattr(work, probe, nil, 0); err != nil {
+		return fmt.Errorf("%w: set an extended attribute: %w", errUpper, err)
+	}
+	unix.Removexattr(work, probe)
+	err = mountOverlay(a.Root(), overlay{lowers: lowers, upper: a.upper, work: work})
+	if errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("%w: %w", errUpper, err)
+	}
+	a.mounted = err == nil
+	return err
+}
+
+func (a *Active) useRAM() error {
+	a.s.mu.Lock()
+	defer a.s.mu.Unlock()
+	if err := a.s.mountRAM(); err != nil {
+		return err
+	}
+	a.ram = filepath.Join(a.s.ram, filepath.Base(a.temp.path))
+	return os.Mkdir(a.ram, 0o700)
+}
+
+// Commit unmounts and makes what was written the layer id. Directories that are as below and hold nothing
+// new are left out; where nothing is left there is no layer and empty is true. When the layer exists
+// already, somebody made it meanwhile and it stays. After an error the caller calls Discard.
+func (a *Active) Commit(id string) (empty bool, err error) {
+	if empty, err = a.commit(id); err != nil {
+		return false, fmt.Errorf("commit snapshot: %w", err)
+	}
+	return empty, a.Discard()
+}
+
+func (a *Active) commit(id string) (empty bool, err error) {
+	if err := checkID(id); err != nil {
+		return false, err
+	}
+	if err := a.unmount(); err != nil {
+		return false, err
+	}
+	below, done, err := a.s.Tree(a.chain)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	if empty, err := prune(a.upper, below); empty || err != nil {
+		return empty, err
+	}
+	layer := filepath.Join(a.temp.path, "layer")
+	if a.ram != "" {
+		if err := a.copyFromRAM(layer); err != nil {
+			return false, err
+		}
+	}
+	target := filepath.Dir(a.s.layerDir(id))
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		return false, err
+	}
+	err = os.Rename(layer, target)
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	return false, err
+}
+
+func (a *Active) copyFromRAM(layer string) error {
+	fs := filepath.Join(layer, "fs")
+	if err := removeAll(layer); err != nil { // from the attempt to mount there
+		return err
+	}
+	if err := os.MkdirAll(fs, 0o700); err != nil {
+		return err
+	}
+	return copyTree(a.upper, fs, everything)
+}
+
+func (a *Active) unmount() error {
+	if !a.mounted {
+		return nil
+	}
+	a.mounted = false
+	return unmount(a.Root())
+}
+
+// Discard unmounts and removes what was written. It does nothing after Commit.
+func (a *Active) Discard() error {
+	err := a.unmount()
+	if a.ram != "" {
+		err = errors.Join(err, removeAll(a.ram), removeAll(a.ram+"-work"))
+	}
+	if err := errors.Join(err, a.temp.remove()); err != nil {
+		return fmt.Errorf("discard snapshot: %w", err)
+	}
+	return nil
+}
