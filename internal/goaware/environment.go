@@ -1,0 +1,132 @@
+package goaware
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// movers are variables that move Go's caches or hand them to a program; a step that sets one is not understood.
+var movers = []string{"GOCACHE", "GOMODCACHE", "GOPATH", "HOME", "XDG_CACHE_HOME", "GOENV", "GOCACHEPROG"}
+
+// harmlessGo are Go's variables that go into the key of what is built, or do not matter to it, whatever they say.
+var harmlessGo = []string{
+	"GOOS", "GOARCH", "GOARM", "GOARM64", "GOAMD64", "GO386", "GOMIPS", "GOMIPS64", "GOPPC64", "GORISCV64", "GOWASM",
+	"GO111MODULE", "GOPATH", "GOCACHE", "GOMODCACHE", "GOBIN", "GOLANG_VERSION", "GOMAXPROCS", "GOGC", "GOMEMLIMIT",
+	"GOTELEMETRY", "GOWORK", "GO_VERSION", "GOFIPS140",
+}
+
+// harmlessVariable says whether a variable leaves the trust in a go command as it is.
+func harmlessVariable(name, value string) bool {
+	switch name {
+	case "CGO_ENABLED":
+		return true
+	case "GOTOOLCHAIN":
+		return value == "local" || value == ""
+	case "GOROOT":
+		return value == "/usr/local/go" || value == ""
+	case "GOPROXY":
+		// A proxy of the Dockerfile's choice, with a go.sum of its choice, would fill the module cache as it likes.
+		return slices.Contains([]string{"", "off", "https://proxy.golang.org", "https://proxy.golang.org,direct"}, value)
+	case "GOSUMDB":
+		return value == "" || value == "sum.golang.org"
+	case "GOFLAGS":
+		return !strings.Contains(value, dynamic) && harmlessFlags(strings.Fields(value))
+	case "CC", "CXX", "AR":
+		return slices.Contains([]string{"", "gcc", "g++", "cc", "c++", "clang", "clang++", "musl-gcc", "ar"}, value)
+	case "PATH":
+		return goFirst(value)
+	case "BASH_ENV", "ENV", "SHELLOPTS", "COMPILER_PATH", "GCC_EXEC_PREFIX", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH",
+		"LIBRARY_PATH", "TMPDIR", "FC", "SSL_CERT_FILE", "SSL_CERT_DIR":
+		return value == ""
+	}
+	for _, prefix := range []string{"LD_", "CGO_", "PKG_CONFIG", "GIT_", "GCCGO"} {
+		if strings.HasPrefix(name, prefix) {
+			return value == ""
+		}
+	}
+	if strings.HasPrefix(name, "GO") && strings.ToUpper(name) == name {
+		return value == "" || slices.Contains(harmlessGo, name)
+	}
+	return true
+}
+
+// goFirst says whether the search path leads to the official toolchain; GOPATH/bin comes before it in the image.
+func goFirst(value string) bool {
+	for _, dir := range strings.Split(value, ":") {
+		switch dir {
+		case "/usr/local/go/bin":
+			return true
+		case "/go/bin":
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// home is where the step's user lives, for uid 0, which alone gets caches.
+func home(env map[string]string) string {
+	if h := env["HOME"]; h != "" {
+		return h
+	}
+	return "/root"
+}
+
+// buildCache is where the go command keeps its build cache (os.UserCacheDir); empty: it keeps none, or elsewhere
+// than in a place of its own.
+func buildCache(env map[string]string, cwd string) string {
+	p := env["GOCACHE"]
+	if p == "" {
+		base := env["XDG_CACHE_HOME"]
+		if base == "" {
+			base = path.Join(home(env), ".cache")
+		}
+		p = path.Join(base, "go-build")
+	}
+	return mountable(p, cwd)
+}
+
+// moduleCache is where the go command keeps modules.
+func moduleCache(env map[string]string, cwd string) string {
+	p := env["GOMODCACHE"]
+	if p == "" {
+		first, _, _ := strings.Cut(env["GOPATH"], ":")
+		if first == "" {
+			first = path.Join(home(env), "go")
+		}
+		p = path.Join(first, "pkg/mod")
+	}
+	return mountable(p, cwd)
+}
+
+// mountable returns p, or nothing where a mount there would hide what the step is about.
+func mountable(p, cwd string) string {
+	if !path.IsAbs(p) || path.Clean(p) != p || p == "/" || within(cwd, p) {
+		return ""
+	}
+	switch top, _, _ := strings.Cut(p[1:], "/"); top {
+	case "proc", "sys", "dev", "usr", "bin", "lib", "etc":
+		return ""
+	}
+	return p
+}
+
+// within says whether p is dir or lies below it. Both are absolute and clean.
+func within(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}
+
+func overlap(a, b string) bool { return within(a, b) || within(b, a) }
+
+// absolute is a path seen from cwd, cut before the first component that is a pattern or only known when it runs: what
+// it may name lies there or below.
+func absolute(cwd, p string) string {
+	if !path.IsAbs(p) {
+		p = cwd + "/" + p
+	}
+	if i := strings.IndexAny(p, "*?["+dynamic); i >= 0 {
+		p = p[:strings.LastIndex(p[:i], "/")+1]
+	}
+	return path.Clean("/" + p)
+}

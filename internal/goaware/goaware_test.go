@@ -1,0 +1,272 @@
+package goaware
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/rogpeppe/go-internal/txtar"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/skiff-build/skiff/internal/graph"
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+var update = flag.Bool("update", false, "write the wanted parts of testdata anew")
+
+// TestDockerfiles runs BuildKit's frontend on each testdata/NAME.txtar and compares what the steps got. Comment lines
+// before the Dockerfile are its reason.
+func TestDockerfiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err, "no cases")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			def := solve(t, string(a.Files[0].Data), func(c gwclient.Client) gwclient.Client {
+				return Wrap(c, Options{Generation: "GEN", Project: "p"})
+			})
+			got := describe(t, def)
+			if *update {
+				a.Files = []txtar.File{a.Files[0], {Name: "want", Data: []byte(got)}}
+				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if want := string(a.Files[1].Data); got != want {
+				t.Errorf("%sgot:\n%s\nwant:\n%s", a.Comment, got, want)
+			}
+		})
+	}
+}
+
+// describe lists the steps with their arguments and cache mounts.
+func describe(t *testing.T, def *pb.Definition) string {
+	t.Helper()
+	g, err := graph.Decode(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	graph.Walk(g, func(v *graph.Vertex) error {
+		if op := v.Op.GetExec(); op != nil {
+			fmt.Fprintf(&b, "%q\n", op.Meta.Args[len(op.Meta.Args)-1])
+			for _, m := range op.Mounts {
+				if m.CacheOpt != nil {
+					fmt.Fprintf(&b, "\t%s %s\n", m.Dest, strings.Replace(m.CacheOpt.ID, "148de9c5a7a44d19", "PROJECT", 1))
+				}
+			}
+		}
+		return nil
+	})
+	return b.String()
+}
+
+const example = `FROM golang:1.26-alpine AS builder
+RUN apk update && apk add git
+WORKDIR /tmp/slackbot
+COPY . .
+RUN go mod download
+RUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -a -ldflags '-s -w' -o main .
+FROM scratch
+COPY --from=builder /tmp/slackbot/main /slackbot
+CMD ["/slackbot"]
+`
+
+func TestNotesNameEachRewriteOnce(t *testing.T) {
+	var notes []string
+	o := Options{Generation: "GEN", Note: func(s string) { notes = append(notes, s) }}
+	var engine forward
+	c := Wrap(&engine, o)
+	for range 2 { // as for two platforms, or when the frontend runs again
+		solve(t, example, func(r gwclient.Client) gwclient.Client { engine.Client = r; return c })
+	}
+	want := []string{
+		"gocache: [builder 5/6] RUN go mod download: Go's build cache and module cache mounted (shared)",
+		"gocache: [builder 6/6] RUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -a -ldflags '-s -w' -o main .: Go's build cache and module cache mounted (shared)",
+		"force: [builder 6/6] RUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -a -ldflags '-s -w' -o main .: -a left out, the build cache is keyed by content",
+	}
+	if !slices.Equal(notes, want) {
+		t.Errorf("notes:\n%s\nwant:\n%s", strings.Join(notes, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// forward hands calls on to a client that may be replaced.
+type forward struct{ gwclient.Client }
+
+func TestSwitchedOff(t *testing.T) {
+	plain := solve(t, example, func(c gwclient.Client) gwclient.Client { return c })
+	for _, o := range []Options{{Faithful: true, Generation: "GEN"}, {Off: []string{GoCache}, Generation: "GEN"}} {
+		def := solve(t, example, func(c gwclient.Client) gwclient.Client { return Wrap(c, o) })
+		if !proto.Equal(plain, def) {
+			t.Errorf("%+v: the definition changed", o)
+		}
+	}
+	def := solve(t, example, func(c gwclient.Client) gwclient.Client { return Wrap(c, Options{Off: []string{Force}}) })
+	got := describe(t, def)
+	if !strings.Contains(got, "go build -a ") || !strings.Contains(got, "skiff-go:build") || strings.Contains(got, "skiff-go:mod") {
+		t.Errorf("without force and without a generation:\n%s", got)
+	}
+}
+
+// TestEverythingElseStays: the rewritten definition differs from the plain one in the mounts and the one flag only,
+// and metadata and source lines follow the new digests.
+func TestEverythingElseStays(t *testing.T) {
+	plain, err := graph.Decode(solve(t, example, func(c gwclient.Client) gwclient.Client { return c }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	def := solve(t, example, func(c gwclient.Client) gwclient.Client { return Wrap(c, Options{Generation: "GEN"}) })
+	got, err := graph.Decode(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, l := range strings.Split(got.String(), "\n") {
+		if !strings.Contains(l, " id "+Prefix) {
+			lines = append(lines, l)
+		}
+	}
+	want := strings.Replace(plain.String(), "go build -a -ldflags", "go build -ldflags", 1)
+	if text := strings.Join(lines, "\n"); text != want {
+		t.Errorf("got:\n%s\nwant:\n%s", text, want)
+	}
+	graph.Walk(got, func(v *graph.Vertex) error {
+		if op := v.Op.GetExec(); op != nil {
+			if len(v.Source) == 0 || v.Meta.GetDescription()["llb.customname"] == "" {
+				t.Errorf("%v: has lost its source line or its name", op.Meta.Args)
+			}
+			if slices.ContainsFunc(op.Mounts, func(m *pb.Mount) bool { return m.CacheOpt != nil }) && !v.Meta.Caps[string(pb.CapExecMountCache)] {
+				t.Errorf("%v: does not say that it needs cache mounts", op.Meta.Args)
+			}
+		}
+		return nil
+	})
+}
+
+func TestUsersCannotNameOurCaches(t *testing.T) {
+	g := &graph.Graph{Root: graph.Edge{Vertex: &graph.Vertex{Op: &pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{
+		Meta: &pb.Meta{Args: []string{"/plant"}, Cwd: "/"},
+		Mounts: []*pb.Mount{
+			{Input: -1, Dest: "/", Output: 0},
+			{Input: -1, Dest: "/c", Output: -1, MountType: pb.MountType_CACHE, CacheOpt: &pb.CacheOpt{ID: "skiff-go:build"}},
+		},
+	}}}}}}
+	def, err := graph.Encode(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []Options{{}, {Faithful: true}} {
+		out, err := Wrap(&recorder{}, o).(*client).rewrite(def)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := describe(t, out); got != "\"/plant\"\n\t/c user:skiff-go:build\n" {
+			t.Errorf("%+v: %s", o, got)
+		}
+	}
+	text := "FROM golang\nRUN --mount=type=cache,id=skiff-go:build,target=/c true\n"
+	got := describe(t, solve(t, text, func(c gwclient.Client) gwclient.Client { return Wrap(c, Options{}) }))
+	if strings.Contains(got, " skiff-go:") {
+		t.Errorf("through the frontend: %s", got)
+	}
+}
+
+func TestHostileDefinitionIsAnError(t *testing.T) {
+	c := Wrap(&recorder{}, Options{})
+	_, err := c.Solve(t.Context(), gwclient.SolveRequest{Definition: &pb.Definition{Def: [][]byte{[]byte("no LLB")}}})
+	if err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestGeneration(t *testing.T) {
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	first, err := Generation(st)
+	if err != nil || first == "" {
+		t.Fatal(first, err)
+	}
+	if again, err := Generation(st); again != first || err != nil {
+		t.Errorf("asked again: %q, %v; want %q", again, err, first)
+	}
+	if next, err := NewGeneration(st); next == first || err != nil {
+		t.Errorf("drawn anew: %q, %v", next, err)
+	}
+}
+
+func TestTrustedGo(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		want bool
+	}{
+		{"go build", true},
+		{"go build -o main .", true},
+		{"go build -a -v -trimpath -tags netgo,osusergo -o /out/x ./cmd/x", true},
+		{"go build -ldflags=-s ./...", true},
+		{"go mod download", true},
+		{"go mod tidy", true},
+		{"go list -m all", true},
+		{"go vet ./...", true},
+		{"go env", true},
+		{"go env GOOS", true},
+		{"go env -w GOFLAGS=-toolexec=x", false},
+		{"go env --w GOFLAGS=-toolexec=x", false},
+		{"go env -u GOFLAGS", false},
+		{"go build -toolexec=evil .", false},
+		{"go build --toolexec evil .", false},
+		{"go build -compiler gccgo .", false},
+		{"go build -overlay o.json .", false},
+		{"go vet -vettool=evil ./...", false},
+		{"go run ./gen", false},
+		{"go generate ./...", false},
+		{"go test ./...", false},
+		{"go tool x", false},
+		{"go get example.com/x", false},
+		{"go mod vendor -o /usr/local/go", false},
+		{"go build -o", false},
+		{"/tmp/go build .", false},
+		{"go", false},
+		{"go build " + dynamic, false},
+	} {
+		if got := trustedGo(strings.Fields(c.line)); got != c.want {
+			t.Errorf("%s: %v, want %v", c.line, got, c.want)
+		}
+	}
+	for value, want := range map[string]bool{
+		"-s -w": true, "-X main.v=1.2 -s": true, `-linkmode external -extldflags "-static"`: true, "-extldflags=-static": true,
+		"-extld=/tmp/evil": false, "-extld evil": false, `-extldflags "-fplugin=evil.so"`: false, "-extldflags -Wl,-plugin,x": false,
+	} {
+		if got := harmlessLinkerFlags(value); got != want {
+			t.Errorf("-ldflags %s: %v, want %v", value, got, want)
+		}
+	}
+}
+
+func FuzzReadScript(f *testing.F) {
+	f.Add("go build -a -o x . && rm -rf $HOME/.cache")
+	f.Add("for d in /go/*; do (cd $d; go build -a); done <<EOF\n$(x)\nEOF")
+	f.Fuzz(func(t *testing.T, text string) {
+		s := &step{op: &pb.ExecOp{Meta: &pb.Meta{Args: []string{"/bin/sh", "-c", text}, Cwd: "/src"}}, env: map[string]string{"HOME": "/root"}}
+		s.script = readScript(s.op.Meta.Args, s.env)
+		s.kind = s.script.kind()
+		s.trusted()
+		s.taints()
+		s.names("/go/pkg/mod")
+		s.dropForce()
+	})
+}

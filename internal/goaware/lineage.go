@@ -1,0 +1,344 @@
+package goaware
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/skiff-build/skiff/internal/graph"
+)
+
+// lineage is a source and one branch of what is made of it: steps that write into the file system of the one before.
+// Two stages that begin alike share a lineage up to where they part. What one step leaves in a cache mount instead of
+// its layer is missing to every other that reads the layer, so a lineage is decided on as a whole.
+type lineage struct {
+	base  string // the source's identifier; empty: scratch
+	steps []*step
+	reads []read   // by others, out of its layers
+	files []string // directories or files that a copy wrote, absolute
+	trees []string // destinations of copies out of other stages and images: what arrives below is not known
+	ships bool     // some step of it that runs go is part of the result
+}
+
+// read is a path that another stage takes from a lineage. It may be a pattern.
+type read string
+
+// step is one RUN.
+type step struct {
+	v       *graph.Vertex
+	op      *pb.ExecOp
+	env     map[string]string
+	script  script
+	kind    kind // the most of its commands
+	ships   bool
+	tainted bool // an earlier step may have changed what go is, or does
+}
+
+// lineages sorts the graph's steps. Only those with a step that runs go, or may, are returned.
+func lineages(g *graph.Graph) []*lineage {
+	s := &sorter{ships: map[output]bool{}, of: map[output]*lineage{}, tainted: map[output]bool{}}
+	s.ship(g.Root)
+	graph.Walk(g, func(v *graph.Vertex) error {
+		switch op := v.Op.Op.(type) {
+		case *pb.Op_Exec:
+			s.exec(v, op.Exec)
+		case *pb.Op_File:
+			s.file(v, op.File)
+		case *pb.Op_Merge:
+			s.merge(v)
+		case *pb.Op_Source:
+		default:
+			for _, in := range v.Inputs {
+				s.read(in, "/")
+			}
+		}
+		return nil
+	})
+	return s.all
+}
+
+// output is a state of a file system: output i of a vertex.
+type output struct {
+	v *graph.Vertex
+	i int
+}
+
+type sorter struct {
+	ships   map[output]bool // states whose files are in the result
+	of      map[output]*lineage
+	tainted map[output]bool
+	all     []*lineage
+}
+
+// ship follows what the result is made of, from the top layer down.
+func (s *sorter) ship(e graph.Edge) {
+	o := output{e.Vertex, e.Index}
+	if e.Vertex == nil || s.ships[o] {
+		return
+	}
+	s.ships[o] = true
+	switch op := e.Vertex.Op.Op.(type) {
+	case *pb.Op_Exec:
+		for _, m := range op.Exec.Mounts {
+			if m.Output == int64(e.Index) && m.Input >= 0 {
+				s.ship(e.Vertex.Inputs[m.Input])
+			}
+		}
+	case *pb.Op_File:
+		if in := fileBase(op.File, len(e.Vertex.Inputs), int64(e.Index)); in >= 0 {
+			s.ship(e.Vertex.Inputs[in])
+		}
+	case *pb.Op_Source:
+	default: // merge, diff: all of it
+		for _, in := range e.Vertex.Inputs {
+			s.ship(in)
+		}
+	}
+}
+
+// fileBase follows an output of a file operation through its actions to the input that it was made on; -1: scratch.
+// An action's input counts the inputs of the operation first, then the actions' results in order.
+func fileBase(op *pb.FileOp, inputs int, out int64) int64 {
+	in := int64(-1)
+	for _, a := range op.Actions {
+		if a.Output == out {
+			in = a.Input
+		}
+	}
+	for in >= int64(inputs) {
+		in = op.Actions[in-int64(inputs)].Input
+	}
+	return in
+}
+
+// exec enters a step. Its root file system goes on in the lineage; its other mounts read.
+func (s *sorter) exec(v *graph.Vertex, op *pb.ExecOp) {
+	st := &step{v: v, op: op, env: environment(op.Meta.Env)}
+	st.env["HOME"] = home(st.env)
+	st.script = readScript(op.Meta.Args, st.env)
+	st.kind = st.script.kind()
+	for _, m := range op.Mounts {
+		if m.Dest != "/" {
+			if m.Input >= 0 {
+				s.read(v.Inputs[m.Input], m.Selector)
+			}
+			continue
+		}
+		l, from := s.above(v, m.Input)
+		out := output{v, int(m.Output)}
+		st.ships, st.tainted = m.Output >= 0 && s.ships[out], s.tainted[from]
+		l.steps = append(l.steps, st)
+		l.ships = l.ships || st.ships && st.kind >= callsGo
+		s.of[out], s.tainted[out] = l, st.tainted || st.taints()
+	}
+}
+
+// file enters copies and their kin: each writes into one lineage, and a copy reads another.
+func (s *sorter) file(v *graph.Vertex, op *pb.FileOp) {
+	states := make([]output, len(op.Actions)) // of each action; inputs of actions count from len(v.Inputs)
+	for i, a := range op.Actions {
+		l, from := s.state(v, a.Input, states)
+		states[i] = output{v, -1 - i}
+		if a.Output >= 0 {
+			states[i] = output{v, int(a.Output)}
+		}
+		taints := false
+		if dest := destination(a); dest != "" && a.GetMkdir() == nil {
+			dest = absolute("/", dest)
+			// Below the destination of an earlier copy there may be links that lead anywhere.
+			taints = systemPath(dest) || slices.ContainsFunc(l.files, func(p string) bool { return p != dest && within(dest, p) })
+			l.files = append(l.files, dest)
+		}
+		if c := a.GetCopy(); c != nil && a.SecondaryInput >= 0 {
+			if !s.copied(v, a.SecondaryInput, states, c) {
+				l.trees = append(l.trees, absolute("/", c.Dest))
+			}
+		}
+		s.of[states[i]], s.tainted[states[i]] = l, s.tainted[from] || taints
+	}
+}
+
+// merge goes on with the lineage of the lowest input, as COPY --link has it: the others are layers put on top.
+func (s *sorter) merge(v *graph.Vertex) {
+	l, from := s.above(v, 0)
+	out := output{v, 0}
+	s.tainted[out] = s.tainted[from]
+	for i := range v.Inputs[1:] {
+		other, o := s.above(v, int64(i+1))
+		s.tainted[out] = s.tainted[out] || s.tainted[o]
+		if other != l {
+			s.join(l, other)
+		}
+	}
+	s.of[out] = l
+}
+
+// join makes other a part of l.
+func (s *sorter) join(l, other *lineage) {
+	if other.base != "" {
+		l.base = "" // what a base brings along is no longer known
+	}
+	l.steps, l.reads = append(l.steps, other.steps...), append(l.reads, other.reads...)
+	l.files, l.trees = append(l.files, other.files...), append(l.trees, other.trees...)
+	l.ships = l.ships || other.ships
+	for o, of := range s.of {
+		if of == other {
+			s.of[o] = l
+		}
+	}
+	s.all = slices.DeleteFunc(s.all, func(a *lineage) bool { return a == other })
+}
+
+// copied notes what a copy reads. It says whether that is the build context, which holds no caches of the stage's go.
+func (s *sorter) copied(v *graph.Vertex, input int64, states []output, c *pb.FileActionCopy) (context bool) {
+	if input >= int64(len(v.Inputs)) {
+		if l := s.of[states[input-int64(len(v.Inputs))]]; l != nil {
+			l.reads = append(l.reads, read(c.Src))
+		}
+		return false
+	}
+	s.read(v.Inputs[input], c.Src)
+	return strings.HasPrefix(v.Inputs[input].Vertex.Op.GetSource().GetIdentifier(), "local://")
+}
+
+func (s *sorter) read(e graph.Edge, p string) {
+	if l := s.of[output{e.Vertex, e.Index}]; l != nil {
+		l.reads = append(l.reads, read(p))
+	}
+}
+
+// above finds the lineage that an input of v belongs to, and begins one on a source or scratch.
+func (s *sorter) above(v *graph.Vertex, input int64) (*lineage, output) {
+	if input < 0 {
+		return s.begin(""), output{}
+	}
+	e := v.Inputs[input]
+	o := output{e.Vertex, e.Index}
+	if l := s.of[o]; l != nil {
+		return l, o
+	}
+	base := e.Vertex.Op.GetSource().GetIdentifier()
+	if !official(base) {
+		s.tainted[o] = true
+	}
+	return s.begin(base), o
+}
+
+func (s *sorter) state(v *graph.Vertex, input int64, states []output) (*lineage, output) {
+	if n := int64(len(v.Inputs)); input >= n {
+		return s.of[states[input-n]], states[input-n]
+	}
+	return s.above(v, input)
+}
+
+func (s *sorter) begin(base string) *lineage {
+	l := &lineage{base: base}
+	s.all = append(s.all, l)
+	return l
+}
+
+func destination(a *pb.FileAction) string {
+	switch a := a.Action.(type) {
+	case *pb.FileAction_Copy:
+		return a.Copy.Dest
+	case *pb.FileAction_Mkfile:
+		return a.Mkfile.Path
+	case *pb.FileAction_Mkdir:
+		return a.Mkdir.Path
+	case *pb.FileAction_Rm:
+		return a.Rm.Path
+	case *pb.FileAction_Symlink:
+		return a.Symlink.Newpath
+	}
+	return ""
+}
+
+func environment(env []string) map[string]string {
+	m := make(map[string]string, len(env))
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		m[name] = value
+	}
+	return m
+}
+
+// official says whether a source is Go's own image, or the built-in base: the toolchain in it is the released one.
+func official(base string) bool {
+	return strings.HasPrefix(base, "gobase://") || strings.HasPrefix(base, "docker-image://docker.io/library/golang:") ||
+		strings.HasPrefix(base, "docker-image://docker.io/library/golang@")
+}
+
+// golang says whether a source is an image of golang, from whichever registry.
+func golang(base string) bool {
+	name, _, _ := strings.Cut(strings.TrimPrefix(base, "docker-image://"), "@")
+	name, _, _ = strings.Cut(path.Base(name), ":")
+	return official(base) || name == "golang"
+}
+
+// empty says whether a base has no modules in it: a golang image, or a plain distribution.
+func empty(base string) bool {
+	return golang(base) || strings.HasPrefix(base, "docker-image://docker.io/library/")
+}
+
+// kind is the most that any command of the script may do.
+func (s script) kind() kind {
+	if !s.parsed {
+		return unknown
+	}
+	k := clean
+	for _, c := range s.commands {
+		k = max(k, look(c))
+	}
+	return k
+}
+
+// taints says whether later steps of the stage can no longer be sure of the go command.
+func (s *step) taints() bool {
+	// What a step that is not trusted downloads lies in a cache that a trusted one would not see.
+	if s.kind >= callsGo && !s.trusted() {
+		return true
+	}
+	for _, c := range s.script.commands {
+		if k := look(c); k == reads || k == callsGo && writesFiles(c.words) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(s.op.Mounts, func(m *pb.Mount) bool {
+		return m.Dest != "/" && m.MountType == pb.MountType_BIND && !m.Readonly && systemPath(m.Dest)
+	})
+}
+
+// harmlessBuiltins may stand beside go in a step that is trusted.
+var harmlessBuiltins = words("cd echo true : pwd set export")
+
+// trusted says whether the step is the go command alone, in surroundings that do not change what it does.
+func (s *step) trusted() bool {
+	if s.tainted || !s.script.plain || s.op.Security != pb.SecurityMode_SANDBOX {
+		return false
+	}
+	for name, value := range s.env {
+		if !harmlessVariable(name, value) {
+			return false
+		}
+	}
+	for name, value := range s.script.assigned {
+		if name == "PATH" || !harmlessVariable(name, value) {
+			return false
+		}
+	}
+	wrote := false
+	for _, c := range s.script.commands {
+		if len(c.words) == 0 || slices.Contains(harmlessBuiltins, c.words[0]) {
+			continue
+		}
+		if wrote || !trustedGo(c.words) {
+			return false
+		}
+		wrote = writesFiles(c.words)
+	}
+	return !slices.ContainsFunc(s.op.Mounts, func(m *pb.Mount) bool {
+		return m.Dest != "/" && m.MountType != pb.MountType_SECRET && m.MountType != pb.MountType_SSH && systemPath(path.Clean(m.Dest))
+	})
+}

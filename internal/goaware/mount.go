@@ -1,0 +1,95 @@
+package goaware
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+)
+
+// plan is what one step gets.
+type plan struct {
+	*step
+	build, mod string // where the caches are mounted; empty: not at all
+	trusted    bool   // writes the caches that all projects share
+}
+
+// apply changes the step's operation.
+func (c *client) apply(p plan) {
+	var got []string
+	if p.build != "" {
+		p.mount(p.build, c.cacheID("build", p.trusted))
+		got = append(got, "build cache")
+	}
+	if p.mod != "" {
+		p.mount(p.mod, c.cacheID("mod-"+c.o.Generation, p.trusted))
+		got = append(got, "module cache")
+	}
+	whose := "shared"
+	if !p.trusted {
+		whose = "shared ones read, own ones written"
+	}
+	c.note("%s: %s: Go's %s mounted (%s)", GoCache, p.v.Name(), strings.Join(got, " and "), whose)
+	if p.build != "" && c.on(Force) && p.dropForce() {
+		c.note("%s: %s: -a left out, the build cache is keyed by content", Force, p.v.Name())
+	}
+}
+
+func (c *client) cacheID(what string, trusted bool) string {
+	if trusted {
+		return Prefix + what
+	}
+	sum := sha256.Sum256([]byte(c.o.Project))
+	return Prefix + what + "+" + hex.EncodeToString(sum[:8])
+}
+
+// mount adds a cache mount as llb does: mounts are sorted by destination, one without output is numbered -1.
+func (s *step) mount(dest, id string) {
+	m := &pb.Mount{
+		Input: int64(pb.Empty), Output: int64(pb.SkipOutput), Dest: dest,
+		MountType: pb.MountType_CACHE,
+		CacheOpt:  &pb.CacheOpt{ID: id, Sharing: pb.CacheSharingOpt_SHARED},
+	}
+	at := slices.IndexFunc(s.op.Mounts, func(o *pb.Mount) bool { return o.Dest > dest })
+	if at < 0 {
+		at = len(s.op.Mounts)
+	}
+	s.op.Mounts = slices.Insert(s.op.Mounts, at, m)
+	if s.v.Meta == nil {
+		s.v.Meta = &pb.OpMetadata{}
+	}
+	if s.v.Meta.Caps == nil {
+		s.v.Meta.Caps = map[string]bool{}
+	}
+	s.v.Meta.Caps[string(pb.CapExecMountCache)] = true
+	s.v.Meta.Caps[string(pb.CapExecMountCacheSharing)] = true
+}
+
+// dropForce takes -a out of every go build and go install of the step, in place: the rest of the text stays as it was
+// written, but for the name that progress shows, which stays whole.
+func (s *step) dropForce() bool {
+	var cuts []span
+	for _, c := range s.script.commands {
+		if c.cut != nil {
+			cuts = append(cuts, *c.cut)
+		}
+	}
+	if len(cuts) == 0 || goOlderThan(s.env["GOLANG_VERSION"], 1, 10) {
+		return false
+	}
+	if !s.script.shell {
+		s.op.Meta.Args = slices.Delete(slices.Clone(s.op.Meta.Args), cuts[0].from, cuts[0].to)
+		return true
+	}
+	args := slices.Clone(s.op.Meta.Args)
+	text := args[len(args)-1]
+	slices.SortFunc(cuts, func(a, b span) int { return b.from - a.from }) // from the end: offsets before it stay right
+	for _, cut := range cuts {
+		text = text[:cut.from] + text[cut.to:]
+	}
+	args[len(args)-1] = text
+	s.op.Meta.Args = args
+	return true
+}

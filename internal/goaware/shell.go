@@ -1,0 +1,204 @@
+package goaware
+
+import (
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// dynamic stands in an expanded word for what only the running shell knows.
+const dynamic = "\x01"
+
+// script is what a step runs, as far as its words tell.
+type script struct {
+	shell    bool // the last argument is shell text; else the arguments are the command
+	parsed   bool // false: nothing is known
+	plain    bool // nothing but commands one after the other, by && and ends of lines
+	commands []command
+	loose    []string          // words that belong to no command: redirections, lists of loops, values of variables
+	assigned map[string]string // every variable that is set anywhere, exported or for one command
+}
+
+// command is one call. words[0] is the name; it is empty where only variables are set.
+type command struct {
+	words    []string
+	redirect bool  // has redirections
+	cut      *span // a -a that can be left out: bytes of shell text, or elements of the arguments
+}
+
+type span struct{ from, to int } // from is in, to is not
+
+// readScript reads the arguments of an exec operation. env is the environment of the step.
+func readScript(args []string, env map[string]string) script {
+	text, lang, ok := shellText(args)
+	if !ok {
+		if len(args) == 0 {
+			return script{}
+		}
+		c := command{words: args}
+		if i := forceFlag(args); i > 0 {
+			c.cut = &span{i, i + 1}
+		}
+		return script{parsed: true, plain: true, commands: []command{c}}
+	}
+	s := script{shell: true, assigned: map[string]string{}}
+	file, err := syntax.NewParser(syntax.Variant(lang)).Parse(strings.NewReader(text), "")
+	if err != nil {
+		return s
+	}
+	s.parsed, s.plain = true, plainStmts(file.Stmts)
+	x := expander{env: env, assigned: s.assigned}
+	x.collect(file)
+	syntax.Walk(file, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.Stmt:
+			x.redirect = len(n.Redirs) > 0
+		case *syntax.CallExpr:
+			s.commands = append(s.commands, x.call(n))
+		case *syntax.DeclClause:
+			s.commands = append(s.commands, command{words: []string{"export"}})
+		case *syntax.Redirect:
+			s.loose = append(s.loose, x.fields(n.Word)...)
+		case *syntax.WordIter:
+			s.loose = append(s.loose, x.fields(n.Items...)...)
+		case *syntax.FuncDecl: // a function may be named go
+			s.commands = append(s.commands, command{words: []string{dynamic}})
+		}
+		return true
+	})
+	for _, v := range s.assigned {
+		s.loose = append(s.loose, v)
+	}
+	slices.Sort(s.loose)
+	return s
+}
+
+// shellText finds the text in the arguments that Docker's SHELL and the shell form of RUN make: the path of a shell,
+// options of which the last ends in c, and the text.
+func shellText(args []string) (text string, lang syntax.LangVariant, ok bool) {
+	if len(args) < 3 {
+		return "", 0, false
+	}
+	switch path.Base(args[0]) {
+	case "sh", "ash", "dash":
+		lang = syntax.LangPOSIX
+	case "bash":
+		lang = syntax.LangBash
+	default:
+		return "", 0, false
+	}
+	option := args[len(args)-2]
+	return args[len(args)-1], lang, strings.HasPrefix(option, "-") && strings.HasSuffix(option, "c")
+}
+
+// plainStmts says whether statements are simple commands, joined by && or by ends of lines, without redirection.
+func plainStmts(stmts []*syntax.Stmt) bool {
+	for _, s := range stmts {
+		if s.Negated || s.Background || s.Coprocess || len(s.Redirs) > 0 {
+			return false
+		}
+		switch c := s.Cmd.(type) {
+		case *syntax.CallExpr, *syntax.DeclClause:
+		case *syntax.BinaryCmd:
+			if c.Op != syntax.AndStmt || !plainStmts([]*syntax.Stmt{c.X, c.Y}) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// expander expands words as the shell will, as far as that can be known.
+type expander struct {
+	env      map[string]string
+	assigned map[string]string
+	redirect bool // of the statement that is being read
+}
+
+// collect reads the variables that the script sets. One that is set twice is dynamic.
+func (x *expander) collect(file *syntax.File) {
+	syntax.Walk(file, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.Assign:
+			if n.Name == nil || n.Naked && n.Value == nil {
+				break
+			}
+			value := dynamic
+			if _, twice := x.assigned[n.Name.Value]; !twice && !n.Append && n.Array == nil {
+				value = x.literal(n.Value)
+			}
+			x.assigned[n.Name.Value] = value
+		case *syntax.WordIter:
+			x.assigned[n.Name.Value] = dynamic
+		case *syntax.CallExpr:
+			if len(n.Args) > 1 && n.Args[0].Lit() == "read" {
+				for _, a := range n.Args[1:] {
+					x.assigned[a.Lit()] = dynamic
+				}
+			}
+		}
+		return true
+	})
+}
+
+func (x *expander) call(n *syntax.CallExpr) command {
+	c := command{redirect: x.redirect}
+	// The words are expanded one by one: which of them became which field decides where a flag stands in the text.
+	var from []*syntax.Word
+	for _, w := range n.Args {
+		for _, f := range x.fields(w) {
+			c.words, from = append(c.words, f), append(from, w)
+		}
+	}
+	if i := forceFlag(c.words); i > 0 && from[i].Lit() == c.words[i] {
+		c.cut = cutWord(n.Args, from[i])
+	}
+	return c
+}
+
+// cutWord is the text of a word that is not the first, and the blanks on one side.
+func cutWord(words []*syntax.Word, w *syntax.Word) *span {
+	i := slices.Index(words, w)
+	if i+1 < len(words) {
+		return &span{int(w.Pos().Offset()), int(words[i+1].Pos().Offset())}
+	}
+	return &span{int(words[i-1].End().Offset()), int(w.End().Offset())}
+}
+
+func (x *expander) config() *expand.Config {
+	return &expand.Config{
+		Env: expand.FuncEnviron(func(name string) string {
+			if v, ok := x.assigned[name]; ok {
+				return v
+			}
+			return x.env[name]
+		}),
+		CmdSubst:  func(w io.Writer, _ *syntax.CmdSubst) error { _, err := io.WriteString(w, dynamic); return err },
+		ProcSubst: func(*syntax.ProcSubst) (string, error) { return dynamic, nil },
+	}
+}
+
+func (x *expander) fields(words ...*syntax.Word) []string {
+	fields, err := expand.Fields(x.config(), words...)
+	if err != nil {
+		return []string{dynamic}
+	}
+	return fields
+}
+
+func (x *expander) literal(w *syntax.Word) string {
+	if w == nil {
+		return ""
+	}
+	s, err := expand.Literal(x.config(), w)
+	if err != nil {
+		return dynamic
+	}
+	return s
+}
