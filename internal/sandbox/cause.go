@@ -1,0 +1,108 @@
+package sandbox
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// facts is what is known of a machine that refused a namespace; [cause] turns it into words. Numbers read from
+// /proc/sys are -1 where the file is missing.
+type facts struct {
+	Step  string        // what was refused: "clone", "map" or "mount"
+	Errno syscall.Errno // how
+
+	MaxUserNS        int    // /proc/sys/user/max_user_namespaces
+	UnprivClone      int    // /proc/sys/kernel/unprivileged_userns_clone (Debian, Ubuntu, Arch)
+	AppArmorRestrict int    // /proc/sys/kernel/apparmor_restrict_unprivileged_userns (Ubuntu from 23.10 on)
+	UnshareDenied    bool   // unshare(2) gives EPERM before the kernel looks at its arguments: a seccomp filter
+	Container        string // "docker", "podman", "kubernetes", …; empty for none seen
+	Chroot           bool   // the root directory is not the root of a mount
+	NoProc           bool   // /proc is not mounted
+	SysAdmin         bool   // CAP_SYS_ADMIN is held: no user namespace was asked for
+	Kernel           [2]int // 5, 11; zero is unknown
+	Exe              string // this program, for a profile
+}
+
+// The oldest kernel with overlayfs in user namespaces.
+var oldestKernel = [2]int{5, 11}
+
+// cause finds the reason, most certain first, and the command that mends it.
+func cause(f facts) *Unavailable {
+	switch {
+	case f.NoProc:
+		return &Unavailable{"/proc is not mounted", "run: mount -t proc proc /proc"}
+	case f.Kernel != [2]int{} && older(f.Kernel, oldestKernel):
+		return &Unavailable{
+			fmt.Sprintf("this kernel is %d.%d, and the sandbox needs Linux %d.%d or newer", f.Kernel[0], f.Kernel[1], oldestKernel[0], oldestKernel[1]),
+			"boot a newer kernel, or build on another machine",
+		}
+	case f.Errno == syscall.ENOSYS || f.Errno == syscall.EINVAL && f.Step == "clone" && f.MaxUserNS == -1:
+		return &Unavailable{"this kernel is built without user namespaces (CONFIG_USER_NS)", "boot a kernel that has them, or run as root"}
+	case f.SysAdmin:
+		return privilegedCause(f)
+	case f.MaxUserNS == 0:
+		return &Unavailable{"user namespaces are switched off (user.max_user_namespaces = 0)",
+			"run as root: sysctl -w user.max_user_namespaces=28633 (to keep it: a line in /etc/sysctl.d/)"}
+	case f.UnprivClone == 0:
+		return &Unavailable{"ordinary users may not make user namespaces (kernel.unprivileged_userns_clone = 0)",
+			"run as root: sysctl -w kernel.unprivileged_userns_clone=1 (to keep it: a line in /etc/sysctl.d/)"}
+	case f.Errno == syscall.ENOSPC || f.Errno == syscall.EUSERS || f.Errno == syscall.EAGAIN:
+		return &Unavailable{
+			fmt.Sprintf("a limit on namespaces or processes is reached (%v; user.max_user_namespaces = %d, nesting ends at 32 levels)", f.Errno, f.MaxUserNS),
+			"end other sandboxes, or run as root: sysctl -w user.max_user_namespaces=28633 user.max_mnt_namespaces=28633 user.max_pid_namespaces=28633"}
+	case f.UnshareDenied:
+		return seccompCause(f)
+	case f.AppArmorRestrict == 1:
+		return &Unavailable{"AppArmor keeps ordinary programs from using user namespaces (kernel.apparmor_restrict_unprivileged_userns = 1, the default of Ubuntu 24.04)",
+			fmt.Sprintf("run as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or allow this program alone: "+
+				`printf 'abi <abi/4.0>,\nprofile skiff %s flags=(unconfined) {\n  userns,\n}\n' > /etc/apparmor.d/skiff && apparmor_parser -r /etc/apparmor.d/skiff`, f.exe())}
+	case f.Chroot:
+		return &Unavailable{"this process runs in a chroot, where the kernel allows no user namespaces", "leave the chroot, or use pivot_root (unshare, systemd-nspawn, bwrap) in its place"}
+	case f.Container != "":
+		return seccompCause(f)
+	}
+	return &Unavailable{
+		fmt.Sprintf("the kernel refused a user namespace (%s: %v)", f.Step, f.Errno),
+		"a security module (SELinux: boolean user_namespace, AppArmor, systemd's RestrictNamespaces=) may forbid it; run as root to go without"}
+}
+
+func (f facts) exe() string {
+	if f.Exe == "" {
+		return "/usr/local/bin/skiff"
+	}
+	return f.Exe
+}
+
+// privilegedCause is for a process that has CAP_SYS_ADMIN and yet was refused.
+func privilegedCause(f facts) *Unavailable {
+	switch {
+	case f.Errno == syscall.ENOSPC || f.Errno == syscall.EUSERS || f.Errno == syscall.EAGAIN:
+		return &Unavailable{fmt.Sprintf("a limit on namespaces or processes is reached (%v)", f.Errno),
+			"run as root: sysctl -w user.max_mnt_namespaces=28633 user.max_pid_namespaces=28633"}
+	case f.Container != "" && f.Step == "mount":
+		return &Unavailable{fmt.Sprintf("this container (%s) may not mount (%v): its AppArmor or SELinux profile forbids it", f.Container, f.Errno),
+			"start it with --security-opt apparmor=unconfined --security-opt label=disable"}
+	case f.Container != "":
+		return seccompCause(f)
+	}
+	return &Unavailable{fmt.Sprintf("the kernel refused a namespace to root (%s: %v)", f.Step, f.Errno),
+		"a security module or systemd's RestrictNamespaces= may forbid it"}
+}
+
+// seccompCause is for a filter on the process, as Docker's default one.
+func seccompCause(f facts) *Unavailable {
+	switch f.Container {
+	case "":
+		return &Unavailable{"a seccomp filter of this process forbids namespaces",
+			"run it without that filter (systemd: RestrictNamespaces=no, SystemCallFilter=@mount)"}
+	case "kubernetes":
+		return &Unavailable{"the seccomp profile of this pod forbids namespaces",
+			"set securityContext.seccompProfile.type: Unconfined and, where the node has AppArmor, appArmorProfile.type: Unconfined"}
+	}
+	return &Unavailable{fmt.Sprintf("the seccomp profile of this container (%s) forbids namespaces", f.Container),
+		"start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"}
+}
+
+func older(a, b [2]int) bool {
+	return a[0] < b[0] || a[0] == b[0] && a[1] < b[1]
+}

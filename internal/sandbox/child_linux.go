@@ -1,0 +1,171 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The private name that [Enter] and [Run] start this executable under, and the stages of the dance:
+//
+//	parent ──clone──► wait ──(ids mapped by the helpers)──exec──► child ──clone──► step ──exec──► the program
+//	       ╰─────────────(ids mapped by us, or none)────────────► child
+//
+// The first exec in a user namespace where the user is not mapped yet drops all capabilities (capabilities(7)); so
+// wait is there to be started without, and to exec again once uid 0 is mapped.
+const (
+	initArg0   = "skiff[sandbox]"
+	stageWait  = "wait"
+	stageChild = "child"
+	stageStep  = "step"
+)
+
+// initFD is the descriptor of the socket to the process above.
+const initFD = 3
+
+// stopGrace is how long handlers have to clean up after the parent has gone.
+const stopGrace = 800 * time.Millisecond
+
+// startInfo is what the child learns from the parent.
+type startInfo struct {
+	Root   string
+	Mode   Mode
+	UserNS bool
+}
+
+// self is set once, in the child, before the first handler runs.
+var self startInfo
+
+// Init must be the first call in main. In the process that the user started it returns at once. In the child and in
+// a step's init it never returns: the child answers calls with handlers, a step's init becomes the step's program.
+// A process is taken for one of those when it has both the private name and a socket as descriptor 3.
+func Init(handlers map[string]Handler) {
+	if len(os.Args) != 2 || os.Args[0] != initArg0 || !isSocket(initFD) {
+		return
+	}
+	switch os.Args[1] {
+	case stageWait:
+		fatal(waitStage())
+	case stageChild:
+		fatal(childStage(handlers))
+	case stageStep:
+		stepStage()
+	}
+}
+
+func isSocket(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
+}
+
+// fatal ends the process; with an error its text goes to stderr, which the parent keeps.
+func fatal(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// waitStage waits for the parent's first byte, which comes when the ids are mapped, and starts over with all
+// capabilities. It only peeks: the byte belongs to a frame for the next stage.
+func waitStage() error {
+	var b [1]byte
+	for {
+		n, _, err := unix.Recvfrom(initFD, b[:], unix.MSG_PEEK)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("wait for ids: %w", err)
+		}
+		if n == 0 {
+			return nil // the parent has given up
+		}
+		break
+	}
+	return syscall.Exec("/proc/self/exe", []string{initArg0, stageChild}, os.Environ())
+}
+
+func childStage(handlers map[string]Handler) error {
+	// Its own session has no terminal, but a signal for the parent's process group may still come by kill(1).
+	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTSTP)
+	unix.CloseOnExec(initFD)
+	link, err := newSocketLink(os.NewFile(initFD, "parent"))
+	if err != nil {
+		return err
+	}
+	f, _, err := link.recv()
+	if err != nil || f.Kind != kindStart {
+		return fmt.Errorf("start sandbox: no start message: %w", err)
+	}
+	if err := json.Unmarshal(f.Body, &self); err != nil {
+		return fmt.Errorf("start sandbox: %w", err)
+	}
+	hello := frame{Kind: kindHello}
+	if err := prepareChild(); err != nil {
+		hello.Err = toWire(err)
+	}
+	if err := link.send(hello, nil); err != nil || hello.Err != nil {
+		return err
+	}
+	go reap()
+	go initImage() // 10 ms that the first step need not wait for
+	serve(link, handlers, stopGrace)
+	// Whatever handlers left is unmounted and killed with the namespaces.
+	return nil
+}
+
+// prepareChild makes the mounts private and drops the groups of the caller where that is allowed.
+func prepareChild() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if self.Mode == ModeSubIDs {
+		if err := syscall.Setgroups(nil); err != nil {
+			return fmt.Errorf("drop groups: %w", err)
+		}
+	}
+	unix.Umask(0o022)
+	return nil
+}
+
+// reap takes the exit status of orphans, which pid 1 inherits. What a goroutine is waiting for must be left to it,
+// and the kernel does not tell the one from the other; but those are taken at once, so whatever is still a zombie
+// after a second is an orphan.
+func reap() {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, unix.SIGCHLD)
+	for range ch {
+		for last := 0; ; {
+			time.Sleep(time.Second)
+			pid, err := zombie()
+			if err != nil || pid == 0 {
+				break
+			}
+			if pid == last {
+				unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			}
+			last = pid
+		}
+	}
+}
+
+// zombie returns a child that has ended and was not waited for, 0 for none, and leaves it as it is.
+func zombie() (int, error) {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	if errors.Is(err, unix.ECHILD) {
+		return 0, nil
+	}
+	if err != nil || info.Signo == 0 {
+		return 0, err
+	}
+	return siginfoPid(&info), nil
+}

@@ -1,0 +1,305 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// drainTime is how long output is still read after the program and its pid namespace have ended. No process is left
+// then that could write; the bound is for a descriptor handed to a process outside over a socket.
+const drainTime = 2 * time.Second
+
+// Process is a running step.
+type Process struct {
+	proc   *os.Process
+	master *os.File // of its terminal, nil for none
+}
+
+// Signal sends sig to the program, which is pid 1 of its namespace: what it does not handle it ignores, SIGKILL
+// and SIGSTOP aside (pid_namespaces(7)).
+func (p *Process) Signal(sig os.Signal) error { return p.proc.Signal(sig) }
+
+// Resize sets the size of the program's terminal, which tells it by SIGWINCH.
+func (p *Process) Resize(rows, cols uint16) error {
+	if p.master == nil {
+		return errors.New("resize terminal: the program has none")
+	}
+	return unix.IoctlSetWinsize(int(p.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols})
+}
+
+// Run executes spec, an OCI runtime spec, in the child, and waits for its end. Root.Path is a directory, or a mount,
+// of the child's. Missing mount points are made there, of mode 0755 (see [EnsureTargets] for ones that must not stay),
+// and so is a missing working directory. A mount's Source is taken as it is, links followed: the caller resolves it.
+//
+// Always made are a pid, mount, ipc, uts and cgroup namespace; a network namespace, with the loopback alone, where
+// the spec lists one. All mounts are nodev. Of Linux the fields Namespaces, Devices (paths of host nodes to bind),
+// MaskedPaths, ReadonlyPaths and Seccomp count; others that would change what the step may do are errors.
+//
+// A program that ends otherwise than with exit code 0, or that cannot be started, gives [*ExitError]. When ctx ends
+// every process of the step is killed at once and the error is ctx's. Run is safe for concurrent use.
+func Run(ctx context.Context, spec *specs.Spec, o RunOptions) error {
+	cfg, err := newStepConfig(spec, o)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(cfg)
+	if err != nil {
+		return err
+	}
+	image, err := initImage()
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	link, err := newSocketLink(ours)
+	if err != nil {
+		return err
+	}
+	defer link.Close()
+	cmd := stepCommand(spec, image, theirs)
+	release, err := connectStdio(cmd, spec.Process.Terminal, o)
+	if err != nil {
+		return err
+	}
+	ooms := oomKills()
+	err = cmd.Start()
+	release()
+	if err != nil {
+		return findCause("clone", err)
+	}
+	theirs.Close()
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	defer stop()
+	master, startErr := handshake(link, body)
+	if startErr == nil {
+		startErr = attend(cmd, master, o)
+	}
+	if startErr != nil {
+		cmd.Process.Kill()
+	}
+	return outcome(ctx, startErr, cmd.Wait(), ooms)
+}
+
+// newStepConfig checks spec and compiles its filters, so that bad ones are told before anything is started.
+func newStepConfig(spec *specs.Spec, o RunOptions) (*stepConfig, error) {
+	if err := checkSpec(spec); err != nil {
+		return nil, fmt.Errorf("run step: %w", err)
+	}
+	if spec.Process.Terminal && o.TTY == nil {
+		return nil, errors.New("run step: a terminal is asked for and none is given")
+	}
+	s := *spec
+	linux := *spec.Linux
+	s.Linux, linux.Seccomp = &linux, nil
+	cfg := &stepConfig{Spec: &s, FakeIDs: o.FakeIDs}
+	profiles := []*specs.LinuxSeccomp{spec.Linux.Seccomp}
+	if o.FakeIDs {
+		profiles = append(profiles, fakeIDs())
+	}
+	for _, sc := range profiles {
+		if sc == nil {
+			continue
+		}
+		prog, err := compileSeccomp(sc)
+		if err != nil {
+			return nil, fmt.Errorf("run step: %w", err)
+		}
+		cfg.Filters = append(cfg.Filters, unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*int(unsafe.Sizeof(prog[0]))))
+	}
+	return cfg, nil
+}
+
+// checkSpec refuses what Run would otherwise have to ignore.
+func checkSpec(s *specs.Spec) error {
+	switch {
+	case s.Root == nil || s.Root.Path == "":
+		return errors.New("the spec has no root")
+	case s.Process == nil || len(s.Process.Args) == 0 || s.Process.Args[0] == "":
+		return errors.New("no command to run")
+	case s.Linux == nil:
+		return errors.New("the spec has no linux section")
+	case s.Hooks != nil:
+		return errors.New("hooks are not supported")
+	case s.Process.ApparmorProfile != "" || s.Process.SelinuxLabel != "":
+		return errors.New("AppArmor profiles and SELinux labels are not supported")
+	case s.Linux.CgroupsPath != "" || s.Linux.Resources != nil:
+		return errors.New("control groups are not supported")
+	case len(s.Linux.Sysctl) > 0 || len(s.Linux.UIDMappings) > 0 || len(s.Linux.GIDMappings) > 0:
+		return errors.New("sysctl and id mappings are not supported")
+	}
+	for _, n := range s.Linux.Namespaces {
+		if n.Path != "" {
+			return fmt.Errorf("joining the %s namespace of %s is not supported", n.Type, n.Path)
+		}
+		if n.Type == specs.UserNamespace || n.Type == specs.TimeNamespace {
+			return fmt.Errorf("a %s namespace is not supported", n.Type)
+		}
+	}
+	return nil
+}
+
+func hasNamespace(s *specs.Spec, t specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
+}
+
+func stepCommand(spec *specs.Spec, image, sock *os.File) *exec.Cmd {
+	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if hasNamespace(spec, specs.NetworkNamespace) {
+		flags |= unix.CLONE_NEWNET
+	}
+	if exists("/proc/self/ns/cgroup") {
+		flags |= unix.CLONE_NEWCGROUP
+	}
+	return &exec.Cmd{
+		Path: procPath(image),
+		Args: []string{initArg0, stageStep},
+		Dir:  "/",
+		// For Go's own runtime, which has next to nothing to do in there: fewer threads start faster.
+		Env:         []string{"GOMAXPROCS=1", "GOGC=off"},
+		ExtraFiles:  []*os.File{sock},
+		SysProcAttr: &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},
+		WaitDelay:   drainTime,
+	}
+}
+
+// connectStdio sets the program's descriptors 0 to 2. release closes what only the program needs once it is started.
+func connectStdio(cmd *exec.Cmd, terminal bool, o RunOptions) (release func(), err error) {
+	release = func() {}
+	if terminal {
+		return release, nil // the step's init puts its terminal there
+	}
+	cmd.Stdout, cmd.Stderr = o.Stdout, o.Stderr
+	f, isFile := o.Stdin.(*os.File)
+	if o.Stdin == nil || isFile && f == nil {
+		return release, nil
+	}
+	if isFile {
+		cmd.Stdin = f
+		return release, nil
+	}
+	// A pipe of our own: with exec's, the end of the program would wait for the reader to end.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make stdin: %w", err)
+	}
+	cmd.Stdin = r
+	go func() {
+		io.Copy(w, o.Stdin) // it ends with EPIPE when the program does not read to the end
+		w.Close()
+	}()
+	return func() { r.Close() }, nil
+}
+
+// handshake gives the step's init its orders and follows it until the program runs.
+func handshake(link link, body json.RawMessage) (master *os.File, err error) {
+	if err := link.send(frame{Kind: kindStart, Body: body}, nil); err != nil {
+		return nil, fmt.Errorf("start step: %w", err)
+	}
+	running := false
+	for {
+		f, files, err := link.recv()
+		if err != nil && running {
+			return master, nil // closed by execve
+		}
+		switch {
+		case err != nil:
+			err = fmt.Errorf("start step: its init ended early: %w", err)
+		case f.Kind == methodTTY && len(files) == 1:
+			master = files[0]
+		case f.Kind == methodExec:
+			running = true
+		case f.Err != nil:
+			err = f.Err.error()
+			if f.Err.Exit == nil {
+				err = fmt.Errorf("start step: %w", err)
+			}
+		}
+		if err != nil {
+			if master != nil {
+				master.Close()
+			}
+			return nil, err
+		}
+	}
+}
+
+// attend joins the terminals, where there is one, and tells the caller that the program runs.
+func attend(cmd *exec.Cmd, master *os.File, o RunOptions) error {
+	p := &Process{proc: cmd.Process, master: master}
+	if master != nil {
+		joined, err := joinTerminals(master, o.TTY)
+		if err != nil {
+			master.Close()
+			return err
+		}
+		defer joined.wait()
+	}
+	if o.Started != nil {
+		o.Started(p)
+	}
+	return nil
+}
+
+// outcome makes Run's error. What made the start fail goes before how the process ended, and the caller's own
+// cancelling before both.
+func outcome(ctx context.Context, startErr, waitErr error, oomsBefore uint64) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("run step: %w", ctx.Err())
+	}
+	if startErr != nil {
+		return startErr
+	}
+	var exit *exec.ExitError
+	if !errors.As(waitErr, &exit) {
+		if waitErr != nil {
+			return fmt.Errorf("run step: %w", waitErr)
+		}
+		return nil
+	}
+	status := exit.Sys().(syscall.WaitStatus)
+	if !status.Signaled() {
+		return &ExitError{Code: status.ExitStatus()}
+	}
+	sig := status.Signal()
+	e := &ExitError{Code: 128 + int(sig), Signal: sig}
+	e.Message = fmt.Sprintf("exit code: %d (killed by signal %d, %s)", e.Code, int(sig), unix.SignalName(sig))
+	if sig == syscall.SIGKILL && oomKills() > oomsBefore {
+		e.Message = fmt.Sprintf("exit code: %d (killed because memory ran out)", e.Code)
+	}
+	return e
+}
+
+// oomKills is how many processes of this machine the kernel has killed for want of memory.
+func oomKills() uint64 {
+	b, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := strings.Cut(string(b), "\noom_kill ")
+	if !ok {
+		return 0
+	}
+	var n uint64
+	fmt.Sscan(rest, &n)
+	return n
+}
