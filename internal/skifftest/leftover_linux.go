@@ -1,0 +1,74 @@
+package skifftest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// marker is the variable by which processes that a test started are known, whoever their parent is by then.
+const marker = "SKIFF_TEST_MARK"
+
+// NoLeftovers fails the test when, after it and all that it cleans up later than this call, a process that it started
+// still runs or a mount that was not there is. Processes get five seconds to end.
+func NoLeftovers(t *testing.T) {
+	t.Helper()
+	mark := marker + "=" + rand.Text()
+	before := mounts(t)
+	// Registered before Setenv: cleanups run last in, first out, and the environment is back by then.
+	t.Cleanup(func() {
+		deadline := time.Now().Add(5 * time.Second)
+		left := processes(mark)
+		for len(left) > 0 && time.Now().Before(deadline) {
+			time.Sleep(20 * time.Millisecond)
+			left = processes(mark)
+		}
+		for _, p := range left {
+			t.Errorf("left behind: process %s", p)
+		}
+		for m := range mounts(t) {
+			if !before[m] {
+				t.Errorf("left behind: mount %s", m)
+			}
+		}
+	})
+	name, value, _ := strings.Cut(mark, "=")
+	t.Setenv(name, value)
+}
+
+// mounts are the mount points of this process's namespace.
+func mounts(t testing.TB) map[string]bool {
+	t.Helper()
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	points := map[string]bool{}
+	for line := range strings.Lines(string(info)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			points[f[4]] = true
+		}
+	}
+	return points
+}
+
+// processes finds those that have mark in their environment. One whose environment may not be read is not seen.
+func processes(mark string) []string {
+	var found []string
+	envs, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range envs {
+		dir := filepath.Dir(file)
+		env, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(env, []byte(mark)) || filepath.Base(dir) == fmt.Sprint(os.Getpid()) {
+			continue
+		}
+		line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		found = append(found, filepath.Base(dir)+" "+strings.ReplaceAll(string(line), "\x00", " "))
+	}
+	return found
+}
