@@ -1,0 +1,127 @@
+package gobase
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"io"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Identity is what a gobase:// identifier says: one base, to the byte.
+type Identity struct {
+	Release string // "1.26.8"
+	Variant Variant
+	Arch    string   // GOARCH
+	With    []string // commands that the variant has only on request, sorted: bash, git
+}
+
+// String is the identifier: gobase://1.26.8/alpine/amd64?with=bash,git
+func (id Identity) String() string {
+	s := Scheme + id.Release + "/" + string(id.Variant) + "/" + id.Arch
+	if len(id.With) > 0 {
+		s += "?with=" + strings.Join(id.With, ",")
+	}
+	return s
+}
+
+// ParseIdentity reads what [Identity.String] wrote.
+func ParseIdentity(s string) (Identity, error) {
+	bad := fmt.Errorf("identifier %q: want gobase://VERSION/VARIANT/ARCH", s)
+	rest, ok := strings.CutPrefix(s, Scheme)
+	if !ok {
+		return Identity{}, bad
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	parts := strings.Split(rest, "/")
+	values, err := url.ParseQuery(query)
+	if err != nil || len(parts) != 3 || slices.Contains(parts, "") {
+		return Identity{}, bad
+	}
+	id := Identity{Release: parts[0], Variant: Variant(parts[1]), Arch: parts[2]}
+	if id.Variant != Alpine && id.Variant != Debian {
+		return Identity{}, bad
+	}
+	if with := values.Get("with"); with != "" {
+		id.With = strings.Split(with, ",")
+	}
+	return id, nil
+}
+
+// Layer is one layer of a base.
+type Layer struct {
+	// ID names the content: 26 characters, lower case, the same for the same bytes.
+	ID string
+	// Open returns the layer as an uncompressed tar stream; each call gives the same bytes. The caller closes.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// Bases makes the layers of the built-in base. Safe for concurrent use.
+type Bases struct{ tools *Toolchains }
+
+// NewBases returns the bases that these toolchains give.
+func NewBases(t *Toolchains) *Bases { return &Bases{t} }
+
+// tarFormat is part of a layer's name: raise it when the layers' bytes change for the same input.
+const tarFormat = "1"
+
+// Layers returns the layers of a gobase:// identifier, lowest first. The toolchain is fetched and proved when
+// the first of them is opened, not before.
+func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
+	id, err := ParseIdentity(identifier)
+	if err != nil {
+		return nil, err
+	}
+	files := root{variant: id.Variant, release: id.Release, with: id.With}
+	// The time zones come from the toolchain, and a released toolchain never changes: its name stands for it.
+	return []Layer{
+		{
+			ID: layerID("files", identifier, string(mozillaBundle()), strings.Join(CommandNames(), " ")),
+			Open: func(ctx context.Context) (io.ReadCloser, error) {
+				tc, err := b.tools.get(ctx, id.Release, id.Arch)
+				if err != nil {
+					return nil, err
+				}
+				r := files
+				// Go 1.4 and older: no such file; those zips are not served anyway.
+				if r.zones, err = tc.readFile(ctx, "lib/time/zoneinfo.zip", maxZones); err != nil {
+					return nil, err
+				}
+				return stream(r.writeTar), nil
+			},
+		},
+		{
+			ID: layerID("toolchain", moduleVersion(id.Release, id.Arch)),
+			Open: func(ctx context.Context) (io.ReadCloser, error) {
+				tc, err := b.tools.get(ctx, id.Release, id.Arch)
+				if err != nil {
+					return nil, err
+				}
+				return stream(func(w io.Writer) error { return tc.writeTar(ctx, w) }), nil
+			},
+		},
+	}, nil
+}
+
+// maxZones bounds lib/time/zoneinfo.zip, in bytes; it has 400 kB.
+const maxZones = 16 << 20
+
+// layerID names a layer by what it is made from.
+func layerID(parts ...string) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "gobase layer %s\n", tarFormat)
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d %s\n", len(p), p)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)))[:26]
+}
+
+// stream runs write against a pipe; its error is the reader's.
+func stream(write func(io.Writer) error) io.ReadCloser {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(write(w)) }()
+	return r
+}

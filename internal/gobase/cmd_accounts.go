@@ -1,0 +1,438 @@
+package gobase
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// accountCommands keep /etc/passwd, /etc/group and /etc/shadow as BusyBox 1.36 (Alpine) and Debian's adduser
+// 3.134 and shadow 4.13 do. Which of the two a root has, the file /etc/os-release says.
+func accountCommands() map[string]command {
+	return map[string]command{
+		"adduser": {run: adduser, flags: "h:g:s:G:SDHu:k:q", long: map[string]string{
+			"home": "h:", "gecos": "g:", "comment": "g:", "shell": "s:", "ingroup": "G:", "system": "S", "disabled-password": "D",
+			"disabled-login": "D", "no-create-home": "H", "uid": "u:", "skel": "k:", "gid": "gid:", "group": "group", "quiet": "q",
+			"force-badname": "q", "allow-bad-names": "q", "allow-badname": "q"}},
+		"addgroup": {run: addgroup, flags: "g:Sq", long: map[string]string{"gid": "g:", "system": "S", "quiet": "q"}},
+		"deluser":  {run: deluser, long: map[string]string{"remove-home": "r", "quiet": "q"}},
+		"delgroup": {run: delgroup, long: map[string]string{"quiet": "q"}},
+		"useradd": {run: useradd, flags: "rmMUNu:g:G:d:s:c:lop:", long: map[string]string{
+			"system": "r", "create-home": "m", "no-create-home": "M", "user-group": "U", "no-user-group": "N", "uid": "u:",
+			"gid": "g:", "groups": "G:", "home-dir": "d:", "home": "d:", "shell": "s:", "comment": "c:", "no-log-init": "l",
+			"non-unique": "o", "password": "p:"}},
+		"groupadd": {run: groupadd, flags: "rg:fo", long: map[string]string{
+			"system": "r", "gid": "g:", "force": "f", "non-unique": "o"}},
+	}
+}
+
+// accounts are the account files of a root, as lines.
+type accounts struct {
+	c                     *call
+	debian                bool
+	passwd, group, shadow []string
+	gshadow               []string // Debian only
+}
+
+// account is one new user.
+type account struct {
+	name, gecos, home, shell string
+	uid, gid                 int
+}
+
+func (c *call) accounts() (*accounts, error) {
+	a := &accounts{c: c}
+	for _, f := range []struct {
+		name string
+		to   *[]string
+	}{{"passwd", &a.passwd}, {"group", &a.group}, {"shadow", &a.shadow}, {"gshadow", &a.gshadow}} {
+		data, err := os.ReadFile(c.system("/etc/" + f.name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(data)) {
+			*f.to = append(*f.to, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	release, _ := os.ReadFile(c.system("/etc/os-release"))
+	a.debian = strings.Contains(string(release), "ID=debian")
+	return a, nil
+}
+
+// save writes the files that changed; what was there before is kept as NAME-, as the originals do.
+func (a *accounts) save() error {
+	for name, now := range map[string][]string{"passwd": a.passwd, "group": a.group, "shadow": a.shadow, "gshadow": a.gshadow} {
+		path := a.c.system("/etc/" + name)
+		old, err := os.ReadFile(path)
+		if err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		text := strings.Join(now, "\n") + "\n"
+		if len(now) == 0 || text == string(old) {
+			continue
+		}
+		mode := fs.FileMode(0o644)
+		if info, err := os.Stat(path); err == nil {
+			mode = info.Mode().Perm()
+		}
+		if err := os.WriteFile(path+"-", old, mode); err != nil {
+			return err
+		}
+		// In place: owner and mode stay.
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// field returns one field of the line that begins with name.
+func field(lines []string, name string, n int) (string, bool) {
+	for _, line := range lines {
+		if f := strings.Split(line, ":"); f[0] == name && len(f) > n {
+			return f[n], true
+		}
+	}
+	return "", false
+}
+
+// taken reports whether an id is in the third field of a line.
+func taken(lines []string, id int) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		f := strings.Split(line, ":")
+		return len(f) > 2 && f[2] == strconv.Itoa(id)
+	})
+}
+
+// freeID is the first id in a range for which none of the lists has an entry.
+func freeID(first, last int, lists ...[]string) (int, error) {
+	for id := first; id <= last; id++ {
+		if !slices.ContainsFunc(lists, func(l []string) bool { return taken(l, id) }) {
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("no free id from %d to %d", first, last)
+}
+
+// freeDown is freeID from the end: how useradd and Debian's groupadd number system accounts.
+func freeDown(first, last int, lists ...[]string) (int, error) {
+	for id := last; id >= first; id-- {
+		if !slices.ContainsFunc(lists, func(l []string) bool { return taken(l, id) }) {
+			return id, nil
+		}
+	}
+	return 0, fmt.Errorf("no free id from %d to %d", first, last)
+}
+
+func checkName(name string) error {
+	for i, r := range name {
+		ok := r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' ||
+			r == '-' && i > 0 || r == '$' && i == len(name)-1
+		if !ok {
+			return fmt.Errorf("illegal character with code %d at position %d", r, i)
+		}
+	}
+	if name == "" {
+		return fmt.Errorf("a name is missing")
+	}
+	return nil
+}
+
+func (a *accounts) addGroup(name string, gid int) {
+	a.group = append(a.group, fmt.Sprintf("%s:x:%d:", name, gid))
+	if a.debian && a.gshadow != nil {
+		a.gshadow = append(a.gshadow, name+":!::")
+	}
+}
+
+// join adds a user to a group's list of members.
+func (a *accounts) join(user, group string) error {
+	for i, line := range a.group {
+		f := strings.Split(line, ":")
+		if f[0] != group || len(f) < 4 {
+			continue
+		}
+		members := strings.FieldsFunc(f[3], func(r rune) bool { return r == ',' })
+		if !slices.Contains(members, user) {
+			members = append(members, user)
+		}
+		f[3] = strings.Join(members, ",")
+		a.group[i] = strings.Join(f, ":")
+		return nil
+	}
+	return fmt.Errorf("unknown group %s", group)
+}
+
+func (a *accounts) addUser(u account, password, ages string) {
+	a.passwd = append(a.passwd, fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", u.name, u.uid, u.gid, u.gecos, u.home, u.shell))
+	if a.shadow != nil {
+		today := time.Now().Unix() / 86400
+		a.shadow = append(a.shadow, fmt.Sprintf("%s:%s:%d:%s", u.name, password, today, ages))
+	}
+}
+
+// makeHome makes the home directory; one that is there stays as it is.
+func (a *accounts) makeHome(u account, mode fs.FileMode) error {
+	path := a.c.system(u.home)
+	if err := os.Mkdir(path, 0o755); err != nil {
+		if os.IsExist(err) {
+			return nil
+		}
+		return err
+	}
+	if err := os.Chown(path, u.uid, u.gid); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
+// edit reads the files, lets fn change them, and writes them.
+func (c *call) edit(fn func(*accounts) error) int {
+	a, err := c.accounts()
+	if err == nil {
+		err = fn(a)
+	}
+	if err == nil {
+		err = a.save()
+	}
+	if err != nil {
+		return c.fail(1, "%v", err)
+	}
+	return 0
+}
+
+func adduser(c *call) int {
+	return c.edit(func(a *accounts) error {
+		switch len(c.opt.args) {
+		case 1:
+		case 2: // adduser USER GROUP
+			if _, ok := field(a.passwd, c.opt.args[0], 0); !ok {
+				return fmt.Errorf("unknown user %s", c.opt.args[0])
+			}
+			return a.join(c.opt.args[0], c.opt.args[1])
+		default:
+			return fmt.Errorf("a name is missing")
+		}
+		name := c.opt.args[0]
+		if err := checkName(name); err != nil {
+			return err
+		}
+		if _, ok := field(a.passwd, name, 0); ok {
+			if a.debian && c.opt.has("S") {
+				return nil // a system user that is there already is no error
+			}
+			return fmt.Errorf("user '%s' in use", name)
+		}
+		if a.debian {
+			return a.adduserDebian(name)
+		}
+		return a.adduserBusyBox(name)
+	})
+}
+
+// userID is the id asked for by -u, else the first free one in the range.
+func (a *accounts) pickUID(asked string, first, last int, lists ...[]string) (int, error) {
+	if asked == "" {
+		return freeID(first, last, lists...)
+	}
+	uid, err := strconv.Atoi(asked)
+	if err != nil || uid < 0 {
+		return 0, fmt.Errorf("invalid number '%s'", asked)
+	}
+	if taken(a.passwd, uid) {
+		return 0, fmt.Errorf("uid '%d' in use", uid)
+	}
+	return uid, nil
+}
+
+func (a *accounts) adduserBusyBox(name string) error {
+	o, system := a.c.opt, a.c.opt.has("S")
+	u := account{name: name, gecos: "Linux User,,,", home: "/home/" + name, shell: a.c.getenv("SHELL")}
+	if u.shell == "" {
+		u.shell = "/bin/sh"
+	}
+	group, first, last := o.value("G"), 1000, 59999
+	if system {
+		u.shell, first, last = "/sbin/nologin", 100, 999
+		if group == "" {
+			group = "nogroup"
+		}
+	}
+	a.override(&u)
+	lists := [][]string{a.passwd}
+	if group == "" { // the user gets a group of the same name and number
+		lists = append(lists, a.group)
+	}
+	var err error
+	if u.uid, err = a.pickUID(o.value("u"), first, last, lists...); err != nil {
+		return err
+	}
+	if group == "" {
+		u.gid = u.uid
+		if _, ok := field(a.group, name, 0); ok {
+			return fmt.Errorf("group name '%s' is in use", name)
+		}
+		if taken(a.group, u.gid) {
+			return fmt.Errorf("gid '%d' in use", u.gid)
+		}
+		a.addGroup(name, u.gid)
+	} else {
+		text, ok := field(a.group, group, 2)
+		if !ok {
+			return fmt.Errorf("unknown group %s", group)
+		}
+		if u.gid, err = strconv.Atoi(text); err != nil {
+			return fmt.Errorf("group %s: %w", group, err)
+		}
+		if err := a.join(name, group); err != nil {
+			return err
+		}
+	}
+	a.addUser(u, "!", "0:99999:7:::")
+	if o.has("H") {
+		return nil
+	}
+	return a.makeHome(u, 0o755|fs.ModeSetgid)
+}
+
+// override takes what -g, -h and -s give.
+func (a *accounts) override(u *account) {
+	for flag, to := range map[string]*string{"g": &u.gecos, "h": &u.home, "s": &u.shell} {
+		if a.c.opt.has(flag) {
+			*to = a.c.opt.value(flag)
+		}
+	}
+}
+
+func (a *accounts) adduserDebian(name string) error {
+	o, system := a.c.opt, a.c.opt.has("S")
+	u := account{name: name, home: "/home/" + name, shell: "/bin/bash"}
+	first, last := 1000, 59999
+	if system {
+		u.home, u.shell, first, last = "/nonexistent", "/usr/sbin/nologin", 100, 999
+	}
+	a.override(&u)
+	if !system && u.gecos == "" {
+		u.gecos = ",,," // adduser hands the five parts to chfn, also when all are empty
+	}
+	var err error
+	if u.uid, err = a.pickUID(o.value("u"), first, last, a.passwd, a.group); err != nil {
+		return err
+	}
+	group := o.value("G")
+	switch {
+	case group != "":
+		text, ok := field(a.group, group, 2)
+		if !ok {
+			return fmt.Errorf("the group `%s' does not exist", group)
+		}
+		u.gid, err = strconv.Atoi(text)
+	case o.value("gid") != "":
+		u.gid, err = strconv.Atoi(o.value("gid"))
+	case system && !o.has("group"):
+		u.gid = 65534
+	default:
+		u.gid = u.uid
+		a.addGroup(name, u.gid)
+	}
+	if err != nil {
+		return fmt.Errorf("gid: %w", err)
+	}
+	a.addUser(u, "!", map[bool]string{true: ":::::", false: "0:99999:7:::"}[system])
+	if o.has("H") || system && u.home == "/nonexistent" {
+		return nil
+	}
+	mode := fs.FileMode(0o700)
+	if system {
+		mode = 0o755
+	}
+	return a.makeHome(u, mode)
+}
+
+func addgroup(c *call) int {
+	return c.edit(func(a *accounts) error {
+		if len(c.opt.args) == 2 { // addgroup USER GROUP
+			if _, ok := field(a.passwd, c.opt.args[0], 0); !ok {
+				return fmt.Errorf("unknown user %s", c.opt.args[0])
+			}
+			return a.join(c.opt.args[0], c.opt.args[1])
+		}
+		if len(c.opt.args) != 1 {
+			return fmt.Errorf("a name is missing")
+		}
+		return a.newGroup(c.opt.args[0], c.opt.value("g"), c.opt.has("S"), freeID)
+	})
+}
+
+// newGroup adds a group; pick finds a number where none is asked for.
+func (a *accounts) newGroup(name, asked string, system bool, pick func(int, int, ...[]string) (int, error)) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if _, ok := field(a.group, name, 0); ok {
+		return fmt.Errorf("group '%s' in use", name)
+	}
+	first, last := 1000, 59999
+	if system {
+		first, last = 100, 999
+	} else {
+		pick = freeID
+	}
+	gid, err := strconv.Atoi(asked)
+	switch {
+	case asked == "":
+		gid, err = pick(first, last, a.group)
+	case err == nil && taken(a.group, gid):
+		err = fmt.Errorf("gid '%d' in use", gid)
+	}
+	if err != nil {
+		return err
+	}
+	a.addGroup(name, gid)
+	return nil
+}
+
+// drop removes the line of a name.
+func drop(lines []string, name string) []string {
+	return slices.DeleteFunc(lines, func(line string) bool { return strings.HasPrefix(line, name+":") })
+}
+
+func deluser(c *call) int {
+	return c.edit(func(a *accounts) error {
+		if len(c.opt.args) != 1 {
+			return fmt.Errorf("a name is missing")
+		}
+		name := c.opt.args[0]
+		home, ok := field(a.passwd, name, 5)
+		if !ok {
+			return fmt.Errorf("unknown user %s", name)
+		}
+		a.passwd, a.shadow = drop(a.passwd, name), drop(a.shadow, name)
+		a.group, a.gshadow = drop(a.group, name), drop(a.gshadow, name)
+		if c.opt.has("r") && home != "/" {
+			return os.RemoveAll(c.system(home))
+		}
+		return nil
+	})
+}
+
+func delgroup(c *call) int {
+	return c.edit(func(a *accounts) error {
+		if len(c.opt.args) != 1 {
+			return fmt.Errorf("a name is missing")
+		}
+		name := c.opt.args[0]
+		if _, ok := field(a.group, name, 0); !ok {
+			return fmt.Errorf("unknown group %s", name)
+		}
+		a.group, a.gshadow = drop(a.group, name), drop(a.gshadow, name)
+		return nil
+	})
+}

@@ -1,0 +1,365 @@
+package gobase
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// listCommands look at files.
+func listCommands() map[string]command {
+	return map[string]command{
+		"ls":       {run: ls, flags: "1aAlhdRFrtSni", long: map[string]string{"color": "", "all": "a", "recursive": "R"}},
+		"find":     {run: find, raw: true},
+		"readlink": {run: readlink, flags: "fnem", long: map[string]string{"canonicalize": "f"}},
+		"realpath": {run: realpath, flags: "ems"},
+		"basename": {run: basename, flags: "as:"},
+		"dirname":  {run: dirname},
+		"du":       {run: du, flags: "shkmabc", long: map[string]string{"human-readable": "h", "summarize": "s"}},
+		"stat":     {run: stat, flags: "c:L", long: map[string]string{"format": "c:"}},
+		"grep":     {run: grep, flags: grepFlags, long: grepLong},
+		"egrep":    {run: grep, flags: grepFlags, long: grepLong},
+		"fgrep":    {run: grep, flags: grepFlags, long: grepLong},
+	}
+}
+
+func ls(c *call) int {
+	names := c.opt.args
+	if len(names) == 0 {
+		names = []string{"."}
+	}
+	code := 0
+	var files, folders []string
+	for _, name := range names {
+		info, err := os.Lstat(c.abs(name))
+		if err != nil {
+			code = c.fail(2, "%s: %s", name, why(err))
+			continue
+		}
+		if info.Mode()&fs.ModeSymlink != 0 && !c.opt.has("l") {
+			if to, err := os.Stat(c.abs(name)); err == nil {
+				info = to
+			}
+		}
+		if info.IsDir() && !c.opt.has("d") {
+			folders = append(folders, name)
+		} else {
+			files = append(files, name)
+		}
+	}
+	c.lsEntries("", files)
+	for i, name := range folders {
+		if len(names) > 1 || c.opt.has("R") {
+			if i > 0 || len(files) > 0 {
+				fmt.Fprintln(c.stdout)
+			}
+			fmt.Fprintf(c.stdout, "%s:\n", name)
+		}
+		code = max(code, c.lsFolder(name))
+	}
+	return code
+}
+
+func (c *call) lsFolder(name string) int {
+	entries, err := os.ReadDir(c.abs(name))
+	if err != nil {
+		return c.fail(2, "%s: %s", name, why(err))
+	}
+	var list, below []string
+	if c.opt.has("a") {
+		list = append(list, ".", "..")
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") && !c.opt.has("a") && !c.opt.has("A") {
+			continue
+		}
+		list = append(list, e.Name())
+		if e.IsDir() {
+			below = append(below, path.Join(name, e.Name()))
+		}
+	}
+	if c.opt.has("l") {
+		fmt.Fprintln(c.stdout, "total", len(list))
+	}
+	c.lsEntries(name, list)
+	code := 0
+	if c.opt.has("R") {
+		for _, b := range below {
+			fmt.Fprintf(c.stdout, "\n%s:\n", b)
+			code = max(code, c.lsFolder(b))
+		}
+	}
+	return code
+}
+
+func (c *call) lsEntries(dir string, names []string) {
+	infos := map[string]fs.FileInfo{}
+	for _, name := range names {
+		if info, err := os.Lstat(filepath.Join(c.abs(dir), name)); dir != "" && err == nil {
+			infos[name] = info
+		} else if info, err := os.Lstat(c.abs(name)); dir == "" && err == nil {
+			infos[name] = info
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		n := strings.Compare(a, b)
+		if x, y := infos[a], infos[b]; x != nil && y != nil {
+			if c.opt.has("t") {
+				n = y.ModTime().Compare(x.ModTime())
+			}
+			if c.opt.has("S") {
+				n = int(min(max(y.Size()-x.Size(), -1), 1))
+			}
+		}
+		if c.opt.has("r") {
+			return -n
+		}
+		return n
+	})
+	for _, name := range names {
+		info := infos[name]
+		if info == nil {
+			continue
+		}
+		shown := name
+		if c.opt.has("F") && info.IsDir() {
+			shown += "/"
+		}
+		if c.opt.has("l") {
+			shown = c.longLine(dir, name, shown, info)
+		}
+		fmt.Fprintln(c.stdout, shown)
+	}
+}
+
+func (c *call) longLine(dir, name, shown string, info fs.FileInfo) string {
+	uid, gid, _ := ownerOf(info)
+	size := strconv.FormatInt(info.Size(), 10)
+	if c.opt.has("h") {
+		size = human(info.Size())
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		if target, err := os.Readlink(filepath.Join(c.abs(dir), name)); err == nil {
+			shown += " -> " + target
+		}
+	}
+	user, group := strconv.Itoa(uid), strconv.Itoa(gid)
+	if !c.opt.has("n") {
+		user, group = c.nameOf("passwd", uid), c.nameOf("group", gid)
+	}
+	return fmt.Sprintf("%s %4d %-8s %-8s %9s %s %s", lsMode(info.Mode()), linksOf(info),
+		user, group, size, info.ModTime().UTC().Format("Jan _2 15:04"), shown)
+}
+
+// lsMode is a mode as ls writes it: drwxr-xr-x.
+func lsMode(m fs.FileMode) string {
+	kind := "-"
+	switch {
+	case m.IsDir():
+		kind = "d"
+	case m&fs.ModeSymlink != 0:
+		kind = "l"
+	case m&fs.ModeCharDevice != 0:
+		kind = "c"
+	case m&fs.ModeDevice != 0:
+		kind = "b"
+	case m&fs.ModeNamedPipe != 0:
+		kind = "p"
+	case m&fs.ModeSocket != 0:
+		kind = "s"
+	}
+	bits := []byte(m.Perm().String()[1:])
+	mark := func(at int, set bool, letter byte) {
+		if !set {
+			return
+		}
+		if bits[at] != 'x' {
+			letter -= 'a' - 'A'
+		}
+		bits[at] = letter
+	}
+	mark(2, m&fs.ModeSetuid != 0, 's')
+	mark(5, m&fs.ModeSetgid != 0, 's')
+	mark(8, m&fs.ModeSticky != 0, 't')
+	return kind + string(bits)
+}
+
+func human(n int64) string {
+	units := "KMGT"
+	f, unit := float64(n), ""
+	for i := 0; f >= 1024 && i < len(units); i++ {
+		f, unit = f/1024, units[i:i+1]
+	}
+	if unit == "" {
+		return strconv.FormatInt(n, 10)
+	}
+	return fmt.Sprintf("%.1f%s", f, unit)
+}
+
+// nameOf is the name of an id in /etc/passwd or /etc/group, or the number.
+func (c *call) nameOf(file string, id int) string {
+	data, err := os.ReadFile(c.system("/etc/" + file))
+	if err == nil {
+		for line := range strings.Lines(string(data)) {
+			if f := strings.Split(line, ":"); len(f) > 2 && strings.TrimSpace(f[2]) == strconv.Itoa(id) {
+				return f[0]
+			}
+		}
+	}
+	return strconv.Itoa(id)
+}
+
+func readlink(c *call) int {
+	code := 0
+	for _, name := range c.opt.args {
+		var to string
+		var err error
+		if c.opt.has("f") || c.opt.has("e") || c.opt.has("m") {
+			to, err = c.canonical(name, !c.opt.has("e"))
+		} else {
+			to, err = os.Readlink(filepath.Clean(c.abs(name)))
+		}
+		if err != nil {
+			code = 1 // silent, as readlink is
+			continue
+		}
+		fmt.Fprint(c.stdout, to)
+		if !c.opt.has("n") {
+			fmt.Fprintln(c.stdout)
+		}
+	}
+	return code
+}
+
+func realpath(c *call) int {
+	return c.each("can't resolve", func(name string) error {
+		to, err := c.canonical(name, !c.opt.has("e"))
+		if err == nil {
+			fmt.Fprintln(c.stdout, to)
+		}
+		return err
+	})
+}
+
+// canonical resolves links; the last component may be missing.
+func (c *call) canonical(name string, missing bool) (string, error) {
+	full := filepath.Clean(c.abs(name))
+	to, err := filepath.EvalSymlinks(full)
+	if err != nil && missing {
+		if to, err = filepath.EvalSymlinks(filepath.Dir(full)); err == nil {
+			to = filepath.Join(to, filepath.Base(full))
+		}
+	}
+	return to, err
+}
+
+func basename(c *call) int {
+	args, suffix := c.opt.args, c.opt.value("s")
+	if len(args) == 0 {
+		return c.fail(1, "missing operand")
+	}
+	if !c.opt.has("a") && !c.opt.has("s") {
+		if len(args) > 1 {
+			suffix = args[1]
+		}
+		args = args[:1]
+	}
+	for _, name := range args {
+		base := path.Base(name)
+		if base != suffix {
+			base = strings.TrimSuffix(base, suffix)
+		}
+		fmt.Fprintln(c.stdout, base)
+	}
+	return 0
+}
+
+func dirname(c *call) int {
+	if len(c.opt.args) == 0 {
+		return c.fail(1, "missing operand")
+	}
+	for _, name := range c.opt.args {
+		fmt.Fprintln(c.stdout, path.Dir(strings.TrimRight(name[:max(len(name)-1, 0)], "/")+name[max(len(name)-1, 0):]))
+	}
+	return 0
+}
+
+func du(c *call) int {
+	if len(c.opt.args) == 0 {
+		c.opt.args = []string{"."}
+	}
+	return c.each("can't read", func(name string) error {
+		var total int64
+		err := walkAll(c.abs(name), func(_ string, info fs.FileInfo) error {
+			if c.opt.has("b") {
+				total += info.Size()
+			} else {
+				total += (info.Size() + 4095) / 4096 * 4096
+			}
+			return nil
+		})
+		shown := strconv.FormatInt((total+1023)/1024, 10)
+		switch {
+		case c.opt.has("h"):
+			shown = human(total)
+		case c.opt.has("b"):
+			shown = strconv.FormatInt(total, 10)
+		case c.opt.has("m"):
+			shown = strconv.FormatInt((total+1<<20-1)>>20, 10)
+		}
+		fmt.Fprintf(c.stdout, "%s\t%s\n", shown, name)
+		return err
+	})
+}
+
+func stat(c *call) int {
+	format := "%n %s"
+	if c.opt.has("c") {
+		format = c.opt.value("c")
+	}
+	return c.each("can't stat", func(name string) error {
+		info, err := os.Lstat(c.abs(name))
+		if c.opt.has("L") {
+			info, err = os.Stat(c.abs(name))
+		}
+		if err != nil {
+			return err
+		}
+		uid, gid, _ := ownerOf(info)
+		fmt.Fprintln(c.stdout, strings.NewReplacer(
+			"%%", "%", "%n", name, "%s", strconv.FormatInt(info.Size(), 10), "%a", octal(info.Mode()),
+			"%A", lsMode(info.Mode()), "%u", strconv.Itoa(uid), "%g", strconv.Itoa(gid),
+			"%U", c.nameOf("passwd", uid), "%G", c.nameOf("group", gid),
+			"%Y", strconv.FormatInt(info.ModTime().Unix(), 10), "%y", info.ModTime().UTC().Format(time.DateTime),
+			"%h", strconv.FormatUint(linksOf(info), 10), "%F", kindOf(info.Mode())).Replace(format))
+		return nil
+	})
+}
+
+func octal(m fs.FileMode) string {
+	n := uint64(m.Perm())
+	for _, s := range special {
+		if m&s.mode != 0 {
+			n |= s.octal
+		}
+	}
+	return strconv.FormatUint(n, 8)
+}
+
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&fs.ModeSymlink != 0:
+		return "symbolic link"
+	case m.IsRegular():
+		return "regular file"
+	}
+	return "special file"
+}

@@ -1,0 +1,86 @@
+package gobase
+
+import (
+	"fmt"
+	"strings"
+)
+
+// packageCommands answer for package managers. What is asked of them was looked at before the step ran
+// ([Wrap]): packages that a later command needs are refused there, so what remains is habit.
+func packageCommands() map[string]command {
+	return map[string]command{
+		"apk":                    {run: packages, raw: true},
+		"apt-get":                {run: packages, raw: true},
+		"apt":                    {run: packages, raw: true},
+		"update-ca-certificates": {run: updateCertificates, raw: true},
+		"git":                    {run: git, raw: true},
+	}
+}
+
+// packageArgs is a package manager's command line: its verb and the packages named, without versions.
+func packageArgs(args []string) (verb string, names []string) {
+	// Options that take a value, of apk and of apt-get.
+	valued := map[string]bool{
+		"-t": true, "--virtual": true, "-X": true, "--repository": true, "-p": true, "--root": true, "--arch": true,
+		"--keys-dir": true, "--repositories-file": true, "--cache-dir": true, "-o": true, "-c": true, "--wait": true,
+		"--target-release": true, "--cache-max-age": true,
+	}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if strings.HasPrefix(arg, "-") {
+			if valued[arg] {
+				i++
+			}
+			continue
+		}
+		if verb == "" {
+			verb = arg
+			continue
+		}
+		if cut := strings.IndexAny(arg, "=<>~@"); cut > 0 {
+			arg = arg[:cut]
+		}
+		names = append(names, arg)
+	}
+	return verb, names
+}
+
+func packages(c *call) int {
+	verb, names := packageArgs(c.args[1:])
+	switch verb {
+	case "add", "install":
+		fmt.Fprintf(c.stdout, "skiff: built-in Go base: %s: nothing is installed, no step here needs more than is built in\n",
+			strings.Join(names, " "))
+	case "update", "upgrade", "dist-upgrade", "clean", "autoclean", "del", "remove", "purge", "autoremove", "cache", "fix":
+		fmt.Fprintf(c.stdout, "skiff: built-in Go base: %s %s: nothing to do\n", c.args[0], verb)
+	default:
+		return c.fail(1, "%s: not served by skiff's built-in Go base; --go-base=image takes the real image", verb)
+	}
+	return 0
+}
+
+func updateCertificates(c *call) int {
+	fmt.Fprintln(c.stdout, "skiff: built-in Go base: Mozilla's certificates are in place")
+	return 0
+}
+
+// git stands where the image has a git and the build context no repository: there every command but a few
+// ends as git's own does outside of a repository.
+func git(c *call) int {
+	for i := 1; i < len(c.args); i++ {
+		switch arg := c.args[i]; {
+		case arg == "--version" || arg == "version" || arg == "-v":
+			fmt.Fprintln(c.stdout, "git version 2.47.0")
+			return 0
+		case arg == "-C" || arg == "-c":
+			i++
+		case strings.HasPrefix(arg, "-"):
+		case arg == "config":
+			return 0 // safe.directory, url.….insteadOf: there is no git that would read it
+		default:
+			i = len(c.args)
+		}
+	}
+	fmt.Fprintln(c.stderr, "fatal: not a git repository (or any of the parent directories): .git")
+	return 128
+}

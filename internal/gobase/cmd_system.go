@@ -1,0 +1,339 @@
+package gobase
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/interp"
+)
+
+// systemCommands tell of the system, or run other commands.
+func systemCommands() map[string]command {
+	return map[string]command{
+		"env":      {run: runEnv, raw: true},
+		"printenv": {run: printenv},
+		"pwd":      {run: func(c *call) int { fmt.Fprintln(c.stdout, c.dir); return 0 }, flags: "LP"},
+		"id":       {run: id, flags: "ugnGr"},
+		"whoami":   {run: func(c *call) int { fmt.Fprintln(c.stdout, c.nameOf("passwd", os.Getuid())); return 0 }},
+		"uname":    {run: uname, flags: "asnrvmpio"},
+		"arch":     {run: func(c *call) int { fmt.Fprintln(c.stdout, machine()); return 0 }},
+		"hostname": {run: hostname, flags: "sf"},
+		"nproc":    {run: func(c *call) int { fmt.Fprintln(c.stdout, runtime.NumCPU()); return 0 }, long: map[string]string{"all": ""}},
+		"date":     {run: date, flags: "ud:Ir:R", long: map[string]string{"utc": "u", "date": "d:", "iso-8601": "I:"}},
+		"sleep":    {run: sleep},
+		"sync":     {run: func(*call) int { return 0 }},
+		"which":    {run: which, flags: "a"},
+		"xargs":    {run: xargs, raw: true},
+		"yes":      {run: yes},
+	}
+}
+
+// runOther runs another command as the shell would: one of the base within this process, else a process.
+func (c *call) runOther(argv []string, stdin io.Reader) int {
+	env := expand.ListEnviron(c.env...)
+	path, err := interp.LookPathDir(c.dir, env, argv[0])
+	if err != nil {
+		return c.fail(127, "%s: not found", argv[0])
+	}
+	if name, ours := c.isOurs(interp.HandlerContext{Env: env, Dir: c.dir}, argv[0]); ours {
+		return runCommand(&call{ctx: c.ctx, args: append([]string{name}, argv[1:]...), dir: c.dir, env: c.env,
+			stdin: stdin, stdout: c.stdout, stderr: c.stderr, root: c.root})
+	}
+	cmd := exec.CommandContext(c.ctx, path)
+	cmd.Args, cmd.Dir, cmd.Env = argv, c.dir, c.env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, c.stdout, c.stderr
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode() & 0xff
+	}
+	return c.fail(126, "%s: %s", argv[0], why(err))
+}
+
+// runEnv is env [-i] [-u NAME] [NAME=value]... [command [args]].
+func runEnv(c *call) int {
+	args := c.args[1:]
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		switch arg := args[0]; {
+		case arg == "-i" || arg == "-" || arg == "--ignore-environment":
+			c.env = nil
+		case arg == "-u" && len(args) > 1:
+			args = args[1:]
+			c.env = slices.DeleteFunc(slices.Clone(c.env), func(e string) bool { return strings.HasPrefix(e, args[0]+"=") })
+		case strings.HasPrefix(arg, "-S") && len(args) == 1: // "#!/usr/bin/env -S go run"
+			args = append([]string{""}, strings.Fields(arg[2:])...)
+		case arg == "-S" && len(args) > 1:
+			args = append(strings.Fields(args[1]), args[2:]...)
+			continue
+		case arg == "--":
+		default:
+			return c.fail(125, "unrecognized option %s", arg)
+		}
+		args = args[1:]
+	}
+	for len(args) > 0 && strings.Contains(args[0], "=") {
+		name, _, _ := strings.Cut(args[0], "=")
+		c.env = slices.DeleteFunc(slices.Clone(c.env), func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		c.env, args = append(c.env, args[0]), args[1:]
+	}
+	if len(args) == 0 {
+		for _, e := range c.env {
+			fmt.Fprintln(c.stdout, e)
+		}
+		return 0
+	}
+	return c.runOther(args, c.stdin)
+}
+
+func printenv(c *call) int {
+	if len(c.opt.args) == 0 {
+		for _, e := range c.env {
+			fmt.Fprintln(c.stdout, e)
+		}
+		return 0
+	}
+	code := 0
+	for _, name := range c.opt.args {
+		if !slices.ContainsFunc(c.env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+			code = 1
+			continue
+		}
+		fmt.Fprintln(c.stdout, c.getenv(name))
+	}
+	return code
+}
+
+func id(c *call) int {
+	uid, gid := os.Getuid(), os.Getgid()
+	if len(c.opt.args) > 0 {
+		var err error
+		if uid, gid, err = c.userID(c.opt.args[0]); err != nil {
+			return c.fail(1, "%v", err)
+		}
+	}
+	show := func(file string, id int) string {
+		if c.opt.has("n") {
+			return c.nameOf(file, id)
+		}
+		return strconv.Itoa(id)
+	}
+	switch {
+	case c.opt.has("u"):
+		fmt.Fprintln(c.stdout, show("passwd", uid))
+	case c.opt.has("g"), c.opt.has("G"):
+		fmt.Fprintln(c.stdout, show("group", gid))
+	default:
+		user, group := c.nameOf("passwd", uid), c.nameOf("group", gid)
+		fmt.Fprintf(c.stdout, "uid=%d(%s) gid=%d(%s) groups=%d(%s)\n", uid, user, gid, group, gid, group)
+	}
+	return 0
+}
+
+// machine is uname -m.
+func machine() string {
+	names := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l", "loong64": "loongarch64"}
+	if name := names[runtime.GOARCH]; name != "" {
+		return name
+	}
+	return runtime.GOARCH
+}
+
+func uname(c *call) int {
+	host, _ := os.Hostname()
+	release := "5.11"
+	if data, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		release = strings.TrimSpace(string(data))
+	}
+	parts := []struct{ flag, text string }{
+		{"s", "Linux"}, {"n", host}, {"r", release}, {"v", "#1"}, {"m", machine()}, {"o", "Linux"},
+	}
+	var out []string
+	for _, p := range parts {
+		if c.opt.has("a") || c.opt.has(p.flag) || len(c.opt.set) == 0 && p.flag == "s" ||
+			p.flag == "m" && (c.opt.has("p") || c.opt.has("i")) {
+			out = append(out, p.text)
+		}
+	}
+	fmt.Fprintln(c.stdout, strings.Join(out, " "))
+	return 0
+}
+
+func hostname(c *call) int {
+	host, err := os.Hostname()
+	if err != nil {
+		return c.fail(1, "%v", err)
+	}
+	fmt.Fprintln(c.stdout, host)
+	return 0
+}
+
+func sleep(c *call) int {
+	var total time.Duration
+	for _, arg := range c.opt.args {
+		if strings.Trim(arg, "0123456789.") == "" {
+			arg += "s"
+		}
+		d, err := time.ParseDuration(arg)
+		if err != nil {
+			return c.fail(1, "invalid number '%s'", arg)
+		}
+		total += d
+	}
+	select {
+	case <-time.After(total):
+		return 0
+	case <-c.ctx.Done():
+		return 143
+	}
+}
+
+func which(c *call) int {
+	code := 0
+	for _, name := range c.opt.args {
+		path, err := interp.LookPathDir(c.dir, expand.ListEnviron(c.env...), name)
+		if err != nil {
+			code = 1
+			continue
+		}
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(c.dir, path)
+		}
+		fmt.Fprintln(c.stdout, path)
+	}
+	return code
+}
+
+// xargs is xargs [-0] [-r] [-t] [-n N] [-I TEXT] [-P N] [command [args]]; commands run one after another.
+func xargs(c *call) int {
+	var null, quiet, trace bool
+	atOnce, place := 5000, ""
+	args := c.args[1:]
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		flag, value := args[0], ""
+		args = args[1:]
+		if len(flag) > 2 && strings.Contains("nIPL", flag[1:2]) {
+			flag, value = flag[:2], flag[2:]
+		} else if strings.Contains("-n -I -P -L", flag) && len(flag) == 2 {
+			if len(args) == 0 {
+				return c.fail(1, "option %s requires an argument", flag)
+			}
+			value, args = args[0], args[1:]
+		}
+		n, err := strconv.Atoi(value)
+		switch flag {
+		case "-0", "--null":
+			null = true
+		case "-r", "--no-run-if-empty":
+			quiet = true
+		case "-t":
+			trace = true
+		case "-n", "-L":
+			if atOnce = n; err != nil || n < 1 {
+				return c.fail(1, "invalid number '%s'", value)
+			}
+		case "-I":
+			place = value
+		case "-P":
+		default:
+			return c.fail(1, "unrecognized option %s", flag)
+		}
+	}
+	if len(args) == 0 {
+		args = []string{"echo"}
+	}
+	data, err := io.ReadAll(c.stdin)
+	if err != nil {
+		return c.fail(1, "%v", err)
+	}
+	items := splitItems(string(data), null, place != "")
+	if len(items) == 0 && (quiet || place != "") {
+		return 0
+	}
+	code := 0
+	for first := true; first || len(items) > 0; first = false {
+		argv := slices.Clone(args)
+		if place != "" {
+			for i := range argv {
+				argv[i] = strings.ReplaceAll(argv[i], place, items[0])
+			}
+			items = items[1:]
+		} else {
+			n := min(atOnce, len(items))
+			argv, items = append(argv, items[:n]...), items[n:]
+		}
+		if trace {
+			fmt.Fprintln(c.stderr, strings.Join(argv, " "))
+		}
+		switch n := c.runOther(argv, bytes.NewReader(nil)); {
+		case n == 127 || n == 126:
+			return n
+		case n != 0:
+			code = 123
+		}
+	}
+	return code
+}
+
+// splitItems cuts xargs' input: at null bytes, at lines (-I), or at blanks outside of quotes.
+func splitItems(text string, null, byLine bool) []string {
+	if null || byLine {
+		sep := "\n"
+		if null {
+			sep = "\x00"
+		}
+		return slices.DeleteFunc(strings.Split(text, sep), func(s string) bool { return s == "" })
+	}
+	var items []string
+	var item strings.Builder
+	quote, open := rune(0), false
+	for _, r := range text {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote != 0:
+			item.WriteRune(r)
+		case r == '"' || r == '\'':
+			quote, open = r, true
+		case r == ' ' || r == '\t' || r == '\n':
+			if open {
+				items = append(items, item.String())
+				item.Reset()
+			}
+			open = false
+		default:
+			item.WriteRune(r)
+			open = true
+		}
+	}
+	if open {
+		items = append(items, item.String())
+	}
+	return items
+}
+
+func yes(c *call) int {
+	line := "y"
+	if len(c.opt.args) > 0 {
+		line = strings.Join(c.opt.args, " ")
+	}
+	for c.ctx.Err() == nil {
+		if _, err := fmt.Fprintln(c.stdout, line); err != nil {
+			return 0
+		}
+	}
+	return 143
+}

@@ -1,0 +1,222 @@
+package gobase
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+)
+
+// root describes the small files of a base, all but /usr/local/go.
+type root struct {
+	variant Variant
+	release string   // the Go that lies beside, for os-release alone
+	with    []string // commands that the image has only on request: bash, git
+	zones   []byte   // lib/time/zoneinfo.zip of the toolchain; nil: no time zones
+}
+
+// writeTar writes the layer: sorted by name, all times the same.
+func (r root) writeTar(w io.Writer) error {
+	entries, err := r.entries()
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	out := newLayerWriter(w)
+	for _, e := range entries {
+		out.parents(e.name, ".")
+		switch {
+		case e.dir:
+			out.owned(e.name, e.mode, e.gid)
+		case e.link != "":
+			out.link(e.name, e.link)
+		default:
+			if err := out.ownedFile(e.name, e.mode, e.gid, e.data); err != nil {
+				return err
+			}
+		}
+	}
+	return out.Close()
+}
+
+// entry is one file of the root; mode bits only, all owned by user 0.
+type entry struct {
+	name string
+	mode int64
+	gid  int
+	dir  bool
+	link string
+	data []byte
+}
+
+func folder(name string, mode int64) entry { return entry{name: name, mode: mode, dir: true} }
+
+func text(name, content string) entry {
+	return entry{name: name, mode: 0o644, data: []byte(content)}
+}
+
+func (r root) entries() ([]entry, error) {
+	all := r.folders()
+	all = append(all, r.accounts()...)
+	all = append(all, r.commands()...)
+	all = append(all,
+		entry{name: strings.TrimPrefix(LibexecPath, "/"), mode: 0o755}, // a step binds this program here
+		entry{name: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: mozillaBundle()},
+		text("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n"),
+		entry{name: "etc/mtab", link: "/proc/mounts"},
+		entry{name: "var/run", link: "/run"},
+	)
+	zones, err := zoneEntries(r.zones)
+	return append(all, zones...), err
+}
+
+func (r root) folders() []entry {
+	all := []entry{
+		folder("dev", 0o755), folder("proc", 0o555), folder("sys", 0o555), folder("run", 0o755),
+		folder("tmp", 0o1777), folder("var/tmp", 0o1777), folder("var/cache", 0o755), folder("var/lib", 0o755),
+		folder("root", 0o700), folder("home", 0o755), folder("mnt", 0o755), folder("opt", 0o755), folder("srv", 0o755),
+		folder("usr/local/bin", 0o755), folder("usr/local/sbin", 0o755), folder("usr/local/lib", 0o755),
+		folder("usr/share", 0o755), folder("etc/ssl/certs", 0o755),
+		folder("usr/bin", 0o755), folder("usr/sbin", 0o755), folder("usr/lib", 0o755),
+	}
+	// The official Dockerfile: mkdir -p "$GOPATH/src" "$GOPATH/bin" && chmod -R 1777 "$GOPATH".
+	all = append(all, folder("go", 0o1777), folder("go/bin", 0o1777), folder("go/src", 0o1777))
+	if r.variant == Alpine {
+		return append(all, folder("bin", 0o755), folder("sbin", 0o755), folder("lib", 0o755), folder("var/empty", 0o555),
+			entry{name: "etc/ssl/cert.pem", link: "certs/ca-certificates.crt"},
+			entry{name: "etc/ssl1.1/cert.pem", link: "/etc/ssl/cert.pem"},
+			entry{name: "etc/ssl1.1/certs", link: "/etc/ssl/certs"})
+	}
+	return append(all,
+		entry{name: "bin", link: "usr/bin"}, entry{name: "sbin", link: "usr/sbin"}, entry{name: "lib", link: "usr/lib"},
+		folder("var/lib/apt/lists", 0o755), folder("var/mail", 0o2775))
+}
+
+func (r root) accounts() []entry {
+	shadowed := func(name, content string) entry {
+		return entry{name: name, mode: 0o640, gid: 42, data: []byte(content)}
+	}
+	if r.variant == Alpine {
+		return []entry{
+			text("etc/passwd", alpinePasswd), text("etc/group", alpineGroup), shadowed("etc/shadow", alpineShadow),
+			text("etc/nsswitch.conf", alpineNSSwitch), text("etc/shells", "# valid login shells\n/bin/sh\n/bin/ash\n"),
+			text("etc/os-release", "NAME=\"Alpine Linux\"\nID=alpine\nPRETTY_NAME=\"Alpine Linux (skiff's built-in Go base)\"\n"),
+		}
+	}
+	var shadow, gshadow strings.Builder
+	for line := range strings.Lines(debianPasswd) {
+		name, _, _ := strings.Cut(line, ":")
+		fmt.Fprintf(&shadow, "%s:*:19700:0:99999:7:::\n", name)
+	}
+	for line := range strings.Lines(debianGroup) {
+		name, _, _ := strings.Cut(line, ":")
+		fmt.Fprintf(&gshadow, "%s:*::\n", name)
+	}
+	return []entry{
+		text("etc/passwd", debianPasswd), text("etc/group", debianGroup),
+		shadowed("etc/shadow", shadow.String()), shadowed("etc/gshadow", gshadow.String()),
+		text("etc/nsswitch.conf", debianNSSwitch),
+		text("etc/os-release", "PRETTY_NAME=\"Debian GNU/Linux (skiff's built-in Go base)\"\nNAME=\"Debian GNU/Linux\"\nID=debian\n"),
+	}
+}
+
+// commands are symlinks to this program, in the folders where the image has them.
+func (r root) commands() []entry {
+	var all []entry
+	add := func(dir, name string) {
+		all = append(all, entry{name: path.Join(dir, name), link: LibexecPath})
+	}
+	for _, name := range CommandNames() {
+		if onRequest[name] && r.variant == Alpine && !slices.Contains(r.with, name) {
+			continue
+		}
+		if name == "git" && !slices.Contains(r.with, name) || r.foreign(name) {
+			continue
+		}
+		dir := "usr/bin"
+		if superuser[name] {
+			dir = "usr/sbin"
+		}
+		add(dir, name)
+		if r.variant == Alpine { // where BusyBox has it differs by command: scripts that name /bin/x find it
+			add(strings.TrimPrefix(dir, "usr/"), name)
+		}
+	}
+	return all
+}
+
+// foreign reports commands that the variant does not have.
+func (r root) foreign(name string) bool {
+	switch name {
+	case "apk", "ash":
+		return r.variant != Alpine
+	case "apt", "apt-get", "useradd", "groupadd", "usermod", "dash":
+		return r.variant == Alpine
+	}
+	return false
+}
+
+var (
+	// onRequest are commands that Alpine's image gets by apk add.
+	onRequest = map[string]bool{"bash": true, "git": true}
+	superuser = map[string]bool{
+		"adduser": true, "addgroup": true, "deluser": true, "delgroup": true, "useradd": true, "groupadd": true,
+		"usermod": true, "update-ca-certificates": true,
+	}
+)
+
+// mozillaBundle is Mozilla's list of roots as PEM. Roots that Mozilla trusts only up to a date of issue are
+// left out, as Debian and Alpine cannot express that either, and Go programs get no constraint from a file.
+var mozillaBundle = sync.OnceValue(func() []byte {
+	var out bytes.Buffer
+	for r := range bundle.Roots() {
+		if r.Constraint != nil {
+			continue
+		}
+		// Writing to a Buffer does not fail.
+		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate})
+	}
+	return out.Bytes()
+})
+
+// maxZone bounds one time zone in bytes; the largest is 4 kB.
+const maxZone = 1 << 20
+
+// zoneEntries unpacks Go's own zone file to /usr/share/zoneinfo, where Go and C look for it.
+func zoneEntries(data []byte) ([]entry, error) {
+	if data == nil {
+		return nil, nil
+	}
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, fmt.Errorf("time zones: %w", err)
+	}
+	var all []entry
+	for _, f := range z.File {
+		if strings.HasSuffix(f.Name, "/") {
+			continue
+		}
+		if !fs.ValidPath(f.Name) {
+			return nil, fmt.Errorf("time zones: bad name %q", f.Name)
+		}
+		r, err := f.Open()
+		if err != nil {
+			return nil, fmt.Errorf("time zones: %w", err)
+		}
+		zone, err := readLimited(r, f.Name, maxZone)
+		r.Close()
+		if err != nil {
+			return nil, fmt.Errorf("time zones: %w", err)
+		}
+		all = append(all, entry{name: path.Join("usr/share/zoneinfo", f.Name), mode: 0o644, data: zone})
+	}
+	return all, nil
+}

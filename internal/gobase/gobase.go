@@ -1,0 +1,20 @@
+// Package gobase is the built-in Go base: what stands in the place of the image golang:TAG in a stage
+// that does not ship. Its data go three ways:
+//
+//   - a reference such as golang:1.26-alpine becomes a [Tag], then a released Go version, then the
+//     toolchain module of that version, verified against the checksum database ([Toolchains]);
+//   - [Wrap] puts a decision around the Dockerfile frontend: it reads the final LLB and either rewrites the
+//     golang source to gobase://VERSION/VARIANT/ARCH, or lets the real image stand, with the reason;
+//   - [Bases] turns such an identifier into the tar streams of two layers: the small files of the root,
+//     and /usr/local/go. [Applet] is what the commands in that root do: they are all this program.
+//
+// The rule is that a binary built in the base is bit for bit what the image of that Go version gives. What
+// would break it unnoticed (cgo, version control stamps, commands that are not there) is refused.
+package gobase
+
+// LibexecPath is where this very program is bound inside a step of the base; the commands below /bin are
+// symlinks to it.
+const LibexecPath = "/usr/libexec/skiff"
+
+// Scheme begins the identifier of a source op that the built-in base serves.
+const Scheme = "gobase://"

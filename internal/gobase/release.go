@@ -1,0 +1,147 @@
+package gobase
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+)
+
+// releaseRecord remembers which release a floating tag meant, until it is asked again.
+type releaseRecord struct {
+	Release string `json:"release"`
+}
+
+// listLimit bounds the proxy's list of versions, in bytes; all releases for all systems are some 100 kB.
+const listLimit = 8 << 20
+
+// Resolve returns the release that a tag means for an architecture (a GOARCH). A tag that floats is asked
+// of the module proxy once and remembered; pull asks again. Offline it is the newest at hand, said in a note.
+func (t *Toolchains) Resolve(ctx context.Context, tag Tag, arch string, pull bool) (string, error) {
+	name := tag.Go + " " + arch
+	var rec releaseRecord
+	if !pull && t.state.Load("gorelease", name, &rec) == nil && matches(tag.Go, rec.Release) {
+		return rec.Release, nil
+	}
+	if tag.Exact() && slices.Contains(t.atHand(arch), tag.Go) {
+		return tag.Go, nil
+	}
+	versions, err := t.list(ctx, arch)
+	if err != nil {
+		return t.offline(tag, arch, err)
+	}
+	release := newest(tag.Go, versions)
+	if release == "" && tag.Exact() && t.exists(ctx, tag.Go, arch) {
+		release = tag.Go // a proxy's list need not be complete
+	}
+	if release == "" {
+		return "", noRelease(tag, arch, versions)
+	}
+	return release, t.state.Save("gorelease", name, releaseRecord{release})
+}
+
+// offline answers from what the machine has when the proxy could not be asked.
+func (t *Toolchains) offline(tag Tag, arch string, cause error) (string, error) {
+	release := newest(tag.Go, t.atHand(arch))
+	if release == "" {
+		return "", fmt.Errorf("which Go %s is: %w", tag.Ref, cause)
+	}
+	if !tag.Exact() {
+		t.note(fmt.Sprintf("%s: the module proxy cannot be asked (%v); Go %s is at hand and is used", tag.Ref, cause, release))
+	}
+	return release, nil
+}
+
+// exists asks the proxy for one release by name.
+func (t *Toolchains) exists(ctx context.Context, release, arch string) bool {
+	p, err := t.proxies()
+	if err != nil {
+		return false
+	}
+	_, err = p.read(ctx, toolchainModule+"/@v/"+moduleVersion(release, arch)+".info", listLimit)
+	return err == nil
+}
+
+func noRelease(tag Tag, arch string, versions []string) error {
+	last := newest("", versions)
+	if want := tag.Go; want != "" && last != "" && compareGo(want, last) > 0 {
+		return fmt.Errorf("%s: Go %s is newer than any toolchain that the module proxy has (newest: %s)", tag.Ref, want, last)
+	}
+	return fmt.Errorf("%s: the module proxy has no toolchain of Go %s for linux/%s", tag.Ref, tag.Go, arch)
+}
+
+// list returns the releases that the proxy lists for an architecture, in no order.
+func (t *Toolchains) list(ctx context.Context, arch string) ([]string, error) {
+	p, err := t.proxies()
+	if err != nil {
+		return nil, err
+	}
+	data, err := p.read(ctx, toolchainModule+"/@v/list", listLimit)
+	if err != nil {
+		return nil, err
+	}
+	var versions []string
+	for line := range strings.Lines(string(data)) {
+		if v, ok := releaseOf(strings.TrimSpace(line), arch); ok {
+			versions = append(versions, v)
+		}
+	}
+	if len(versions) == 0 {
+		return nil, errors.New("the module proxy lists no toolchain for linux/" + arch)
+	}
+	return versions, nil
+}
+
+// releaseOf is the inverse of [moduleVersion].
+func releaseOf(version, arch string) (string, bool) {
+	v, ok := strings.CutPrefix(version, "v0.0.1-go")
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(v, ".linux-"+arch)
+}
+
+// atHand lists the releases that this machine holds, proved or still to be proved.
+func (t *Toolchains) atHand(arch string) []string {
+	var have []string
+	if v, ok := strings.CutPrefix(t.env.GOVERSION, "go"); ok && arch == runtime.GOARCH {
+		have = append(have, v)
+	}
+	if t.env.GOMODCACHE != "" {
+		dir := filepath.Join(t.env.GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v")
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if v, ok := strings.CutSuffix(e.Name(), ".zip"); ok {
+				if v, ok := releaseOf(v, arch); ok {
+					have = append(have, v)
+				}
+			}
+		}
+	}
+	for _, version := range t.state.Names("gotoolchain") {
+		if v, ok := releaseOf(version, arch); ok {
+			have = append(have, v)
+		}
+	}
+	return have
+}
+
+// NewestAtHand returns the newest release of at least the given line: what the machine has, else what the
+// proxy lists.
+func (t *Toolchains) NewestAtHand(ctx context.Context, line, arch string) (string, error) {
+	if v := newest("", t.atHand(arch)); v != "" && atLeast(v, line) {
+		return v, nil
+	}
+	versions, err := t.list(ctx, arch)
+	if err != nil {
+		return "", err
+	}
+	if v := newest("", versions); v != "" && atLeast(v, line) {
+		return v, nil
+	}
+	return "", fmt.Errorf("go.mod asks for Go %s: no toolchain is that new", line)
+}

@@ -1,0 +1,216 @@
+package gobase
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/dirhash"
+)
+
+// toolchainModule holds each released Go as one version of a module (go.dev/doc/toolchain).
+const toolchainModule = "golang.org/toolchain"
+
+// moduleVersion is the module version of a release: v0.0.1-go1.26.8.linux-amd64.
+func moduleVersion(release, arch string) string {
+	return "v0.0.1-go" + release + ".linux-" + arch
+}
+
+// Toolchains finds released Go toolchains, each proved by the checksum database before it is used.
+// Safe for concurrent use.
+type Toolchains struct {
+	state State
+	env   GoEnv
+	note  func(string)
+
+	proxies func() (*proxies, error)
+	sums    func() (*checksums, error)
+
+	mu   sync.Mutex
+	open map[string]*toolchain // by module version
+}
+
+// NewToolchains returns the toolchains that the settings env reach; nil means the machine's. note gets a
+// line for the user where something is not as usual; nil drops it.
+func NewToolchains(state State, env *GoEnv, note func(string)) *Toolchains {
+	t := &Toolchains{state: state, note: note, open: map[string]*toolchain{}}
+	if env == nil {
+		e := machineGoEnv()
+		env = &e
+	}
+	if t.note == nil {
+		t.note = func(string) {}
+	}
+	t.env = *env
+	t.proxies = sync.OnceValues(func() (*proxies, error) { return newProxies(t.env.GOPROXY) })
+	t.sums = sync.OnceValues(func() (*checksums, error) {
+		p, err := t.proxies()
+		if err != nil {
+			return nil, err
+		}
+		machine := ""
+		if t.env.GOMODCACHE != "" {
+			machine = filepath.Join(t.env.GOMODCACHE, "cache", "download", "sumdb")
+		}
+		return newChecksums(t.env.GOSUMDB, p, filepath.Join(state.Dir(), "sumdb"), machine)
+	})
+	return t
+}
+
+// toolchainRecord is what the state keeps of a proved download.
+type toolchainRecord struct {
+	Sum   string   `json:"sum"`   // h1:… as the checksum database has it
+	Blobs []string `json:"blobs"` // the zip
+}
+
+// get returns the toolchain, from the state, the machine's module cache, the machine's own GOROOT where it
+// is the released one, or by download.
+func (t *Toolchains) get(ctx context.Context, release, arch string) (*toolchain, error) {
+	version := moduleVersion(release, arch)
+	if err := module.Check(toolchainModule, version); err != nil {
+		return nil, fmt.Errorf("go %s: %w", release, err)
+	}
+	t.mu.Lock()
+	tc := t.open[version]
+	t.mu.Unlock()
+	if tc != nil {
+		return tc, nil
+	}
+	unlock, err := t.state.Lock(ctx, "toolchain-"+version)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	tc, err = t.local(ctx, release, arch)
+	if err != nil {
+		return nil, err
+	}
+	if tc == nil {
+		if tc, err = t.download(ctx, release, arch); err != nil {
+			return nil, fmt.Errorf("go %s for linux/%s: %w", release, arch, err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open[version] = tc
+	return tc, nil
+}
+
+// local finds a toolchain on this machine; nil without an error where there is none.
+func (t *Toolchains) local(ctx context.Context, release, arch string) (*toolchain, error) {
+	version := moduleVersion(release, arch)
+	var rec toolchainRecord
+	if t.state.Load("gotoolchain", version, &rec) == nil && len(rec.Blobs) == 1 {
+		if path, err := t.state.Blob(rec.Blobs[0]); err == nil {
+			return zipToolchain(release, arch, path, rec.Sum)
+		}
+	}
+	if path := t.cachedZip(version); path != "" {
+		want, err := t.sum(ctx, version)
+		if err != nil {
+			return nil, err
+		}
+		if got, err := dirhash.HashZip(path, dirhash.Hash1); err == nil && (got == want || want == "") {
+			return zipToolchain(release, arch, path, got)
+		}
+	}
+	if t.env.GOVERSION == "go"+release && arch == runtime.GOARCH && runtime.GOOS == "linux" {
+		return t.machineToolchain(ctx, release, arch)
+	}
+	return nil, nil
+}
+
+// cachedZip is the toolchain that the machine's go command downloaded for itself, if it did.
+func (t *Toolchains) cachedZip(version string) string {
+	if t.env.GOMODCACHE == "" {
+		return ""
+	}
+	path := filepath.Join(t.env.GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v", version+".zip")
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return path
+}
+
+// machineToolchain takes the machine's own Go where its files hash to what the checksum database has for
+// the release: a distribution's Go differs, and builds other binaries.
+func (t *Toolchains) machineToolchain(ctx context.Context, release, arch string) (*toolchain, error) {
+	tc, err := treeToolchain(release, arch, t.env.GOROOT)
+	if err != nil {
+		return nil, nil // nothing there that could be it; the download says what is wrong
+	}
+	want, err := t.sum(ctx, moduleVersion(release, arch))
+	if err != nil {
+		return nil, err
+	}
+	if tc.sum != want {
+		return nil, nil
+	}
+	return tc, nil
+}
+
+// sum is the checksum that a toolchain must have; empty where nothing is to be asked, said in a note.
+func (t *Toolchains) sum(ctx context.Context, version string) (string, error) {
+	p, err := t.proxies()
+	if err != nil {
+		return "", err
+	}
+	if p.fileOnly() {
+		return "", nil
+	}
+	sums, err := t.sums()
+	if errors.Is(err, errNoDatabase) {
+		t.note("GOSUMDB=off: the Go toolchain " + version + " is used without proof of what it is")
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return sums.lookup(ctx, toolchainModule, version)
+}
+
+// download fetches the zip into the state and proves it.
+func (t *Toolchains) download(ctx context.Context, release, arch string) (*toolchain, error) {
+	version := moduleVersion(release, arch)
+	p, err := t.proxies()
+	if err != nil {
+		return nil, err
+	}
+	want, err := t.sum(ctx, version)
+	if err != nil {
+		return nil, err
+	}
+	body, size, err := p.open(ctx, toolchainModule+"/@v/"+version+".zip")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: there is no such release, or none that the module proxy has", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	digest, err := t.state.WriteBlob(ctx, body, size)
+	if err != nil {
+		return nil, fmt.Errorf("keep toolchain: %w", err)
+	}
+	path, err := t.state.Blob(digest)
+	if err != nil {
+		return nil, err
+	}
+	got, err := dirhash.HashZip(path, dirhash.Hash1)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", version, err)
+	}
+	if want != "" && got != want {
+		return nil, fmt.Errorf("checksum mismatch: downloaded %s, the checksum database has %s", got, want)
+	}
+	if err := t.state.Save("gotoolchain", version, toolchainRecord{Sum: got, Blobs: []string{digest}}); err != nil {
+		return nil, err
+	}
+	return zipToolchain(release, arch, path, got)
+}
