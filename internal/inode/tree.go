@@ -15,12 +15,17 @@ import (
 // [Resolve]. A missing file, also one below something that is no directory, is fs.ErrNotExist.
 // Implementations are safe for concurrent use.
 type Tree interface {
-	// Lstat returns the attributes of a file.
-	Lstat(name string) (Info, error)
+	Lstater
 	// ReadDir returns the sorted names in a directory.
 	ReadDir(name string) ([]string, error)
 	// Open opens a regular file. The caller closes it.
 	Open(name string) (io.ReadCloser, error)
+}
+
+// Lstater is what [Resolve] needs of a [Tree].
+type Lstater interface {
+	// Lstat returns the attributes of a file.
+	Lstat(name string) (Info, error)
 }
 
 // maxLinks is the number of symlinks that [Resolve] follows. The kernel allows 40 (path_resolution(7));
@@ -35,7 +40,7 @@ const maxLinks = 255
 // fs.ErrNotExist and the result is still the place where the file would be: its existing part is
 // resolved, and below that nothing is. A component below a file that is no directory is
 // syscall.ENOTDIR, too many links syscall.ELOOP.
-func Resolve(t Tree, name string, followLast bool) (string, error) {
+func Resolve(t Lstater, name string, followLast bool) (string, error) {
 	var (
 		done    []string // resolved components
 		missing = -1     // number of components of done that exist, when not all do
