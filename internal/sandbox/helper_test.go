@@ -16,12 +16,13 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // The test binary plays every part: the parent (the tests), the child and the step's init (by Init), and, started
-// as SelfPath, the program that a step runs.
+// as SelfPath (or as the init's own image, see TestInitCannotBeOverwritten), the program that a step runs.
 func TestMain(m *testing.M) {
-	if os.Args[0] == SelfPath {
+	if os.Args[0] == SelfPath || os.Args[0] == "/proc/self/exe" {
 		os.Exit(helperMain(os.Args[1], os.Args[2:]))
 	}
 	Init(testHandlers())
@@ -33,6 +34,7 @@ type runRequest struct {
 	FakeIDs bool
 	Targets bool // make the mount points with EnsureTargets
 	Stdin   string
+	Kill    bool // end the program by SIGKILL once it runs
 }
 
 type output struct {
@@ -51,6 +53,14 @@ func (w eventWriter) Write(p []byte) (int, error) {
 
 func testHandlers() map[string]Handler {
 	h := rpcHandlers()
+	// leak opens a directory of the host as descriptor 50, inherited by everything that the child starts.
+	h["leak"] = func(context.Context, *Call) (any, error) {
+		fd, err := unix.Open("/etc", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return nil, err
+		}
+		return nil, unix.Dup3(fd, 50, 0)
+	}
 	h["run"] = func(ctx context.Context, c *Call) (any, error) {
 		var req runRequest
 		if err := c.Decode(&req); err != nil {
@@ -74,6 +84,9 @@ func testHandlers() map[string]Handler {
 		}
 		if files := c.Files(); len(files) > 0 {
 			o.TTY = files[0]
+		}
+		if req.Kill {
+			o.Started = func(p *Process) { p.Signal(os.Kill) }
 		}
 		return nil, Run(ctx, req.Spec, o)
 	}

@@ -66,7 +66,7 @@ func compileSeccomp(sc *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 	if len(archs) == 0 {
 		archs = nativeArchs
 	}
-	var b bpf
+	var b program
 	b.load(offArch)
 	known := 0
 	for _, a := range archs {
@@ -195,31 +195,31 @@ func lastCall(abi archABI) uint32 {
 	return uint32(last)
 }
 
-// bpf assembles classic BPF (linux/filter.h). A conditional jump reaches 255 instructions, so far ones go by a
+// program assembles classic BPF (linux/filter.h). A conditional jump reaches 255 instructions, so far ones go by a
 // second, unconditional instruction, which reaches everything; distances are filled in when the target is there.
-type bpf struct{ prog []unix.SockFilter }
+type program struct{ prog []unix.SockFilter }
 
-func (b *bpf) emit(code uint16, jt, jf uint8, k uint32) {
+func (b *program) emit(code uint16, jt, jf uint8, k uint32) {
 	b.prog = append(b.prog, unix.SockFilter{Code: code, Jt: jt, Jf: jf, K: k})
 }
 
-func (b *bpf) load(off uint32) { b.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0, 0, off) }
-func (b *bpf) ret(act uint32)  { b.emit(unix.BPF_RET|unix.BPF_K, 0, 0, act) }
+func (b *program) load(off uint32) { b.emit(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, 0, 0, off) }
+func (b *program) ret(act uint32)  { b.emit(unix.BPF_RET|unix.BPF_K, 0, 0, act) }
 
 // jump emits an unconditional jump to a place that land tells later.
-func (b *bpf) jump() int {
+func (b *program) jump() int {
 	b.emit(unix.BPF_JMP|unix.BPF_JA, 0, 0, 0)
 	return len(b.prog) - 1
 }
 
-func (b *bpf) land(jumps ...int) {
+func (b *program) land(jumps ...int) {
 	for _, j := range jumps {
 		b.prog[j].K = uint32(len(b.prog) - j - 1)
 	}
 }
 
 // jumpIf continues when "A op k" is want, and jumps otherwise.
-func (b *bpf) jumpUnless(op uint16, k uint32, want bool) int {
+func (b *program) jumpUnless(op uint16, k uint32, want bool) int {
 	jt, jf := uint8(1), uint8(0)
 	if !want {
 		jt, jf = 0, 1
@@ -228,15 +228,15 @@ func (b *bpf) jumpUnless(op uint16, k uint32, want bool) int {
 	return b.jump()
 }
 
-func (b *bpf) jumpUnlessEqual(k uint32) int { return b.jumpUnless(unix.BPF_JEQ, k, true) }
+func (b *program) jumpUnlessEqual(k uint32) int { return b.jumpUnless(unix.BPF_JEQ, k, true) }
 
-func (b *bpf) returnIfAtLeast(k, act uint32) {
+func (b *program) returnIfAtLeast(k, act uint32) {
 	b.emit(unix.BPF_JMP|unix.BPF_K|unix.BPF_JGE, 0, 1, k)
 	b.ret(act)
 }
 
 // search finds the segment of the number in A by halves.
-func (b *bpf) search(segs []segment) {
+func (b *program) search(segs []segment) {
 	if len(segs) == 1 {
 		b.decide(segs[0])
 		return
@@ -248,7 +248,7 @@ func (b *bpf) search(segs []segment) {
 	b.search(segs[:mid])
 }
 
-func (b *bpf) decide(s segment) {
+func (b *program) decide(s segment) {
 	for _, r := range s.rules {
 		var miss []int
 		for _, a := range r.args {
@@ -262,7 +262,7 @@ func (b *bpf) decide(s segment) {
 
 // condition continues when the 64-bit argument meets the condition, and returns the jumps taken when it does not.
 // BPF has 32-bit words: the upper one decides, and the lower one where the upper ones are equal.
-func (b *bpf) condition(a specs.LinuxSeccompArg) []int {
+func (b *program) condition(a specs.LinuxSeccompArg) []int {
 	low, high := argWords(a.Index)
 	vLow, vHigh := uint32(a.Value), uint32(a.Value>>32)
 	switch a.Op {
@@ -291,7 +291,7 @@ func (b *bpf) condition(a specs.LinuxSeccompArg) []int {
 }
 
 // masked continues when word&mask == want.
-func (b *bpf) masked(word, mask, want uint32) []int {
+func (b *program) masked(word, mask, want uint32) []int {
 	b.load(word)
 	if mask != math.MaxUint32 {
 		b.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, 0, 0, mask)
@@ -300,7 +300,7 @@ func (b *bpf) masked(word, mask, want uint32) []int {
 }
 
 // ordered continues when "value op v" is want, for op > or >=.
-func (b *bpf) ordered(low, high, vLow, vHigh uint32, op uint16, want bool) []int {
+func (b *program) ordered(low, high, vLow, vHigh uint32, op uint16, want bool) []int {
 	b.load(high)
 	notAbove := b.jumpUnless(unix.BPF_JGT, vHigh, true)
 	above := b.jump() // the upper word is greater: "value op v" is true
