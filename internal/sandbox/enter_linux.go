@@ -143,9 +143,22 @@ func Enter(ctx context.Context, o Options) (*Child, error) {
 		}
 	}
 	if first == nil {
-		return nil, &Unavailable{Cause: fmt.Sprintf("mode %s cannot be had: %s", o.Mode, cmpOr(note, "it needs more privilege")), Mend: "leave the mode out"}
+		return nil, modeUnavailable(o.Mode, note)
 	}
 	return nil, first
+}
+
+// modeUnavailable is for a mode that was asked for and is not among the plans.
+func modeUnavailable(m Mode, note string) error {
+	switch m {
+	case ModeRoot:
+		return &Unavailable{"mode root needs root with CAP_SYS_ADMIN, free to mount", "leave the mode out to take the best there is"}
+	case ModeSubIDs:
+		return &Unavailable{"mode subids cannot be had: " + cmpOr(note, "no subordinate ids"), "run as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"}
+	case ModeOneID:
+		return &Unavailable{"mode oneid cannot be had: " + note, "leave the mode out to take the best there is"}
+	}
+	return fmt.Errorf("unknown mode %q (root, subids, oneid)", m)
 }
 
 func start(ctx context.Context, p plan, o Options) (*Child, error) {

@@ -259,7 +259,8 @@ func setUser(u specs.User) error {
 			groups = append(groups, int(g))
 		}
 	}
-	if err := syscall.Setgroups(groups); err != nil {
+	// Where setgroups is denied (a namespace with one id), the caller's groups cannot be got rid of.
+	if err := syscall.Setgroups(groups); err != nil && (err != syscall.EPERM || len(groups) > 1) {
 		return fmt.Errorf("set groups %v: %w", groups, idError(err))
 	}
 	if err := syscall.Setresgid(int(u.GID), int(u.GID), int(u.GID)); err != nil {

@@ -103,7 +103,7 @@ func TestCancelKillsTheStep(t *testing.T) {
 	c := enter(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var at time.Time
-	err := c.Call(ctx, "run", runRequest{Spec: step(t, "sleep")}, nil, func(json.RawMessage) { at = time.Now(); cancel() })
+	err := c.Call(ctx, "run", runRequest{Spec: step(t, "sleep"), FakeIDs: c.Mode() == ModeOneID}, nil, func(json.RawMessage) { at = time.Now(); cancel() })
 	if !errors.Is(err, context.Canceled) || time.Since(at) > time.Second {
 		t.Fatalf("%v after %v", err, time.Since(at))
 	}
@@ -134,7 +134,7 @@ func TestStdin(t *testing.T) {
 	c := enter(t)
 	s := step(t, "cat")
 	for _, text := range []string{"", strings.Repeat("some text\n", 50000)} {
-		out, err := runReq(t, c, runRequest{Spec: s, Stdin: text})
+		out, err := runReq(t, c, runRequest{Spec: s, Stdin: text, FakeIDs: c.Mode() == ModeOneID})
 		if err != nil || out != text {
 			t.Fatalf("%v: %d of %d bytes", err, len(out), len(text))
 		}
