@@ -9,6 +9,9 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
 )
 
 // releaseRecord remembers which release a floating tag meant, until it is asked again.
@@ -144,4 +147,53 @@ func (t *Toolchains) NewestAtHand(ctx context.Context, line, arch string) (strin
 		return v, nil
 	}
 	return "", fmt.Errorf("go.mod asks for Go %s: no toolchain is that new", line)
+}
+
+// modLimit bounds a go.mod file in bytes; the go command's own bound is 16 MB.
+const modLimit = 1 << 20
+
+// moduleGo is the Go version that a module's go.mod asks for, from the machine's module cache or the proxy;
+// empty where it says nothing or cannot be had: the build itself will say so.
+func (t *Toolchains) moduleGo(ctx context.Context, m module.Version) string {
+	key := "mod " + m.String()
+	var rec struct {
+		Go string `json:"go"`
+	}
+	if t.state.Load("gomod", key, &rec) == nil {
+		return rec.Go
+	}
+	data, err := t.goMod(ctx, m)
+	if err != nil {
+		return ""
+	}
+	if f, err := modfile.ParseLax(m.Path+"/go.mod", data, nil); err == nil && f.Go != nil {
+		rec.Go = f.Go.Version
+	}
+	if err := t.state.Save("gomod", key, rec); err != nil {
+		t.note("remember " + m.String() + ": " + err.Error())
+	}
+	return rec.Go
+}
+
+func (t *Toolchains) goMod(ctx context.Context, m module.Version) ([]byte, error) {
+	path, err := module.EscapePath(m.Path)
+	if err != nil {
+		return nil, err
+	}
+	version, err := module.EscapeVersion(m.Version)
+	if err != nil {
+		return nil, err
+	}
+	name := path + "/@v/" + version + ".mod"
+	if t.env.GOMODCACHE != "" {
+		file := filepath.Join(t.env.GOMODCACHE, "cache", "download", filepath.FromSlash(name))
+		if data, err := os.ReadFile(file); err == nil {
+			return data, nil
+		}
+	}
+	p, err := t.proxies()
+	if err != nil {
+		return nil, err
+	}
+	return p.read(ctx, name, modLimit)
 }

@@ -1,0 +1,365 @@
+package gobase
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/skiff-build/skiff/internal/graph"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// plan is the decision about one definition.
+type plan struct {
+	bases   []*base
+	refused []*Refusal
+	notes   []string
+}
+
+// judge walks a definition once, inputs first.
+type judge struct {
+	o     Options
+	ctx   context.Context
+	trees trees
+	local map[string]localFiles
+	bases map[*graph.Vertex]*base
+}
+
+// decide looks at all stages on golang images.
+func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph.Vertex]Tag) (*plan, error) {
+	j := &judge{o: a.o, ctx: ctx, trees: trees{}, local: map[string]localFiles{}, bases: map[*graph.Vertex]*base{}}
+	p := &plan{}
+	for v, tag := range sources {
+		release, err := a.o.Tools.Resolve(ctx, tag, archOf(v), false)
+		if err != nil {
+			return nil, err
+		}
+		b := &base{source: v, tag: tag, arch: archOf(v), release: release, with: map[string]bool{}}
+		j.bases[v] = b
+		p.bases = append(p.bases, b)
+	}
+	slices.SortFunc(p.bases, func(x, y *base) int { return strings.Compare(x.source.Digest.String(), y.source.Digest.String()) })
+	for _, b := range p.bases {
+		j.modules(g, b)
+	}
+	if err := graph.Walk(g, func(v *graph.Vertex) error { j.vertex(v); return nil }); err != nil {
+		return nil, err
+	}
+	if t := j.trees.of(g.Root); t != nil {
+		t.base.refuse(&Refusal{Where: where(t.base.source), Why: "the stage is what ships"})
+	}
+	for _, b := range p.bases {
+		b.settle(a.o.Policy, p)
+	}
+	return p, nil
+}
+
+// refuse adds a reason against serving a base.
+func (b *base) refuse(r *Refusal) {
+	r.Ref = b.tag.Ref
+	b.refusals = append(b.refusals, r)
+}
+
+// settle turns what was found about a base into refusals or notes.
+func (b *base) settle(policy Policy, p *plan) {
+	if len(b.refusals) > 0 {
+		p.refused = append(p.refused, b.refusals[0])
+		return
+	}
+	name := familiar(b.tag.Ref)
+	line := fmt.Sprintf("%s: built-in Go %s in the place of the image", name, b.goRelease())
+	if b.instead != "" {
+		line = fmt.Sprintf("%s: built-in Go %s is used: go.mod or a dependency asks for more than Go %s", name, b.instead, b.release)
+	}
+	slices.Sort(b.asked)
+	if asked := slices.Compact(b.asked); len(asked) > 0 {
+		line += "; " + strings.Join(asked, ", ") + " not installed: no step needs more than is built in"
+	}
+	p.notes = append(p.notes, line)
+	for _, w := range b.warnings {
+		p.notes = append(p.notes, name+": warning: "+w)
+	}
+	_ = policy
+}
+
+// identity is the base that a source becomes.
+func (b *base) identity() Identity {
+	id := Identity{Release: b.goRelease(), Variant: b.tag.Variant, Arch: b.arch}
+	if b.tag.Variant == Debian {
+		b.with["git"] = true
+	}
+	if b.gitSeen {
+		// Go must not find a git that cannot read the repository: without one it leaves the stamp out in silence.
+		delete(b.with, "git")
+	}
+	id.With = slices.Sorted(maps.Keys(b.with))
+	return id
+}
+
+// apply rewrites the sources, and gives steps what an older tag's Go had by default.
+func (p *plan) apply() {
+	for _, b := range p.bases {
+		src := b.source.Op.GetSource()
+		src.Identifier, src.Attrs = b.identity().String(), nil
+		b.rename()
+		if b.instead == "" {
+			continue
+		}
+		for _, step := range b.steps {
+			meta := step.Op.GetExec().Meta
+			for _, add := range olderDefaults(b.release) {
+				name, _, _ := strings.Cut(add, "=")
+				if !slices.ContainsFunc(meta.Env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+					meta.Env = append(meta.Env, add)
+				}
+			}
+		}
+	}
+}
+
+// olderDefaults is what makes a new Go behave as one of the given release did: up to 1.15 go build changed
+// go.mod and go.sum as needed (go.dev/doc/go1.16), and up to 1.17 there were no workspaces.
+func olderDefaults(release string) []string {
+	var env []string
+	if !atLeast(release, "1.16") {
+		env = append(env, "GOFLAGS=-mod=mod")
+	}
+	if !atLeast(release, "1.18") {
+		env = append(env, "GOWORK=off")
+	}
+	return env
+}
+
+// rename says in the progress which base is used: "[builder 1/6] FROM golang:1.26-alpine (built-in Go 1.26.8)".
+func (b *base) rename() {
+	const key = "llb.customname"
+	if b.source.Meta == nil {
+		b.source.Meta = &pb.OpMetadata{}
+	}
+	meta := b.source.Meta
+	prefix, _, _ := strings.Cut(meta.Description[key], "FROM ")
+	description := maps.Clone(meta.Description)
+	if description == nil {
+		description = map[string]string{}
+	}
+	description[key] = fmt.Sprintf("%sFROM %s (built-in Go %s)", prefix, familiar(b.tag.Ref), b.goRelease())
+	meta.Description = description
+}
+
+// vertex finds the trees that a vertex gives, and what it asks of those that it reads.
+func (j *judge) vertex(v *graph.Vertex) {
+	switch op := v.Op.Op.(type) {
+	case *pb.Op_Source:
+		if b := j.bases[v]; b != nil {
+			j.trees[graph.Edge{Vertex: v}] = &tree{
+				base: b, packages: map[string]bool{}, installed: map[string]bool{}, goEnv: map[string]string{},
+			}
+		}
+	case *pb.Op_Exec:
+		j.exec(v, op.Exec)
+	case *pb.Op_File:
+		j.file(v, op.File)
+	case *pb.Op_Merge:
+		for i, in := range v.Inputs {
+			t := j.trees.of(in)
+			if t == nil {
+				continue
+			}
+			if i > 0 {
+				t.base.refuse(&Refusal{Where: where(v), Why: "the whole stage is merged into another"})
+				continue
+			}
+			c := t.clone()
+			for _, other := range v.Inputs[1:] {
+				j.merged(c, other)
+			}
+			j.trees[graph.Edge{Vertex: v}] = c
+		}
+	default: // diff, build: nothing that the Dockerfile frontend makes
+		for _, in := range v.Inputs {
+			if t := j.trees.of(in); t != nil {
+				t.base.refuse(&Refusal{Where: where(v), Why: "an operation that skiff does not know reads the stage"})
+			}
+		}
+	}
+}
+
+// merged takes over what COPY --link put beside: copies onto scratch.
+func (j *judge) merged(t *tree, e graph.Edge) {
+	if e.Vertex == nil {
+		return
+	}
+	if f := e.Vertex.Op.GetFile(); f != nil {
+		for i := range f.Actions {
+			j.action(e.Vertex, f, i, t)
+		}
+	}
+}
+
+func (j *judge) exec(v *graph.Vertex, e *pb.ExecOp) {
+	root := rootMount(e)
+	for _, m := range e.Mounts {
+		if t := j.trees.of(input(v, m.Input)); t != nil && m != root {
+			j.copyOut(v, t, path.Join("/", m.Selector))
+		}
+	}
+	if root == nil {
+		return
+	}
+	before := j.trees.of(input(v, root.Input))
+	if before == nil {
+		return
+	}
+	after := before.clone()
+	b := after.base
+	b.steps = append(b.steps, v)
+	s := newStep(j, v, e, after)
+	for _, m := range e.Mounts {
+		if m != root {
+			s.mount(v, m)
+		}
+	}
+	s.run(e.Meta)
+	if root.Output >= 0 {
+		j.trees[graph.Edge{Vertex: v, Index: int(root.Output)}] = after
+	}
+}
+
+// file follows the chain of actions of a file operation.
+func (j *judge) file(v *graph.Vertex, f *pb.FileOp) {
+	n := int64(len(v.Inputs))
+	made := make([]*tree, len(f.Actions))
+	for i, act := range f.Actions {
+		var t *tree
+		if act.Input >= n {
+			if at := act.Input - n; at < int64(i) {
+				t = made[at]
+			}
+		} else {
+			t = j.trees.of(input(v, act.Input))
+		}
+		if t != nil {
+			t = t.clone()
+		}
+		j.action(v, f, i, t)
+		made[i] = t
+		if act.Output >= 0 && t != nil {
+			j.trees[graph.Edge{Vertex: v, Index: int(act.Output)}] = t
+		}
+	}
+}
+
+// action is one action of a file operation onto t, or onto what is no tree of ours when t is nil.
+func (j *judge) action(v *graph.Vertex, f *pb.FileOp, i int, t *tree) {
+	act := f.Actions[i]
+	switch a := act.Action.(type) {
+	case *pb.FileAction_Copy:
+		from := input(v, act.SecondaryInput)
+		if src := j.trees.of(from); src != nil {
+			j.copyOut(v, src, a.Copy.Src)
+		}
+		if t != nil {
+			j.copyIn(v, t, from, a.Copy)
+		}
+	case *pb.FileAction_Mkdir:
+		t.wrote(a.Mkdir.Path)
+	case *pb.FileAction_Mkfile:
+		t.wrote(a.Mkfile.Path)
+	case *pb.FileAction_Symlink:
+		t.wrote(a.Symlink.Newpath)
+	}
+}
+
+// wrote notes that a step wrote a path; on no tree it does nothing.
+func (t *tree) wrote(p string) {
+	if t != nil && p != "" {
+		t.written = append(t.written, path.Join("/", p))
+	}
+}
+
+// copyIn notes what a copy brings into a tree.
+func (j *judge) copyIn(v *graph.Vertex, t *tree, from graph.Edge, c *pb.FileActionCopy) {
+	t.wrote(c.Dest)
+	if from.Vertex == nil {
+		return
+	}
+	if src := j.trees.of(from); src != nil { // from another stage on golang
+		for _, repo := range src.repos {
+			if rest, ok := below(repo, c.Src); ok {
+				t.repos = append(t.repos, path.Join("/", c.Dest, rest))
+				t.base.gitSeen = true
+			}
+		}
+		for _, p := range src.copies {
+			if rest, ok := below(p.to, c.Src); ok {
+				p.to = path.Join("/", c.Dest, rest)
+				t.copies = append(t.copies, p)
+			}
+		}
+		return
+	}
+	source := from.Vertex.Op.GetSource()
+	switch {
+	case source == nil:
+	case strings.HasPrefix(source.Identifier, "local://"):
+		in := copied{local: from.Vertex, from: path.Join("/", c.Src), to: path.Join("/", c.Dest),
+			include: c.IncludePatterns, exclude: c.ExcludePatterns}
+		t.copies = append(t.copies, in)
+		if repo, ok := j.repository(in); ok {
+			t.repos = append(t.repos, repo)
+			t.base.gitSeen = true
+		}
+	case strings.HasPrefix(source.Identifier, "git://") && source.Attrs[pb.AttrKeepGitDir] == "true":
+		t.repos = append(t.repos, path.Join("/", c.Dest))
+		t.base.gitSeen = true
+	}
+	_ = v
+}
+
+// below reports whether p is dir or below it, and gives the rest.
+func below(p, dir string) (string, bool) {
+	p, dir = path.Join("/", p), path.Join("/", dir)
+	if p == dir || dir == "/" {
+		return strings.TrimPrefix(strings.TrimPrefix(p, dir), "/"), true
+	}
+	return strings.CutPrefix(p, dir+"/")
+}
+
+// dataFiles are the files of the image's root that the base has as well, for a later stage to copy.
+var dataFiles = []string{
+	"/etc/ssl", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/nsswitch.conf", "/etc/hosts", "/usr/share/zoneinfo", "/tmp", "/root",
+	"/home", "/go", "/usr/local/go", "/var/tmp", "/etc/shells",
+}
+
+// systemFolders hold what the image brings along; all else a step must have made.
+var systemFolders = []string{"/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/var", "/opt", "/srv", "/boot", "/media", "/mnt", "/run"}
+
+// copyOut judges a copy of p out of a tree: what the image has and the base has not is refused.
+func (j *judge) copyOut(v *graph.Vertex, t *tree, p string) {
+	if at := strings.IndexAny(p, "*?["); at >= 0 {
+		p = path.Dir(p[:at] + "x")
+	}
+	p = path.Join("/", p)
+	if p == "/" {
+		t.base.refuse(&Refusal{Where: where(v), Why: "the whole root of the stage is copied"})
+		return
+	}
+	in := func(list []string) bool {
+		return slices.ContainsFunc(list, func(dir string) bool { _, ok := below(p, dir); return ok })
+	}
+	if in(dataFiles) || in(t.written) || in(t.built) || !in(systemFolders) {
+		return
+	}
+	// A folder such as /usr/local/bin that steps wrote into: what the image had there is nothing.
+	if p == "/usr/local/bin" || strings.HasPrefix(p, "/usr/local/bin/") && len(t.installed) > 0 {
+		return
+	}
+	t.base.refuse(&Refusal{Where: where(v), Why: p + " of the image is copied from the stage"})
+}

@@ -1,0 +1,304 @@
+package gobase
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skiff-build/skiff/internal/graph"
+)
+
+// Policy says whether the built-in base may stand for golang images.
+type Policy string
+
+// The policies of --go-base.
+const (
+	Auto    Policy = "auto"    // where the binary is sure to be the same, else the image
+	Builtin Policy = "builtin" // always; a stage that cannot be served is an error, what may differ a warning
+	Image   Policy = "image"   // never
+)
+
+// Options direct [Wrap]. Tools is required.
+type Options struct {
+	Policy Policy // empty: Auto
+	Tools  *Toolchains
+	Pull   bool // floating tags are asked again
+	// Local opens a local source by its name ("context"), to look for .git and go.mod; nil, or false, means that
+	// it cannot be looked into: then a .git is taken to be there.
+	Local func(name string) (fs.FS, bool)
+	// Note gets one line for the user about a base that was used or refused; nil drops it.
+	Note func(string)
+}
+
+// Refusal is a stage that the built-in base does not serve.
+type Refusal struct {
+	Ref     string // the image, as in the Dockerfile
+	Where   string // "Dockerfile:12", empty where it is not known
+	Command string // what asks for more, such as "make build"; empty where it is no command
+	Why     string
+}
+
+func (r *Refusal) Error() string {
+	var b strings.Builder
+	if r.Where != "" {
+		b.WriteString(r.Where + ": ")
+	}
+	if r.Command != "" {
+		fmt.Fprintf(&b, "%q: ", r.Command)
+	}
+	b.WriteString(r.Why)
+	return b.String()
+}
+
+// Wrap returns f with the built-in base in the place of golang images where it serves. f runs once with
+// provisional image configs; when its final LLB shows a stage that is refused, it runs again with the real
+// config of that image. So f must be ready to be called more than once.
+func Wrap(f gwclient.BuildFunc, o Options) gwclient.BuildFunc {
+	if o.Policy == "" {
+		o.Policy = Auto
+	}
+	if o.Note == nil {
+		o.Note = func(string) {}
+	}
+	if o.Policy == Image {
+		return f
+	}
+	return func(ctx context.Context, c gwclient.Client) (*gwclient.Result, error) {
+		refused := map[string]*Refusal{}
+		for {
+			run := &attempt{Client: c, o: o, refused: refused, tags: map[string]Tag{}, fresh: map[string]*Refusal{}}
+			res, err := f(ctx, run)
+			fresh := run.refusals()
+			if len(fresh) == 0 {
+				if err == nil {
+					run.tell()
+				}
+				return res, err
+			}
+			for ref, why := range fresh {
+				refused[ref] = why
+				o.Note(fmt.Sprintf("%s: the image is used, not the built-in Go: %v", familiar(ref), why))
+			}
+		}
+	}
+}
+
+// familiar is a reference as people write it.
+func familiar(ref string) string {
+	name, _, _ := strings.Cut(ref, "@")
+	return strings.TrimPrefix(strings.TrimPrefix(name, "docker.io/"), "library/")
+}
+
+// attempt is the gateway client of one run of the frontend.
+type attempt struct {
+	gwclient.Client
+	o       Options
+	refused map[string]*Refusal // by reference, from earlier runs; read only
+
+	mu    sync.Mutex
+	tags  map[string]Tag      // references that were given a provisional config
+	fresh map[string]*Refusal // found in this run
+	notes []string
+}
+
+// errAgain ends a run of the frontend whose configs were not the right ones.
+var errAgain = errors.New("the built-in Go base does not serve this stage")
+
+func (a *attempt) refusals() map[string]*Refusal {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.fresh
+}
+
+func (a *attempt) tell() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	said := map[string]bool{}
+	for _, n := range a.notes {
+		if !said[n] {
+			a.o.Note(n)
+		}
+		said[n] = true
+	}
+}
+
+// ResolveImageConfig answers for golang images with the config that the image has as far as a build step can
+// tell, without asking for the image.
+func (a *attempt) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	tag, isGo, err := ParseReference(ref)
+	if !isGo || opt.OCILayoutOpt != nil {
+		return a.Client.ResolveImageConfig(ctx, ref, opt)
+	}
+	refusal := a.refused[ref]
+	var config []byte
+	if refusal == nil && err == nil {
+		config, err = a.provisional(ctx, tag, platformOf(opt))
+	}
+	if err != nil && refusal == nil {
+		refusal = &Refusal{Ref: ref, Why: err.Error()}
+		if ctx.Err() != nil {
+			return "", "", nil, ctx.Err()
+		}
+	}
+	if refusal == nil {
+		a.mu.Lock()
+		a.tags[ref] = tag
+		a.mu.Unlock()
+		return ref, "", config, nil
+	}
+	if a.o.Policy == Builtin {
+		return "", "", nil, a.refusalError(refusal)
+	}
+	name, dgst, config, err := a.Client.ResolveImageConfig(ctx, ref, opt)
+	if err != nil {
+		return "", "", nil, fmt.Errorf("%w; the built-in Go cannot stand in for the image: %w", err, refusal)
+	}
+	return name, dgst, config, nil
+}
+
+// refusalError is the error of a refusal under the policy builtin.
+func (a *attempt) refusalError(r *Refusal) error {
+	return fmt.Errorf("built-in Go base in the place of %s: %w (--go-base=image takes the real image)", familiar(r.Ref), r)
+}
+
+func platformOf(opt sourceresolver.Opt) ocispecs.Platform {
+	if opt.ImageOpt != nil && opt.ImageOpt.Platform != nil {
+		return *opt.ImageOpt.Platform
+	}
+	return ocispecs.Platform{OS: "linux", Architecture: "amd64"}
+}
+
+// provisional is the config of the image that a tag names.
+func (a *attempt) provisional(ctx context.Context, tag Tag, p ocispecs.Platform) ([]byte, error) {
+	if p.OS != "linux" {
+		return nil, fmt.Errorf("the built-in base is for linux, not %s", p.OS)
+	}
+	if tag.Digest != "" && !tag.Exact() && a.o.Policy == Auto {
+		return nil, errors.New("the digest pins a release that the tag does not name")
+	}
+	release, err := a.o.Tools.Resolve(ctx, tag, p.Architecture, a.o.Pull)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(imageConfig(tag.Variant, release, p))
+}
+
+// imageConfig is the config of the official image, as its Dockerfile sets it
+// (github.com/docker-library/golang, Dockerfile-linux.template).
+func imageConfig(v Variant, release string, p ocispecs.Platform) ocispecs.Image {
+	env := []string{
+		"PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"GOLANG_VERSION=" + release,
+	}
+	if atLeast(release, "1.21") {
+		env = append(env, "GOTOOLCHAIN=local")
+	}
+	shell := "bash"
+	if v == Alpine {
+		shell = "/bin/sh"
+	}
+	return ocispecs.Image{
+		Platform: ocispecs.Platform{OS: "linux", Architecture: p.Architecture, Variant: p.Variant},
+		Config: ocispecs.ImageConfig{
+			Env: append(env, "GOPATH=/go"), Cmd: []string{shell}, WorkingDir: "/go",
+		},
+		// A stage without any layer counts as scratch.
+		RootFS: ocispecs.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString("built-in Go " + release)}},
+	}
+}
+
+// Solve looks at each definition that the frontend sends, and puts the built-in base where golang images
+// with a provisional config stand.
+func (a *attempt) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclient.Result, error) {
+	if req.Definition == nil || req.Frontend != "" {
+		return a.Client.Solve(ctx, req)
+	}
+	g, err := graph.Decode(req.Definition)
+	if err != nil {
+		return nil, err
+	}
+	sources := a.sources(g)
+	if len(sources) == 0 {
+		return a.Client.Solve(ctx, req)
+	}
+	plan, err := a.decide(ctx, g, sources)
+	if err != nil {
+		return nil, err
+	}
+	if len(plan.refused) > 0 {
+		return nil, a.again(plan.refused)
+	}
+	plan.apply()
+	def, err := graph.Encode(g)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	a.notes = append(a.notes, plan.notes...)
+	a.mu.Unlock()
+	req.Definition = def
+	return a.Client.Solve(ctx, req)
+}
+
+// again records what was refused and ends this run of the frontend.
+func (a *attempt) again(refused []*Refusal) error {
+	if a.o.Policy == Builtin {
+		return a.refusalError(refused[0])
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range refused {
+		if a.fresh[r.Ref] == nil {
+			a.fresh[r.Ref] = r
+		}
+	}
+	return errAgain
+}
+
+// sources are the vertices of golang images that were given a provisional config.
+func (a *attempt) sources(g *graph.Graph) map[*graph.Vertex]Tag {
+	found := map[*graph.Vertex]Tag{}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// The walk's only error is a circle, and a decoded graph has none.
+	_ = graph.Walk(g, func(v *graph.Vertex) error {
+		src := v.Op.GetSource()
+		if src == nil {
+			return nil
+		}
+		ref, ok := strings.CutPrefix(src.Identifier, "docker-image://")
+		if !ok {
+			return nil
+		}
+		for known, tag := range a.tags {
+			if sameReference(known, ref) {
+				found[v] = tag
+			}
+		}
+		return nil
+	})
+	return found
+}
+
+// sameReference compares references, one of which may have its default registry left out.
+func sameReference(a, b string) bool {
+	short := func(s string) string { return strings.TrimPrefix(strings.TrimPrefix(s, "docker.io/"), "library/") }
+	return short(a) == short(b)
+}
+
+// archOf is the GOARCH that a source is for.
+func archOf(v *graph.Vertex) string {
+	if p := v.Op.Platform; p != nil && p.Architecture != "" {
+		return p.Architecture
+	}
+	return "amd64"
+}

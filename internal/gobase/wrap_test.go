@@ -1,0 +1,95 @@
+package gobase
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// golangConfig is a config that a registry would give for any golang image.
+var golangConfig = strings.Replace(alpineConfig, "/usr/bin:/bin", "/go/bin:/usr/local/go/bin:/usr/bin:/bin", 1)
+
+var realImages = map[string]string{
+	"golang:1.26-alpine": golangConfig, "golang:1.26": golangConfig, "golang:1.13-alpine": golangConfig, "golang:1.19-alpine": golangConfig,
+	"golang:1.24-bookworm": golangConfig, "alpine": alpineConfig, "alpine:latest": alpineConfig,
+}
+
+// TestDecision is the table of what is served and what is refused: builder stages, by their steps. The stage
+// begins with FROM, WORKDIR /src and COPY . ., and /src/app goes to scratch.
+func TestDecision(t *testing.T) {
+	const build = "RUN CGO_ENABLED=0 go build -o /app ."
+	tests := []struct {
+		name, tag, steps string
+		why              string // empty: served
+	}{
+		{"the first Dockerfile", "1.26-alpine", "RUN apk update && apk add git\nRUN go mod download\nRUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -a -ldflags '-s -w' -o main .", ""},
+		{"alpine without a compiler", "1.26-alpine", "RUN go build -o /app .", ""},
+		{"cgo off by ENV", "1.26", "ENV CGO_ENABLED=0\nRUN go build -o /app .", ""},
+		{"cgo off by export", "1.26", "RUN export CGO_ENABLED=0 && go build -o /app .", ""},
+		{"cgo off by go env -w", "1.26", "RUN go env -w CGO_ENABLED=0\nRUN go build -o /app .", ""},
+		{"cgo off by env", "1.26", "RUN env CGO_ENABLED=0 go build -o /app .", ""},
+		{"cgo off by cross compiling", "1.26", "RUN GOARCH=arm64 go build -o /app .", ""},
+		{"cgo for one command only", "1.26", "RUN CGO_ENABLED=0 go vet ./... && go build -o /app .", "cgo: CGO_ENABLED is not 0 and the image has a C compiler"},
+		{"cgo on Debian", "1.26", "RUN go build -o /app .", "cgo: CGO_ENABLED is not 0 and the image has a C compiler"},
+		{"cgo on Alpine with gcc", "1.26-alpine", "RUN apk add --no-cache build-base\nRUN go build -o /app .", "build-base was asked for"},
+		{"gcc out of habit", "1.26-alpine", "RUN apk add --no-cache gcc musl-dev\n" + build, ""},
+		{"cgo before 1.20", "1.19-alpine", "RUN go build -o /app .", "before Go 1.20"},
+		{"race detector", "1.26-alpine", "RUN CGO_ENABLED=0 go test -race ./...\n" + build, "-race needs cgo"},
+		{"make", "1.26-alpine", "RUN apk add make\nRUN make build", "make is not in the built-in base"},
+		{"make asked for, not called", "1.26-alpine", "RUN apk add make\n" + build, ""},
+		{"curl", "1.26", "RUN curl -sSL https://example.com/x | sh\n" + build, "curl is not in the built-in base"},
+		{"a script of the repository", "1.26-alpine", "RUN ./build.sh", "script of the build context"},
+		{"a script by sh", "1.26-alpine", "RUN sh build.sh", "not looked into"},
+		{"the new program", "1.26-alpine", build + "\nRUN /app --version", ""},
+		{"the new program by default name", "1.26-alpine", "RUN go build && ./src --version", ""},
+		{"an installed program", "1.26-alpine", "RUN go install github.com/x/swag/cmd/swag@latest && swag init\n" + build, ""},
+		{"an installed program of v2", "1.26-alpine", "RUN go install github.com/x/task/v2@latest\nRUN /go/bin/task lint\n" + build, ""},
+		{"go install ./...", "1.26-alpine", "RUN go install ./...\nRUN app version\n" + build, ""},
+		{"go install ./... does not make make", "1.26-alpine", "RUN go install ./... && make\n" + build, "make is not"},
+		{"unknown command", "1.26-alpine", "RUN $(cat cmd) x\n" + build, "known only when it runs"},
+		{"a command from ARG", "1.26-alpine", "ARG GO=go\nRUN CGO_ENABLED=0 $GO build -o /app .", ""},
+		{"shell features", "1.26-alpine", "RUN set -eux; if [ -f go.sum ]; then go mod verify; fi; for x in a b; do echo $x > $x.txt; done\n" + build, ""},
+		{"a function", "1.26-alpine", "RUN f() { CGO_ENABLED=0 go build -o /app .; }; f", ""},
+		{"bash with pipefail", "1.26-alpine", "SHELL [\"/bin/bash\", \"-eo\", \"pipefail\", \"-c\"]\n" + build, ""},
+		{"exec form", "1.26-alpine", "ENV CGO_ENABLED=0\nRUN [\"go\", \"build\", \"-o\", \"/app\", \".\"]", ""},
+		{"heredoc", "1.26-alpine", "RUN <<EOF\nset -e\nCGO_ENABLED=0 go build -o /app .\nEOF", ""},
+		{"heredoc with python", "1.26-alpine", "RUN <<EOF\n#!/usr/bin/env python3\nprint(1)\nEOF\n" + build, "is no program that this stage built"},
+		{"adduser", "1.26-alpine", "RUN adduser -D -g '' -u 10001 appuser\n" + build, ""},
+		{"an option that the small ls lacks", "1.26-alpine", "RUN ls --zero\n" + build, "unrecognized option --zero"},
+		{"find -exec", "1.26-alpine", "RUN find . -name '*.go' -exec gofmt -l {} +\n" + build, ""},
+		{"find -exec sed", "1.26-alpine", "RUN find . -name '*.go' -exec sed -i s/a/b/ {} ;\n" + build, "sed is not"},
+		{"xargs", "1.26-alpine", "RUN go list ./... | xargs -n 1 go vet\n" + build, ""},
+		{"git without a repository", "1.26-alpine", "RUN apk add git && CGO_ENABLED=0 go build -ldflags \"-X main.v=$(git describe --tags)\" -o /app .", ""},
+		{"git clone", "1.26", "RUN git clone https://example.com/x\n" + build, "git is used"},
+		{"git insteadOf", "1.26", "RUN git config --global url.https://t@h/.insteadOf https://h/\n" + build, "modules are fetched with git"},
+		{"private modules", "1.26-alpine", "ENV GOPRIVATE=example.com/*\n" + build, "GOPRIVATE is set"},
+		{"GOPROXY=direct", "1.26-alpine", "ENV GOPROXY=direct\n" + build, "GOPROXY=direct"},
+		{"GOPROXY with direct at its end", "1.26-alpine", "ENV GOPROXY=https://proxy.example,direct\n" + build, ""},
+		{"an empty argument", "1.26-alpine", "RUN CGO_ENABLED=0 GOOS=$OS GOARCH= go build -o /app .", ""},
+		{"apt on Alpine", "1.26-alpine", "RUN apt-get update\n" + build, "no apt-get"},
+		{"protoc asked for and generate", "1.26-alpine", "RUN apk add protoc && go generate ./...\n" + build, "go generate may call"},
+		{"ssh", "1.26-alpine", "RUN --mount=type=ssh go mod download\n" + build, "ssh agent"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := fstest.MapFS{
+				"Dockerfile": {Data: []byte("FROM golang:" + tt.tag + " AS builder\nWORKDIR /src\nCOPY . .\n" + tt.steps +
+					"\nFROM scratch\nCOPY --from=builder /src /src\n")},
+				"go.mod":   {Data: []byte("module example.com/x\n\ngo 1.13\n")},
+				"main.go":  {Data: []byte("package main\n")},
+				"build.sh": {Data: []byte("#!/bin/sh\n")},
+			}
+			b := buildDockerfile(t, files, Options{}, realImages)
+			if b.err != nil {
+				t.Fatal(b.err)
+			}
+			served := len(b.bases) == 1 && len(b.images) == 0
+			if served != (tt.why == "") {
+				t.Errorf("bases %q, images %q, want served %v; notes %q", b.bases, b.images, tt.why == "", b.notes)
+			}
+			if notes := strings.Join(b.notes, "\n"); !strings.Contains(notes, tt.why) {
+				t.Errorf("notes %q, want %q", notes, tt.why)
+			}
+		})
+	}
+}
