@@ -14,6 +14,7 @@ type facts struct {
 	MaxUserNS        int    // /proc/sys/user/max_user_namespaces
 	UnprivClone      int    // /proc/sys/kernel/unprivileged_userns_clone (Debian, Ubuntu, Arch)
 	AppArmorRestrict int    // /proc/sys/kernel/apparmor_restrict_unprivileged_userns (Ubuntu from 23.10 on)
+	Profile          string // AppArmor's for this process: "unconfined" for none
 	UnshareDenied    bool   // unshare(2) gives EPERM before the kernel looks at its arguments: a seccomp filter
 	Container        string // "docker", "podman", "kubernetes", …; empty for none seen
 	Chroot           bool   // the root directory is not the root of a mount
@@ -64,6 +65,12 @@ func cause(f facts) *Unavailable {
 	return &Unavailable{
 		fmt.Sprintf("the kernel refused a user namespace (%s: %v)", f.Step, f.Errno),
 		"a security module (SELinux: boolean user_namespace, AppArmor, systemd's RestrictNamespaces=) may forbid it; run as root to go without"}
+}
+
+// forbidden tells whether a user namespace is certain to be refused.
+func (f facts) forbidden() bool {
+	return f.NoProc || older(f.Kernel, oldestKernel) && f.Kernel != [2]int{} || f.MaxUserNS == 0 || f.UnprivClone == 0 && !f.SysAdmin ||
+		f.UnshareDenied || f.Chroot || f.AppArmorRestrict == 1 && f.Profile == "unconfined" && !f.SysAdmin
 }
 
 func (f facts) exe() string {

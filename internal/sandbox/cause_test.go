@@ -59,3 +59,23 @@ func TestCause(t *testing.T) {
 		}
 	}
 }
+
+func TestForbidden(t *testing.T) {
+	for what, tt := range map[string]struct {
+		facts facts
+		want  bool
+	}{
+		"a usual machine":             {facts{MaxUserNS: 100, UnprivClone: -1, AppArmorRestrict: -1, Kernel: [2]int{6, 1}}, false},
+		"Debian, switched off":        {facts{MaxUserNS: 100, UnprivClone: 0, Kernel: [2]int{6, 1}}, true},
+		"Debian, switched off, root":  {facts{MaxUserNS: 100, UnprivClone: 0, Kernel: [2]int{6, 1}, SysAdmin: true}, false},
+		"Ubuntu 24.04":                {facts{MaxUserNS: 100, UnprivClone: 1, AppArmorRestrict: 1, Profile: "unconfined", Kernel: [2]int{6, 8}}, true},
+		"Ubuntu 24.04 with a profile": {facts{MaxUserNS: 100, UnprivClone: 1, AppArmorRestrict: 1, Profile: "skiff (unconfined)", Kernel: [2]int{6, 8}}, false},
+		"none allowed":                {facts{MaxUserNS: 0, UnprivClone: -1, Kernel: [2]int{6, 1}}, true},
+		"a chroot":                    {facts{MaxUserNS: 100, UnprivClone: -1, Chroot: true, Kernel: [2]int{6, 1}}, true},
+		"an old kernel":               {facts{MaxUserNS: 100, UnprivClone: -1, Kernel: [2]int{5, 4}}, true},
+	} {
+		if got := tt.facts.forbidden(); got != tt.want {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}

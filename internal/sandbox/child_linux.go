@@ -34,9 +34,8 @@ const stopGrace = 800 * time.Millisecond
 
 // startInfo is what the child learns from the parent.
 type startInfo struct {
-	Root   string
-	Mode   Mode
-	UserNS bool
+	Root string
+	Mode Mode
 }
 
 // self is set once, in the child, before the first handler runs.

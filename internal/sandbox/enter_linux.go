@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,87 +31,6 @@ type Child struct {
 	stderr  *tail
 	waited  chan struct{} // closed when the process is gone
 	closing sync.Once
-}
-
-// plan is one way to enter.
-type plan struct {
-	mode  Mode
-	flags uintptr                // clone flags beside NEWNS and NEWPID
-	uids  []syscall.SysProcIDMap // written by us
-	gids  []syscall.SysProcIDMap
-	subs  *subIDs // written by the helpers
-}
-
-// plans lists the ways to enter that look possible, best first. note says why a better mode was left out.
-func plans() (list []plan, note string) {
-	rootCaps := os.Geteuid() == 0 && hasCaps(unix.CAP_SYS_ADMIN)
-	oneUser := plan{mode: ModeOneID, flags: unix.CLONE_NEWUSER,
-		uids: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
-		gids: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}}
-	many := mappedIDs() > 1
-	if rootCaps {
-		if err := tryMount(); err != nil {
-			note = fmt.Sprintf("root may not mount here: %v", err)
-		} else if many {
-			list = append(list, plan{mode: ModeRoot})
-		} else {
-			// Root of a namespace with one id, as from `unshare -r`: no further one is needed.
-			return append(list, plan{mode: ModeOneID}), "this user namespace has one id"
-		}
-	}
-	if os.Geteuid() == 0 && many && hasCaps(unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP) {
-		// Root of a container without CAP_SYS_ADMIN: all its ids, mapped to themselves.
-		list = append(list, plan{mode: ModeSubIDs, flags: unix.CLONE_NEWUSER, uids: ownMap("/proc/self/uid_map"), gids: ownMap("/proc/self/gid_map")})
-	} else if subs, err := findSubIDs(); err == nil {
-		list = append(list, plan{mode: ModeSubIDs, flags: unix.CLONE_NEWUSER, subs: subs})
-	} else if len(list) == 0 && note == "" {
-		note = err.Error()
-	}
-	return append(list, oneUser), note
-}
-
-// tryMount tells whether this process may make a mount namespace and mount in it, on a thread that ends with it.
-func tryMount() error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread, with its namespace, ends with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNS)
-		if err == nil {
-			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-		}
-		if err == nil {
-			err = unix.Mount("skiff", "/proc/self/fdinfo", "tmpfs", 0, "size=4k")
-			if errors.Is(err, unix.ENOENT) {
-				err = nil // no /proc to mount on: the cause is told elsewhere
-			}
-		}
-		done <- err
-	}()
-	return <-done
-}
-
-// Probe tells the best mode that the machine seems to allow, without starting a process. [Enter] may still have to
-// take a lesser one, see [Child.Note]. The error is [*Unavailable].
-func Probe() (Mode, error) {
-	f := gather()
-	list, _ := plans()
-	if list[0].flags&unix.CLONE_NEWUSER == 0 && !f.NoProc && !older(f.Kernel, oldestKernel) {
-		return list[0].mode, nil
-	}
-	f.Step, f.Errno = "clone", syscall.EPERM
-	if f.NoProc || older(f.Kernel, oldestKernel) || f.MaxUserNS == 0 || f.UnprivClone == 0 && !f.SysAdmin || f.UnshareDenied || f.Chroot {
-		return "", cause(f)
-	}
-	return list[0].mode, nil
-}
-
-// ProbeNote says why [Probe] did not find a better mode; empty where it found the best.
-func ProbeNote() string {
-	list, note := plans()
-	if list[0].mode == ModeRoot || list[0].mode == ModeSubIDs {
-		return ""
-	}
-	return note
 }
 
 // Enter starts the child. ctx bounds the start alone. Where the machine has no namespaces for us the error is
@@ -224,7 +141,7 @@ func childCommand(p plan, sock *os.File, stderr io.Writer) *exec.Cmd {
 func (c *Child) greet(ctx context.Context, p plan, o Options) error {
 	stop := context.AfterFunc(ctx, func() { c.link.Close() })
 	defer stop()
-	body, err := json.Marshal(startInfo{Root: o.Root, Mode: p.mode, UserNS: p.flags&unix.CLONE_NEWUSER != 0})
+	body, err := json.Marshal(startInfo{Root: o.Root, Mode: p.mode})
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,9 @@ func gather() facts {
 		SysAdmin:         hasCaps(unix.CAP_SYS_ADMIN),
 		Kernel:           kernelVersion(),
 	}
+	if b, err := os.ReadFile("/proc/self/attr/current"); err == nil {
+		f.Profile = strings.TrimRight(string(b), "\x00\n")
+	}
 	if _, err := os.Lstat("/proc/self/status"); err != nil {
 		f.NoProc = true
 	} else {

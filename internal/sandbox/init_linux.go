@@ -2,15 +2,12 @@ package sandbox
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
+	"path"
 	"runtime"
-	"strings"
 	"syscall"
-	"unsafe"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -139,13 +136,8 @@ func enterCwd(cwd string, u specs.User, fakeIDs bool) error {
 	}
 	err := unix.Chdir(cwd)
 	if err == unix.ENOENT {
-		if err = os.MkdirAll(cwd, 0o755); err == nil {
-			if !fakeIDs {
-				err = os.Chown(cwd, int(u.UID), int(u.GID))
-			}
-			if err == nil {
-				err = unix.Chdir(cwd)
-			}
+		if err = makeCwd(cwd, u, fakeIDs); err == nil {
+			err = unix.Chdir(cwd)
 		}
 	}
 	if err != nil {
@@ -156,6 +148,23 @@ func enterCwd(cwd string, u specs.User, fakeIDs bool) error {
 	n, err := unix.Getcwd(buf[:])
 	if err != nil || n < 1 || buf[0] != '/' {
 		return fmt.Errorf("working directory %s lies outside of the root", cwd)
+	}
+	return nil
+}
+
+// makeCwd makes cwd and its missing parents for the user.
+func makeCwd(cwd string, u specs.User, fakeIDs bool) error {
+	var missing []string
+	for p := path.Clean(cwd); p != "/" && p != "." && !exists(p); p = path.Dir(p) {
+		missing = append(missing, p)
+	}
+	if err := os.MkdirAll(cwd, 0o755); err != nil || fakeIDs {
+		return err
+	}
+	for _, p := range missing {
+		if err := os.Lchown(p, int(u.UID), int(u.GID)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -195,155 +204,4 @@ func limitText(n uint64) string {
 		return "unlimited"
 	}
 	return fmt.Sprint(n)
-}
-
-// dropPrivilege changes to the user, the capabilities and the filters of the step, in the order that each needs.
-func (cfg *stepConfig) dropPrivilege() error {
-	p := cfg.Spec.Process
-	if !p.NoNewPrivileges && !cfg.FakeIDs {
-		// Without no_new_privs a filter needs CAP_SYS_ADMIN, which is about to go.
-		if err := cfg.installFilters(); err != nil {
-			return err
-		}
-	}
-	caps := p.Capabilities
-	if caps == nil {
-		caps = &specs.LinuxCapabilities{}
-	}
-	if err := boundCaps(caps.Bounding); err != nil {
-		return err
-	}
-	switch root := p.User.UID == 0; {
-	case cfg.FakeIDs && !root:
-		// The one id is uid 0, which execve would give all capabilities again (capabilities(7)).
-		const noRoot = 1<<0 | 1<<1 // SECBIT_NOROOT and its lock
-		if err := unix.Prctl(unix.PR_SET_SECUREBITS, noRoot, 0, 0, 0); err != nil {
-			return fmt.Errorf("lock capabilities: %w", err)
-		}
-		caps = &specs.LinuxCapabilities{Bounding: caps.Bounding}
-	case !cfg.FakeIDs:
-		if err := setUser(p.User); err != nil {
-			return err
-		}
-	}
-	if err := setCaps(caps); err != nil {
-		return err
-	}
-	if p.NoNewPrivileges || cfg.FakeIDs {
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return fmt.Errorf("set no_new_privs: %w", err)
-		}
-		return cfg.installFilters()
-	}
-	return nil
-}
-
-func (cfg *stepConfig) installFilters() error {
-	for _, raw := range cfg.Filters {
-		const size = int(unsafe.Sizeof(unix.SockFilter{}))
-		prog := make([]unix.SockFilter, len(raw)/size)
-		copy(unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(raw)), raw)
-		if err := installFilter(prog); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// setUser changes to the ids of u and keeps the permitted capabilities for setCaps to choose from.
-func setUser(u specs.User) error {
-	chownStdio(u)
-	groups := []int{int(u.GID)}
-	for _, g := range u.AdditionalGids {
-		if g != u.GID {
-			groups = append(groups, int(g))
-		}
-	}
-	// Where setgroups is denied (a namespace with one id), the caller's groups cannot be got rid of.
-	if err := syscall.Setgroups(groups); err != nil && (err != syscall.EPERM || len(groups) > 1) {
-		return fmt.Errorf("set groups %v: %w", groups, idError(err))
-	}
-	if err := syscall.Setresgid(int(u.GID), int(u.GID), int(u.GID)); err != nil {
-		return fmt.Errorf("set group %d: %w", u.GID, idError(err))
-	}
-	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("keep capabilities: %w", err)
-	}
-	if err := syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID)); err != nil {
-		return fmt.Errorf("set user %d: %w", u.UID, idError(err))
-	}
-	return nil
-}
-
-func idError(err error) error {
-	if errors.Is(err, syscall.EINVAL) {
-		return errors.New("not among the ids of this user namespace (/etc/subuid and /etc/subgid give more)")
-	}
-	return err
-}
-
-// chownStdio gives pipes and terminals to the user: /dev/stdout opens them anew, which only their owner may.
-func chownStdio(u specs.User) {
-	for fd := range 3 {
-		var st unix.Stat_t
-		if unix.Fstat(fd, &st) != nil {
-			continue
-		}
-		kind := st.Mode & unix.S_IFMT
-		tty := kind == unix.S_IFCHR && unix.Major(uint64(st.Rdev)) >= 136 && unix.Major(uint64(st.Rdev)) <= 143
-		if kind == unix.S_IFIFO || kind == unix.S_IFSOCK || tty {
-			unix.Fchown(fd, int(u.UID), -1) // a pipe of another owner stays as it is
-		}
-	}
-}
-
-func execProgram(link link, p *specs.Process) error {
-	os.Setenv("PATH", envValue(p.Env, "PATH"))
-	name, err := exec.LookPath(p.Args[0])
-	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return notFound(err)
-	}
-	env := p.Env
-	if envValue(env, "HOME") == "" {
-		env = append(env[:len(env):len(env)], "HOME="+homeOf(p.User.UID))
-	}
-	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS && err != unix.EPERM {
-		return fmt.Errorf("close descriptors: %w", err)
-	}
-	if err := link.send(frame{Kind: methodExec}, nil); err != nil {
-		return err
-	}
-	err = syscall.Exec(name, p.Args, env)
-	return notExecuted(name, err)
-}
-
-func notFound(err error) error {
-	code := 127
-	if errors.Is(err, os.ErrPermission) {
-		code = 126
-	}
-	return &ExitError{Code: code, Message: err.Error()}
-}
-
-func notExecuted(name string, err error) error {
-	e := &ExitError{Code: 126, Message: fmt.Sprintf("exec %s: %v", name, err)}
-	switch {
-	case errors.Is(err, unix.ENOENT):
-		e.Code = 127
-		e.Message += " (the file is there: its interpreter, or dynamic loader, is missing)"
-	case errors.Is(err, unix.ENOEXEC):
-		e.Message += " (neither a program for this platform nor a script that begins with #!)"
-	}
-	return e
-}
-
-// envValue is the last value of name, as most programs take it.
-func envValue(env []string, name string) string {
-	v := ""
-	for _, e := range env {
-		if k, val, ok := strings.Cut(e, "="); ok && k == name {
-			v = val
-		}
-	}
-	return v
 }
