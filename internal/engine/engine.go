@@ -1,0 +1,290 @@
+// Package engine runs LLB graphs in this process: an implementation of BuildKit's gateway client.
+//
+// A definition comes in through [Engine.Solve]; what comes out is a reference: a chain of layer ids, lowest first, whose
+// files can be read, and whose layers [Engine.Layers] hands to exporters. Between the two, every vertex is evaluated at
+// most once, its inputs side by side, and only when a result needs it (schedule.go). Before a vertex runs, two keys are
+// looked up in the store: its definition key, for which no input has to be there, and its content key, in which inputs
+// that are read only in part count by what is read (keys.go). So an unchanged build evaluates nothing.
+//
+// The engine runs in two processes. This one, the parent, is portable: it holds the graph, the keys and the records, and
+// speaks to registries. Whatever mounts, runs or reads files of other users is done by handlers (Handlers) in a child in
+// namespaces of its own, which is started when the first such thing comes up. A layer appears by one rename and is never
+// changed, and its record is written after it; so several engines can share a store, and one that is killed costs only
+// the steps under way.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/entitlements"
+	"github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/skiff-build/skiff/internal/graph"
+	"github.com/skiff-build/skiff/internal/localdir"
+	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// ErrNoSecret is what [Options.Secrets] and [Options.SSH] return for an id that the build was not given.
+var ErrNoSecret = errors.New("not given to this build")
+
+// Options of [New]. Store is required; everything else may be left out.
+type Options struct {
+	Store *store.Store
+
+	// Locals are the directories that local sources read, by name. What a source itself includes and excludes is
+	// applied; patterns given here count where the source has none.
+	Locals map[string]localdir.Selection
+	// OCILayouts are the directories of OCI image layouts, by the store id of oci-layout sources.
+	OCILayouts map[string]string
+	// Images gives base images. nil: there are none.
+	Images ImageSource
+	// Bases gives the layers of built-in bases ("gobase://…"). nil: there are none.
+	Bases GoBase
+	// StepEnv makes what a step in a built-in base gets of the machine: variables that are set unless the step has
+	// them, and read-only mounts. Neither is part of a key. nil: nothing.
+	StepEnv func(ctx context.Context, env []string) (StepExtras, error)
+
+	// Secrets and SSH give the value of a secret, and the path of an agent's socket. nil: there are none.
+	Secrets func(ctx context.Context, id string) ([]byte, error)
+	SSH     func(id string) (socket string, err error)
+	// Allow lists what steps may ask for beyond the usual.
+	Allow map[entitlements.Entitlement]bool
+	// Network of steps that do not say. Unset is the host's: there is no private network in this release.
+	Network pb.NetMode
+	// AddHosts, Ulimits and ShmSize (bytes; 0: 64 MB) are for all steps. A step's own win.
+	AddHosts []*pb.HostIP
+	Ulimits  []*pb.Ulimit
+	ShmSize  int64
+
+	// NoCache looks nothing up; results are stored. Pull asks registries what a tag is now.
+	NoCache, Pull bool
+	// BuildPlatform is what steps run on; nil: this machine.
+	BuildPlatform *ocispecs.Platform
+	// Mode of the sandbox; empty: the best that the machine has.
+	Mode sandbox.Mode
+	// Steps bounds how many steps run at once. 0: the number of CPUs, at least 2.
+	Steps int
+	// Status is told what happens, in order, and must not block for long. nil: nobody is told.
+	Status func(*client.SolveStatus)
+}
+
+// ImageSource gives base images by reference.
+type ImageSource interface {
+	// Resolve says what a reference means: for a tag, from what is known here, or from the registry with Pull.
+	Resolve(ctx context.Context, ref string, p *ocispecs.Platform, o ResolveOpt) (ResolvedImage, error)
+	// Image opens the image of a reference that has a digest, of an image or of an index.
+	Image(ctx context.Context, ref string, p *ocispecs.Platform) (v1.Image, error)
+}
+
+// ResolveOpt of [ImageSource.Resolve].
+type ResolveOpt struct {
+	Pull bool
+	Log  func(string) // for what a user should read; may be nil
+}
+
+// ResolvedImage is what a reference means.
+type ResolvedImage struct {
+	Name   string // canonical, without digest
+	Digest digest.Digest
+	Config []byte // JSON, of the platform asked for
+}
+
+// GoBase gives the layers of a built-in base.
+type GoBase interface {
+	// Layers returns them lowest first. It is asked for keys, too, and so should be quick for what is there already.
+	Layers(ctx context.Context, identifier string) ([]BaseLayer, error)
+}
+
+// BaseLayer is a layer of a built-in base. An ID names the content for ever.
+type BaseLayer struct {
+	ID   string
+	Open func(ctx context.Context) (io.ReadCloser, error) // uncompressed tar
+}
+
+// StepExtras is what a step in a built-in base gets beside what it asks for.
+type StepExtras struct {
+	Env   []string          // NAME=VALUE
+	Files map[string]string // path in the step → file of this machine, read only
+}
+
+// Engine implements the gateway client. It is safe for concurrent use.
+type Engine struct {
+	o        Options
+	platform ocispecs.Platform
+	index    *localdir.Index
+	status   *status
+	steps    chan struct{} // a token for each step that may run
+	pulls    chan struct{}
+
+	mu    sync.Mutex
+	nodes map[nodeKey]*node
+
+	salted flight[string]
+	child  flight[*sandbox.Child]
+
+	closing sync.Once
+	closed  chan struct{}
+}
+
+// maxPulls bounds the blobs that are fetched at once, as containerd and Docker do (3).
+const maxPulls = 3
+
+// New returns an engine. The caller closes it.
+func New(o Options) (*Engine, error) {
+	if o.Store == nil {
+		return nil, errors.New("engine: no store")
+	}
+	e := &Engine{o: o, platform: buildPlatform(o.BuildPlatform), index: localdir.Open(o.Store), nodes: map[nodeKey]*node{},
+		status: newStatus(o.Status), pulls: make(chan struct{}, maxPulls), closed: make(chan struct{})}
+	if e.o.Steps <= 0 {
+		e.o.Steps = max(2, runtime.NumCPU())
+	}
+	e.steps = make(chan struct{}, e.o.Steps)
+	return e, nil
+}
+
+// Close ends the child, if one was started, with all that runs in it.
+func (e *Engine) Close() error {
+	var err error
+	e.closing.Do(func() {
+		close(e.closed)
+		if c, ok := e.child.peek(); ok {
+			err = c.Close()
+		}
+	})
+	return err
+}
+
+// call asks the child, which is started when there is none yet. The error of a machine without namespaces is
+// [*sandbox.Unavailable].
+func (e *Engine) call(ctx context.Context, method string, req, resp any, onEvent func(raw []byte)) error {
+	c, err := e.worker(ctx)
+	if err != nil {
+		return err
+	}
+	return c.Call(ctx, method, envelope{e.o.Store.Root(), req}, resp, rawEvents(onEvent))
+}
+
+// callFiles is call with descriptors for the child.
+func (e *Engine) callFiles(ctx context.Context, method string, req any, files []*os.File, resp any) error {
+	c, err := e.worker(ctx)
+	if err != nil {
+		return err
+	}
+	return c.CallFiles(ctx, method, envelope{e.o.Store.Root(), req}, files, resp, nil)
+}
+
+// envelope is what every request to the child is wrapped in.
+type envelope struct {
+	Root string // of the store
+	Body any
+}
+
+// worker is the child, in the mode that the keys were made for.
+func (e *Engine) worker(ctx context.Context) (*sandbox.Child, error) {
+	if _, err := e.salt(ctx); err != nil {
+		return nil, err
+	}
+	c, err := e.startChild(ctx)
+	if err != nil && ctx.Err() == nil {
+		e.forgetMode()
+	}
+	return c, err
+}
+
+func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
+	return e.child.do(ctx, func(ctx context.Context) (*sandbox.Child, error) {
+		c, err := sandbox.Enter(ctx, sandbox.Options{Mode: e.o.Mode, Root: e.o.Store.Root()})
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-e.closed:
+			c.Close()
+			return nil, errors.New("engine is closed")
+		default:
+			return c, nil
+		}
+	})
+}
+
+// acquire waits for a token of the limiter.
+func acquire(ctx context.Context, limit chan struct{}) (release func(), err error) {
+	select {
+	case limit <- struct{}{}:
+		return func() { <-limit }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Trim removes what was used longest ago until the store holds keep bytes. Steps must not be running.
+func (e *Engine) Trim(ctx context.Context, keep int64) (store.Freed, error) {
+	return e.o.Store.Trim(ctx, keep, func(ctx context.Context, paths []string) error {
+		return e.remove(ctx, paths)
+	})
+}
+
+// remove removes paths below the root of the store, here if this process can, else in the child: only there may a user
+// remove what subordinate ids own.
+func (e *Engine) remove(ctx context.Context, paths []string) error {
+	var rest []string
+	for _, p := range paths {
+		if err := os.RemoveAll(p); err != nil {
+			if !errors.Is(err, fs.ErrPermission) {
+				return fmt.Errorf("remove: %w", err)
+			}
+			rest = append(rest, p)
+		}
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	return e.call(ctx, methodRemove, removeReq{Paths: rest}, nil, nil)
+}
+
+type nodeKey struct {
+	digest  digest.Digest
+	nocache bool
+}
+
+// node returns the one node for a vertex, which it shares with other graphs that hold the same operation.
+func (e *Engine) node(v *graph.Vertex) *node {
+	key := nodeKey{v.Digest, v.Meta.GetIgnoreCache()}
+	e.mu.Lock()
+	n, ok := e.nodes[key]
+	e.mu.Unlock()
+	if ok {
+		return n
+	}
+	n = &node{e: e, v: v, nocache: e.o.NoCache || v.Meta.GetIgnoreCache()}
+	for _, in := range v.Inputs {
+		n.inputs = append(n.inputs, edge{e.node(in.Vertex), in.Index})
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if old, ok := e.nodes[key]; ok {
+		return old
+	}
+	e.nodes[key] = n
+	return n
+}
+
+func rawEvents(fn func(raw []byte)) func(json.RawMessage) {
+	if fn == nil {
+		return nil
+	}
+	return func(m json.RawMessage) { fn(m) }
+}

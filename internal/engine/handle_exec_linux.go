@@ -1,0 +1,206 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/skiff-build/skiff/internal/inode"
+	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/snapshot"
+)
+
+// step is a RUN under way in the child.
+type step struct {
+	*job
+	req     execReq
+	dir     string // for mounts and small files
+	spec    *specs.Spec
+	outputs []*snapshot.Active
+}
+
+// runStep mounts what the step asks for, runs it, and makes layers of what it wrote. After an error nothing is left.
+func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error) {
+	if len(req.Mounts) == 0 || req.Mounts[0].Dest != pb.RootMount {
+		return resp, errors.New("step without a root")
+	}
+	s := &step{job: j, req: req, spec: sandbox.DefaultSpec()}
+	if s.dir, err = j.temp(); err != nil {
+		return resp, err
+	}
+	if err := s.mountAll(ctx); err != nil {
+		return resp, err
+	}
+	if err := s.fillSpec(); err != nil {
+		return resp, err
+	}
+	if err := s.run(ctx); err != nil {
+		return resp, err
+	}
+	for _, a := range s.outputs {
+		id, err := commit(a)
+		if err != nil {
+			return resp, err
+		}
+		resp.Layers = append(resp.Layers, id)
+	}
+	return resp, nil
+}
+
+// run runs the program with the mount points that it needs, and takes those away again: they are no part of a layer.
+func (s *step) run(ctx context.Context) error {
+	remove, err := sandbox.EnsureTargets(s.spec.Root.Path, s.spec.Mounts)
+	if err != nil {
+		return err
+	}
+	err = sandbox.Run(ctx, s.spec, sandbox.RunOptions{
+		Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: s.req.Mode == sandbox.ModeOneID,
+	})
+	return errors.Join(err, remove())
+}
+
+// stream sends what is written to the parent.
+func (s *step) stream(number int) writerFunc {
+	return func(p []byte) (int, error) {
+		if err := s.Event(execEvent{Stream: number, Data: p}); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// mountAll mounts the root, and adds the rest to the spec in order.
+func (s *step) mountAll(ctx context.Context) error {
+	root, err := s.prepare(ctx, s.req.Mounts[0].Chain)
+	if err != nil {
+		return err
+	}
+	if s.req.Mounts[0].Output {
+		s.outputs = append(s.outputs, root)
+	}
+	s.spec.Root = &specs.Root{Path: root.Root(), Readonly: s.req.Mounts[0].Readonly}
+	if err := s.addFiles(); err != nil {
+		return err
+	}
+	if s.req.GoBase {
+		self, err := sandbox.Self()
+		if err != nil {
+			return err
+		}
+		s.spec.Mounts = append(s.spec.Mounts, self...)
+	}
+	for i, m := range s.req.Mounts[1:] {
+		mount, err := s.mount(ctx, fmt.Sprintf("m%d", i), m)
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", m.Dest, err)
+		}
+		s.add(mount)
+	}
+	return nil
+}
+
+// add appends a mount; one of the usual at the same place makes way.
+func (s *step) add(m specs.Mount) {
+	s.spec.Mounts = append(slices.DeleteFunc(s.spec.Mounts, func(o specs.Mount) bool { return o.Destination == m.Destination }), m)
+}
+
+func (s *step) bind(source, dest string, options ...string) {
+	s.add(specs.Mount{Type: "bind", Source: source, Destination: dest, Options: append([]string{"rbind"}, options...)})
+}
+
+// addFiles adds /etc/resolv.conf and /etc/hosts, and the machine's files for a step in a built-in base.
+func (s *step) addFiles() error {
+	resolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if s.req.NoNetwork {
+		resolv = nil
+	}
+	for name, data := range map[string][]byte{"resolv.conf": resolv, "hosts": s.hosts()} {
+		file := filepath.Join(s.dir, name)
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			return err
+		}
+		s.bind(file, "/etc/"+name, "ro", "nosuid", "nodev", "noexec")
+	}
+	for dest, source := range s.req.Files {
+		s.bind(source, dest, "ro", "nosuid", "nodev")
+	}
+	return nil
+}
+
+// defaultHostname is BuildKit's, which Dockerfiles may have come to expect.
+const defaultHostname = "buildkitsandbox"
+
+// hosts is what BuildKit writes there (executor/oci/hosts.go).
+func (s *step) hosts() []byte {
+	host := s.req.Hostname
+	if host == "" {
+		host = defaultHostname
+	}
+	text := "127.0.0.1\tlocalhost " + host + "\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	for _, h := range s.req.Hosts {
+		text += h.IP + "\t" + h.Host + "\n"
+	}
+	return []byte(text)
+}
+
+// fillSpec sets what is not a mount.
+func (s *step) fillSpec() error {
+	tree, done, err := inode.Dir(s.spec.Root.Path)
+	if err != nil {
+		return err
+	}
+	user, err := findUser(tree, s.req.User)
+	if err := errors.Join(err, done()); err != nil {
+		return err
+	}
+	p := s.spec.Process
+	p.Args, p.Env, p.User = s.req.Args, s.req.Env, user
+	if p.Cwd = s.req.Cwd; p.Cwd == "" {
+		p.Cwd = "/"
+	}
+	if s.spec.Hostname = s.req.Hostname; s.spec.Hostname == "" {
+		s.spec.Hostname = defaultHostname
+	}
+	for _, u := range s.req.Ulimits {
+		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
+	}
+	if s.req.NoNetwork {
+		s.spec.Linux.Namespaces = append(s.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	if s.req.Insecure {
+		s.insecure()
+	}
+	for i := range s.spec.Mounts {
+		if m := &s.spec.Mounts[i]; s.req.ShmSize > 0 && m.Destination == "/dev/shm" && m.Source == "shm" {
+			m.Options = append(slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "size=") }),
+				fmt.Sprintf("size=%d", s.req.ShmSize))
+		}
+	}
+	return nil
+}
+
+// insecure gives the step all that this process has (util/entitlements/security in BuildKit).
+func (s *step) insecure() {
+	all := sandbox.AllCaps()
+	s.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Permitted: all, Effective: all}
+	s.spec.Process.NoNewPrivileges = false
+	s.spec.Linux.Seccomp, s.spec.Linux.MaskedPaths, s.spec.Linux.ReadonlyPaths = nil, nil, nil
+	for i := range s.spec.Mounts {
+		if m := &s.spec.Mounts[i]; m.Type == "sysfs" {
+			m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "ro" })
+		}
+	}
+}

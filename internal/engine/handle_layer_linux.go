@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/skiff-build/skiff/internal/fileop"
+	"github.com/skiff-build/skiff/internal/layer"
+)
+
+// unpackLayer makes the layer req.ID of a tar.
+func unpackLayer(ctx context.Context, j *job, req unpackReq) (resp unpackResp, err error) {
+	src, err := j.tarStream(req)
+	if err != nil {
+		return resp, err
+	}
+	defer src.Close()
+	lower, err := j.tree(ctx, treeReq{Chain: req.Chain})
+	if err != nil {
+		return resp, err
+	}
+	dir, err := j.newLayer()
+	if err != nil {
+		return resp, err
+	}
+	p, err := layer.Unpack(ctx, src, filepath.Join(dir, "fs"), layer.UnpackOptions{Lower: lower})
+	if err != nil {
+		return resp, err
+	}
+	if req.DiffID != "" && p.DiffID != req.DiffID {
+		return resp, fmt.Errorf("the layer's content has the digest %s, and the image's config says %s", p.DiffID, req.DiffID)
+	}
+	return unpackResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, j.commitDir(dir, req.ID)
+}
+
+func (j *job) tarStream(req unpackReq) (io.ReadCloser, error) {
+	if req.Path == "" {
+		if len(j.Files()) != 1 {
+			return nil, errors.New("no tar came with the call")
+		}
+		return io.NopCloser(bufio.NewReaderSize(j.Files()[0], 1<<20)), nil
+	}
+	f, err := os.Open(req.Path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := layer.Decompress(bufio.NewReaderSize(f, 1<<20))
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return joined{s, []io.Closer{s, f}}, nil
+}
+
+type joined struct {
+	io.Reader
+	closers []io.Closer
+}
+
+func (c joined) Close() error {
+	var errs []error
+	for _, cl := range c.closers {
+		errs = append(errs, cl.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// newLayer makes a directory with an empty fs in it, which goes with the job unless it is committed.
+func (j *job) newLayer() (dir string, err error) {
+	dir, err = os.MkdirTemp(filepath.Join(j.root, "tmp"), "layer-")
+	if err != nil {
+		return "", err
+	}
+	j.later(func() error { return j.snaps.Remove([]string{dir}) })
+	return dir, os.Mkdir(filepath.Join(dir, "fs"), 0o755)
+}
+
+func (j *job) commitDir(dir, id string) error {
+	to := filepath.Join(j.root, "layers", id)
+	if err := os.Rename(dir, to); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("commit layer: %w", err)
+	}
+	return nil // when it exists, somebody made the same one meanwhile
+}
+
+func digestChain(ctx context.Context, j *job, req digestReq) (rec digestRecord, err error) {
+	t, err := j.tree(ctx, treeReq{Chain: req.Chain})
+	if err != nil {
+		return rec, err
+	}
+	rec.Digest, err = fileop.Digest(ctx, t, req.Selector, nil)
+	return rec, err
+}
+
+// packLayer writes the layer's tar into the descriptor that came with the call.
+func packLayer(ctx context.Context, j *job, req packReq) (resp packResp, err error) {
+	if len(j.Files()) != 1 {
+		return resp, errors.New("no descriptor came with the call")
+	}
+	w := bufio.NewWriterSize(j.Files()[0], 1<<20)
+	p, err := layer.Pack(ctx, w, filepath.Join(j.root, "layers", req.ID, "fs"), layer.PackOptions{Epoch: req.Epoch, KeepTimes: req.KeepTimes})
+	if err != nil {
+		return resp, err
+	}
+	return packResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, w.Flush()
+}
+
+func readChain(ctx context.Context, j *job, req readReq) ([]byte, error) {
+	t, err := j.tree(ctx, treeReq{Chain: req.Chain})
+	if err != nil {
+		return nil, err
+	}
+	return readFile(t, req)
+}
+
+func statChain(ctx context.Context, j *job, req readReq) (statResp, error) {
+	t, err := j.tree(ctx, treeReq{Chain: req.Chain})
+	if err != nil {
+		return statResp{}, err
+	}
+	return statFile(t, req)
+}
+
+func listChain(ctx context.Context, j *job, req readReq) ([]statResp, error) {
+	t, err := j.tree(ctx, treeReq{Chain: req.Chain})
+	if err != nil {
+		return nil, err
+	}
+	return listDir(t, req)
+}

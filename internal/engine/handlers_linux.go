@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/skiff-build/skiff/internal/inode"
+	"github.com/skiff-build/skiff/internal/localdir"
+	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/snapshot"
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// Handlers are what the child serves. The program passes them to [sandbox.Init] first thing in main.
+func Handlers() map[string]sandbox.Handler {
+	w := &worker{snaps: map[string]*snapshot.Snapshots{}}
+	return map[string]sandbox.Handler{
+		methodUnpack: handle(w, unpackLayer),
+		methodFile:   handle(w, runActions),
+		methodExec:   handle(w, runStep),
+		methodDigest: handle(w, digestChain),
+		methodPack:   handle(w, packLayer),
+		methodRead:   handle(w, readChain),
+		methodStat:   handle(w, statChain),
+		methodList:   handle(w, listChain),
+		methodCache:  handle(w, makeCacheDir),
+		methodRemove: handle(w, removePaths),
+	}
+}
+
+// worker is the child's side of the engine: what it mounted for the stores it was asked about (one, but for tests).
+type worker struct {
+	mu    sync.Mutex
+	snaps map[string]*snapshot.Snapshots
+}
+
+// job is one call.
+type job struct {
+	*sandbox.Call
+	root  string // of the store
+	snaps *snapshot.Snapshots
+
+	undo []func() error
+}
+
+func handle[Req, Resp any](w *worker, fn func(context.Context, *job, Req) (Resp, error)) sandbox.Handler {
+	return func(ctx context.Context, c *sandbox.Call) (_ any, err error) {
+		var env struct {
+			Root string
+			Body json.RawMessage
+		}
+		if err := c.Decode(&env); err != nil {
+			return nil, err
+		}
+		var req Req
+		if err := json.Unmarshal(env.Body, &req); err != nil {
+			return nil, err
+		}
+		j := &job{Call: c, root: env.Root, snaps: w.snapshots(env.Root)}
+		defer func() { err = errors.Join(err, j.clean()) }()
+		return fn(ctx, j, req)
+	}
+}
+
+func (w *worker) snapshots(root string) *snapshot.Snapshots {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.snaps[root] == nil {
+		w.snaps[root] = snapshot.New(root)
+	}
+	return w.snaps[root]
+}
+
+// later has fn called when the job ends, last first.
+func (j *job) later(fn func() error) { j.undo = append(j.undo, fn) }
+
+func (j *job) clean() error {
+	var errs []error
+	for _, fn := range slices.Backward(j.undo) {
+		errs = append(errs, fn())
+	}
+	j.undo = nil
+	return errors.Join(errs...)
+}
+
+// temp is a directory for this job.
+func (j *job) temp() (string, error) {
+	dir, err := os.MkdirTemp(filepath.Join(j.root, "tmp"), "job-")
+	if err != nil {
+		return "", err
+	}
+	j.later(func() error { return os.RemoveAll(dir) })
+	return dir, nil
+}
+
+// tree opens files for reading.
+func (j *job) tree(ctx context.Context, t treeReq) (inode.Tree, error) {
+	if t.Local == nil {
+		tree, done, err := j.snaps.Tree(t.Chain)
+		if err != nil {
+			return nil, err
+		}
+		j.later(done)
+		return tree, nil
+	}
+	// The store is held for this job alone: the parent cannot trim while somebody holds it.
+	st, err := store.Open(j.root)
+	if err != nil {
+		return nil, err
+	}
+	j.later(st.Close)
+	return localdir.Open(st).Scan(ctx, *t.Local)
+}
+
+func (j *job) prepare(ctx context.Context, chain []string) (*snapshot.Active, error) {
+	a, err := j.snaps.Prepare(ctx, chain)
+	if err != nil {
+		return nil, err
+	}
+	j.later(a.Discard)
+	return a, nil
+}
+
+// commit makes a layer of what was written, and returns its id; "" when nothing was.
+func commit(a *snapshot.Active) (id string, err error) {
+	id = store.NewID()
+	empty, err := a.Commit(id)
+	if err != nil || empty {
+		return "", err
+	}
+	return id, nil
+}
+
+func removePaths(_ context.Context, j *job, req removeReq) (any, error) {
+	return nil, j.snaps.Remove(req.Paths)
+}

@@ -1,0 +1,186 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/skiff-build/skiff/internal/store"
+	"golang.org/x/sync/errgroup"
+)
+
+// Layer is a layer of a result as an image has it.
+type Layer struct {
+	ID     string // in the store; empty for one that holds nothing
+	DiffID string // "sha256:…" of the uncompressed tar
+	Size   int64  // bytes of the uncompressed tar
+	Files  int64  // bytes of the regular files in it
+	// Open gives the uncompressed tar.
+	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Base is set for a layer that came with an image: it leaves as it came.
+	Base *BaseBlob
+}
+
+// BaseBlob is the compressed form that a layer came in.
+type BaseBlob struct {
+	v1.Descriptor
+	Open func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// LayerOptions say how [Engine.Layers] makes tars of what this build wrote.
+type LayerOptions struct {
+	Epoch     int64 // unix seconds, for all times
+	KeepTimes bool  // times stay as they are
+}
+
+// packRecord describes the tar of a layer made here.
+type packRecord struct {
+	Layers []string `json:"layers"`
+	Blobs  []string `json:"blobs"` // the uncompressed tar
+	DiffID string   `json:"diffID"`
+	Size   int64    `json:"size"`
+	Files  int64    `json:"files"`
+}
+
+const kindPack = "pack"
+
+// The tar of a layer that holds nothing is its end alone: 1024 zero bytes.
+const (
+	emptyDiffID = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
+	emptySize   = 1024
+)
+
+// Layers evaluates a reference that came from [Engine.Solve] and returns its layers, lowest first. A nil reference is
+// scratch. Layers that this build wrote become tars once; what is known is not read again.
+func (e *Engine) Layers(ctx context.Context, reference gwclient.Reference, o LayerOptions) ([]Layer, error) {
+	if reference == nil {
+		return nil, nil
+	}
+	r, ok := reference.(*ref)
+	if !ok {
+		return nil, fmt.Errorf("layers: %T is no reference of this engine", reference)
+	}
+	res, err := r.result(ctx)
+	if err != nil {
+		return nil, err
+	}
+	layers := make([]Layer, len(res.Layers))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, id := range res.Layers {
+		g.Go(func() (err error) {
+			layers[i], err = e.layer(gctx, id, o)
+			return err
+		})
+	}
+	return layers, g.Wait()
+}
+
+func (e *Engine) layer(ctx context.Context, id string, o LayerOptions) (Layer, error) {
+	if id == emptyLayer {
+		return Layer{DiffID: emptyDiffID, Size: emptySize, Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(io.LimitReader(zeros{}, emptySize)), nil
+		}}, nil
+	}
+	var base baseRecord
+	err := e.o.Store.Get(kindBase, hashLines("base", id), &base)
+	if err == nil {
+		return e.baseLayer(id, base), nil
+	}
+	if !errors.Is(err, store.ErrMiss) {
+		return Layer{}, err
+	}
+	rec, err := e.pack(ctx, id, o)
+	if err != nil {
+		return Layer{}, fmt.Errorf("pack layer %s: %w", id, err)
+	}
+	return Layer{ID: id, DiffID: rec.DiffID, Size: rec.Size, Files: rec.Files, Open: func(ctx context.Context) (io.ReadCloser, error) {
+		return e.openTar(ctx, id, rec, o)
+	}}, nil
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// pack returns what the layer's tar is, and makes it when that is not known.
+func (e *Engine) pack(ctx context.Context, id string, o LayerOptions) (rec packRecord, err error) {
+	k := newKey("pack", fmt.Sprintf("skiff engine %d", formatVersion))
+	k.line("layer", id)
+	k.line("times", o.Epoch, o.KeepTimes)
+	if e.o.Store.Get(kindPack, k.sum(), &rec) == nil && rec.DiffID != "" {
+		return rec, nil
+	}
+	unlock, err := e.o.Store.Lock(ctx, "pack "+k.sum().String())
+	if err != nil {
+		return rec, err
+	}
+	defer unlock()
+	if e.o.Store.Get(kindPack, k.sum(), &rec) == nil && rec.DiffID != "" {
+		return rec, nil
+	}
+	release, err := acquire(ctx, e.steps)
+	if err != nil {
+		return rec, err
+	}
+	defer release()
+	if rec, err = e.writeTar(ctx, id, o); err != nil {
+		return rec, err
+	}
+	return rec, e.o.Store.Put(kindPack, k.sum(), rec)
+}
+
+// writeTar has the child pack the layer through a pipe into a blob.
+func (e *Engine) writeTar(ctx context.Context, id string, o LayerOptions) (rec packRecord, err error) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		return rec, err
+	}
+	var (
+		resp packResp
+		blob v1.Hash
+	)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer pw.Close()
+		return e.callFiles(ctx, methodPack, packReq{ID: id, Epoch: o.Epoch, KeepTimes: o.KeepTimes}, []*os.File{pw}, &resp)
+	})
+	g.Go(func() (err error) {
+		defer pr.Close()
+		blob, _, err = e.o.Store.WriteBlob(ctx, pr, v1.Hash{}, -1)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return rec, err
+	}
+	if blob.String() != resp.DiffID {
+		return rec, fmt.Errorf("the tar came over as %s, and was sent as %s", blob, resp.DiffID)
+	}
+	return packRecord{Layers: []string{id}, Blobs: []string{resp.DiffID}, DiffID: resp.DiffID, Size: resp.Size, Files: resp.Files}, nil
+}
+
+// openTar opens the tar; one that the store has lost is made again, the same to the byte.
+func (e *Engine) openTar(ctx context.Context, id string, rec packRecord, o LayerOptions) (io.ReadCloser, error) {
+	h, err := v1.NewHash(rec.DiffID)
+	if err != nil {
+		return nil, err
+	}
+	r, err := e.o.Store.OpenBlob(h)
+	if !errors.Is(err, store.ErrMiss) {
+		return r, err
+	}
+	again, err := e.writeTar(ctx, id, o)
+	if err != nil {
+		return nil, fmt.Errorf("pack layer %s: %w", id, err)
+	}
+	if again.DiffID != rec.DiffID {
+		return nil, fmt.Errorf("pack layer %s: it gives %s now, and gave %s", id, again.DiffID, rec.DiffID)
+	}
+	return e.o.Store.OpenBlob(h)
+}

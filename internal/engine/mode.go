@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// formatVersion is in every key: it grows when the same operation would give another layer than before, or when a
+// layer is written in another way.
+const formatVersion = 1
+
+// modeRecord remembers which mode the child got the last time that the machine looked like this. Asking takes a
+// process, which an unchanged build does not start.
+type modeRecord struct {
+	Mode sandbox.Mode `json:"mode"`
+}
+
+const kindMode = "mode"
+
+// salt is the part of all keys that says how layers lie on the disk: owners above 0 are real ids of the machine in one
+// mode, others in the next, and records in the third; and a step can tell the three apart.
+func (e *Engine) salt(ctx context.Context) (string, error) {
+	return e.salted.do(ctx, func(ctx context.Context) (string, error) {
+		mode, err := e.mode(ctx)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("skiff engine %d %s", formatVersion, mode), nil
+	})
+}
+
+// mode settles the mode for this engine. Where the machine has no namespaces at all it is "none": sources can still be
+// read, and what has to run says itself why it cannot.
+func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
+	if e.o.Mode != "" {
+		return e.o.Mode, nil
+	}
+	probed, err := sandbox.Probe()
+	if err != nil {
+		return "none", nil
+	}
+	key := hashLines("mode", "probed", string(probed), "uid", fmt.Sprint(os.Geteuid()))
+	var rec modeRecord
+	if err := e.o.Store.Get(kindMode, key, &rec); err == nil && rec.Mode != "" {
+		if _, started := e.child.peek(); !started {
+			e.o.Mode = rec.Mode // the child is to have it, or to fail
+			return rec.Mode, nil
+		}
+	} else if err != nil && !errors.Is(err, store.ErrMiss) {
+		return "", err
+	}
+	c, err := e.startChild(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", err
+		}
+		return "none", nil
+	}
+	return c.Mode(), e.o.Store.Put(kindMode, key, modeRecord{c.Mode()})
+}
+
+// forgetMode is for a machine that no longer gives the mode that a record promised.
+func (e *Engine) forgetMode() {
+	if probed, err := sandbox.Probe(); err == nil {
+		_ = e.o.Store.Delete(kindMode, hashLines("mode", "probed", string(probed), "uid", fmt.Sprint(os.Geteuid())))
+	}
+}

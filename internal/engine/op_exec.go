@@ -1,0 +1,267 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/entitlements"
+	utilsystem "github.com/moby/buildkit/util/system"
+	"github.com/skiff-build/skiff/internal/graph"
+	"github.com/skiff-build/skiff/internal/sandbox"
+)
+
+// execReq is a step for the child. Mounts come parents first; the first is the root.
+type execReq struct {
+	Args, Env []string
+	Cwd, User string
+	Hostname  string
+	Hosts     []*pb.HostIP
+	Ulimits   []*pb.Ulimit
+	ShmSize   int64
+	NoNetwork bool
+	Insecure  bool
+	Mode      sandbox.Mode
+	Mounts    []mountReq
+	GoBase    bool              // sandbox.Self is mounted
+	Files     map[string]string // path in the step → file of this machine, read only
+}
+
+type mountReq struct {
+	Dest     string
+	Type     pb.MountType
+	Readonly bool
+	Selector string
+	Chain    []string // of a bind mount
+	Output   bool     // what is written becomes a layer
+	Size     int64    // of a tmpfs, bytes; 0: the kernel's default
+
+	Cache *cacheReq // of a cache mount
+
+	Data     []byte // of a secret
+	Mode     uint32
+	UID, GID uint32
+
+	Socket string // of ssh: path on this machine
+}
+
+// execResp: for each mount with Output, in order, the layer that was made; "" when nothing was written.
+type execResp struct{ Layers []string }
+
+// execEvent is what a step prints.
+type execEvent struct {
+	Stream int
+	Data   []byte
+}
+
+// runExec runs a step and returns its outputs.
+func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]result, error) {
+	if err := n.e.canRun(n.e.platformOf(n.v.Op.Platform)); err != nil {
+		return nil, err
+	}
+	req, unlock, err := n.execRequest(ctx, o, inputs)
+	defer unlock()
+	if err != nil {
+		return nil, err
+	}
+	log := &stepLog{n: n}
+	var resp execResp
+	err = n.e.call(ctx, methodExec, req, &resp, func(raw []byte) {
+		var ev execEvent
+		if unmarshal(raw, &ev) == nil {
+			log.write(ev.Stream, ev.Data)
+		}
+	})
+	var unavailable *sandbox.Unavailable
+	if errors.As(err, &unavailable) || err != nil && ctx.Err() != nil {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &StepError{Args: o.Meta.Args, Log: log.lines(maxErrorLines), Err: err}
+	}
+	return execOutputs(o, req, resp, inputs)
+}
+
+// maxErrorLines is how much of a step's output its error carries; BuildKit's client shows 10.
+const maxErrorLines = 20
+
+// execOutputs pairs the layers that the child made with the outputs that the operation numbers.
+func execOutputs(o *pb.ExecOp, req execReq, resp execResp, inputs []result) ([]result, error) {
+	outs := map[int64]result{}
+	made := resp.Layers
+	for _, m := range req.Mounts {
+		mount := mountAt(o, m.Dest)
+		var base result
+		if mount != nil && mount.Input >= 0 {
+			base = inputs[mount.Input]
+		}
+		if m.Output {
+			if len(made) == 0 {
+				return nil, errors.New("the sandbox gave back too few layers")
+			}
+			base, made = base.with(made[0]), made[1:]
+		}
+		if mount != nil && graph.Output(mount) >= 0 {
+			outs[graph.Output(mount)] = base // of a mount that is read only: its input
+		}
+	}
+	list := make([]result, len(outs))
+	for i, out := range outs {
+		list[i] = out
+	}
+	return list, nil
+}
+
+func mountAt(o *pb.ExecOp, dest string) *pb.Mount {
+	for _, m := range o.Mounts {
+		if absolute(o.Meta.Cwd, m.Dest) == dest {
+			return m
+		}
+	}
+	return nil
+}
+
+func absolute(cwd, dest string) string {
+	if path.IsAbs(dest) {
+		return path.Clean(dest)
+	}
+	return path.Join("/", cwd, dest)
+}
+
+// execRequest turns the operation into what the child needs. unlock, never nil, lets go of the cache mounts.
+func (n *node) execRequest(ctx context.Context, o *pb.ExecOp, inputs []result) (req execReq, unlock func(), err error) {
+	c, err := n.e.worker(ctx)
+	if err != nil {
+		return req, func() {}, err
+	}
+	req = execReq{
+		Args: o.Meta.Args, Cwd: o.Meta.Cwd, User: o.Meta.User, Hostname: o.Meta.Hostname, Mode: c.Mode(),
+		Hosts: slices.Concat(n.e.o.AddHosts, o.Meta.ExtraHosts), Ulimits: n.e.ulimits(o), ShmSize: n.e.o.ShmSize,
+		NoNetwork: n.e.network(o.Network) == pb.NetMode_NONE, Insecure: o.Security == pb.SecurityMode_INSECURE,
+	}
+	if req.Env, err = n.stepEnv(ctx, o); err != nil {
+		return req, func() {}, err
+	}
+	var locks cacheLocks
+	if req.Mounts, err = n.mountRequests(ctx, o, inputs, &locks); err != nil {
+		return req, locks.unlock, err
+	}
+	root := mountAt(o, pb.RootMount)
+	if root.Input >= 0 && inputs[root.Input].GoBase {
+		if err := n.addGoBase(ctx, &req); err != nil {
+			return req, locks.unlock, err
+		}
+	}
+	return req, locks.unlock, locks.take(ctx, n.e, req.Mounts)
+}
+
+func (n *node) addGoBase(ctx context.Context, req *execReq) error {
+	req.GoBase = true
+	if n.e.o.StepEnv == nil {
+		return nil
+	}
+	extra, err := n.e.o.StepEnv(ctx, req.Env)
+	if err != nil {
+		return fmt.Errorf("built-in base: %w", err)
+	}
+	for _, kv := range extra.Env {
+		if name, _, _ := strings.Cut(kv, "="); !hasEnv(req.Env, name) {
+			req.Env = append(req.Env, kv)
+		}
+	}
+	req.Files = extra.Files
+	return nil
+}
+
+func hasEnv(env []string, name string) bool {
+	return slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
+}
+
+// stepEnv is the environment: the operation's, proxies in both cases, a PATH, secrets.
+func (n *node) stepEnv(ctx context.Context, o *pb.ExecOp) ([]string, error) {
+	env := slices.Clone(o.Meta.Env)
+	if p := o.Meta.ProxyEnv; p != nil {
+		for _, kv := range [][2]string{{"HTTP_PROXY", p.HttpProxy}, {"HTTPS_PROXY", p.HttpsProxy}, {"FTP_PROXY", p.FtpProxy},
+			{"NO_PROXY", p.NoProxy}, {"ALL_PROXY", p.AllProxy}} {
+			if kv[1] != "" {
+				env = append(env, kv[0]+"="+kv[1], strings.ToLower(kv[0])+"="+kv[1])
+			}
+		}
+	}
+	if !hasEnv(env, "PATH") {
+		env = append(env, "PATH="+utilsystem.DefaultPathEnv("linux"))
+	}
+	for _, s := range o.Secretenv {
+		if s.ID == "" {
+			return nil, fmt.Errorf("secret for variable %q has no id", s.Name)
+		}
+		data, err := n.e.secret(ctx, s.ID)
+		if errors.Is(err, ErrNoSecret) && s.Optional {
+			data, err = nil, nil // as BuildKit: the variable is there, and empty
+		}
+		if err != nil {
+			return nil, err
+		}
+		env = append(env, s.Name+"="+string(data))
+	}
+	return env, nil
+}
+
+func (e *Engine) secret(ctx context.Context, id string) ([]byte, error) {
+	if e.o.Secrets == nil {
+		return nil, fmt.Errorf("secret %s: %w", id, ErrNoSecret)
+	}
+	data, err := e.o.Secrets(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s: %w", id, err)
+	}
+	return data, nil
+}
+
+// network is what a step gets: what it asks for, else what the build says, else the host's.
+func (e *Engine) network(mode pb.NetMode) pb.NetMode {
+	if mode == pb.NetMode_UNSET {
+		mode = e.o.Network
+	}
+	if mode == pb.NetMode_UNSET {
+		mode = pb.NetMode_HOST
+	}
+	return mode
+}
+
+// ulimits are the build's with the step's own over them.
+func (e *Engine) ulimits(o *pb.ExecOp) []*pb.Ulimit {
+	list := slices.Clone(o.Meta.Ulimit)
+	for _, u := range e.o.Ulimits {
+		if !slices.ContainsFunc(list, func(own *pb.Ulimit) bool { return own.Name == u.Name }) {
+			list = append(list, u)
+		}
+	}
+	return list
+}
+
+// allowedExec refuses what the build was not given leave for, and what is not built, before anything runs.
+func (e *Engine) allowedExec(o *pb.ExecOp, v *graph.Vertex) error {
+	if o.Security == pb.SecurityMode_INSECURE && !e.o.Allow[entitlements.EntitlementSecurityInsecure] {
+		return fmt.Errorf("%s is not allowed: give the build --allow=%[1]s", entitlements.EntitlementSecurityInsecure)
+	}
+	if o.Network == pb.NetMode_HOST && e.o.Network == pb.NetMode_NONE && !e.o.Allow[entitlements.EntitlementNetworkHost] {
+		return fmt.Errorf("%s is not allowed in a build with --network=none: give it --allow=%[1]s", entitlements.EntitlementNetworkHost)
+	}
+	if o.Meta.CgroupParent != "" {
+		return errors.New("a cgroup parent is not supported: there is no cgroup that a build could hand on")
+	}
+	if r := v.Meta.GetLinuxResources(); r != nil && (r.Memory != 0 || r.MemorySwap != 0 || r.CpuShares != 0 || r.CpuPeriod != 0 || r.CpuQuota != 0 || r.CpusetCpus != "" || r.CpusetMems != "") {
+		return errors.New("limits on memory and CPU are not supported: there is no cgroup that a build could hand on")
+	}
+	for _, d := range o.CdiDevices {
+		if !d.Optional {
+			return fmt.Errorf("device %s: CDI devices are not supported", d.Name)
+		}
+	}
+	return nil
+}

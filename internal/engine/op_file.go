@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/moby/buildkit/solver/pb"
+	"google.golang.org/protobuf/proto"
+)
+
+// runFile has the child do the actions of a file operation. Actions on the same files, one after the other, write one
+// layer, as BuildKit does it; a local source is read where it lies.
+func (n *node) runFile(ctx context.Context, o *pb.FileOp, inputs []result) ([]result, error) {
+	uses := inputUses(n.v)
+	req := fileReq{Outputs: len(outputsOf(o))}
+	for i, in := range n.inputs {
+		if in.isLocal() && n.readsLocal(i, uses[i]) {
+			sel, err := in.selection()
+			if err != nil {
+				return nil, err
+			}
+			req.Inputs = append(req.Inputs, treeReq{Local: &sel})
+			continue
+		}
+		req.Inputs = append(req.Inputs, treeReq{Chain: realLayers(inputs[i].Layers)})
+	}
+	for _, a := range o.Actions {
+		dt, err := proto.Marshal(a)
+		if err != nil {
+			return nil, fmt.Errorf("file operation: %w", err)
+		}
+		req.Actions = append(req.Actions, dt)
+	}
+	var resp fileResp
+	if err := n.e.call(ctx, methodFile, req, &resp, nil); err != nil {
+		return nil, err
+	}
+	outs := make([]result, len(resp.Outputs))
+	for i, out := range resp.Outputs {
+		base := result{}
+		if out.Input >= 0 && out.Input < len(inputs) {
+			base = inputs[out.Input]
+		}
+		for _, id := range out.Layers {
+			base = base.with(id)
+		}
+		outs[i] = base
+	}
+	return outs, nil
+}
+
+func outputsOf(o *pb.FileOp) map[int64]*pb.FileAction {
+	outs := map[int64]*pb.FileAction{}
+	for _, a := range o.Actions {
+		if a.Output >= 0 {
+			outs[a.Output] = a
+		}
+	}
+	return outs
+}
+
+// allowed refuses what the build was not given leave for, and what this engine does not do, before anything runs.
+func (n *node) allowed() error {
+	o := n.v.Op.GetExec()
+	if o == nil {
+		return nil
+	}
+	return n.e.allowedExec(o, n.v)
+}

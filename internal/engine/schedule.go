@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/skiff-build/skiff/internal/graph"
+	"github.com/skiff-build/skiff/internal/localdir"
+	"github.com/skiff-build/skiff/internal/store"
+	"golang.org/x/sync/errgroup"
+)
+
+// node is a vertex of any number of graphs, evaluated at most once.
+type node struct {
+	e       *Engine
+	v       *graph.Vertex
+	inputs  []edge
+	nocache bool // look nothing up
+
+	defKey flight[store.Key]
+	evaled flight[[]result]
+	source flight[*settledSource] // of sources other than local ones
+	local  flight[*localdir.Tree] // of local sources
+	shown  vertexState
+}
+
+type edge struct {
+	*node
+	index int
+}
+
+func (n *node) isLocal() bool { return isLocal(n.v) }
+
+// eachInput calls fn for all inputs at once and returns the first error, which ends the others' context.
+func (n *node) eachInput(ctx context.Context, fn func(ctx context.Context, i int, in edge) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i, in := range n.inputs {
+		g.Go(func() error { return fn(ctx, i, in) })
+	}
+	return g.Wait()
+}
+
+// evaluate returns the results of the vertex. Errors carry the vertex and its source lines.
+func (n *node) evaluate(ctx context.Context) ([]result, error) {
+	return n.evaled.do(ctx, func(ctx context.Context) ([]result, error) {
+		switch n.v.Op.Op.(type) {
+		case *pb.Op_Source:
+			outs, err := n.evaluateSource(ctx)
+			return outs, n.failed(ctx, err)
+		case *pb.Op_Merge:
+			return n.evaluateMerge(ctx)
+		case *pb.Op_Exec, *pb.Op_File:
+			return n.evaluateStep(ctx)
+		}
+		return nil, n.failed(ctx, fmt.Errorf("operation %T is not served by this engine", n.v.Op.Op))
+	})
+}
+
+// evaluateStep looks the step up under both keys, and runs it when neither is known.
+func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
+	if err := n.allowed(); err != nil {
+		return nil, n.failed(ctx, err)
+	}
+	def, err := n.definitionKey(ctx)
+	if err != nil {
+		return nil, n.failed(ctx, err)
+	}
+	if !n.nocache {
+		if outs, ok := n.e.lookup(def); ok {
+			n.cached()
+			return outs, nil
+		}
+	}
+	inputs, err := n.evaluateInputs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := n.contentKey(ctx, inputs)
+	if err != nil {
+		return nil, n.failed(ctx, err)
+	}
+	if !n.nocache {
+		if outs, ok := n.e.lookup(key); ok {
+			n.cached()
+			return outs, n.e.save(def, outs)
+		}
+	}
+	outs, err := n.runOnce(ctx, key, inputs)
+	if err != nil {
+		return nil, n.failed(ctx, err)
+	}
+	return outs, n.e.save(def, outs)
+}
+
+// evaluateInputs gives the result that each input names. A local source has none; it is read where it lies.
+func (n *node) evaluateInputs(ctx context.Context) ([]result, error) {
+	uses := inputUses(n.v)
+	inputs := make([]result, len(n.inputs))
+	err := n.eachInput(ctx, func(ctx context.Context, i int, in edge) error {
+		if in.isLocal() && n.readsLocal(i, uses[i]) {
+			_, err := in.scan(ctx)
+			return in.failed(ctx, err)
+		}
+		outs, err := in.evaluate(ctx)
+		if err != nil {
+			return err
+		}
+		if in.index >= len(outs) {
+			return n.failed(ctx, fmt.Errorf("input %s has no output %d", in.v.Name(), in.index))
+		}
+		inputs[i] = outs[in.index]
+		return nil
+	})
+	return inputs, err
+}
+
+// readsLocal tells whether the operation reads local input i where it lies. File operations do, of a source of a copy;
+// mounts need layers.
+func (n *node) readsLocal(i int, u use) bool {
+	_, file := n.v.Op.Op.(*pb.Op_File)
+	return file && !u.whole
+}
+
+// runOnce runs the step while no other process does the same. Who had to wait finds what the other made.
+func (n *node) runOnce(ctx context.Context, key store.Key, inputs []result) ([]result, error) {
+	unlock, err := n.e.o.Store.Lock(ctx, "step "+key.String())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if !n.nocache {
+		if outs, ok := n.e.lookup(key); ok {
+			n.cached()
+			return outs, nil
+		}
+	}
+	release, err := acquire(ctx, n.e.steps)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	n.started()
+	var outs []result
+	switch o := n.v.Op.Op.(type) {
+	case *pb.Op_Exec:
+		outs, err = n.runExec(ctx, o.Exec, inputs)
+	case *pb.Op_File:
+		outs, err = n.runFile(ctx, o.File, inputs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := n.e.save(key, outs); err != nil {
+		return nil, err
+	}
+	n.completed()
+	return outs, nil
+}
