@@ -68,7 +68,9 @@ func (r root) entries() ([]entry, error) {
 	all = append(all, r.accounts()...)
 	all = append(all, r.commands()...)
 	all = append(all,
-		entry{name: strings.TrimPrefix(LibexecPath, "/"), mode: 0o755}, // a step binds this program here
+		entry{name: strings.TrimPrefix(LibexecPath, "/"), mode: 0o755}, // a step has this program bound here,
+		entry{name: strings.TrimPrefix(bundlePath, "/"), mode: 0o644},  // and the machine's CAs,
+		folder(strings.TrimPrefix(proxyPath, "/"), 0o755),              // and its folder of modules
 		entry{name: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: mozillaBundle()},
 		text("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n"),
 		entry{name: "etc/mtab", link: "/proc/mounts"},

@@ -1,0 +1,99 @@
+package gobase
+
+import (
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// StepExtras is what a step in the built-in base gets of this machine for the time that it runs. Nothing of it
+// may be part of a key, a layer or an image.
+type StepExtras struct {
+	Env   []string          // NAME=VALUE, of variables that the step does not set itself
+	Files map[string]string // path in the step → file or folder of this machine, to be bound read only
+}
+
+// Places in a step that files of the machine are bound at: beside the program, where no image has anything.
+const (
+	bundlePath = LibexecPath + "-ca.pem"
+	proxyPath  = LibexecPath + "-goproxy"
+)
+
+// proxyVariables are what programs read to find an HTTP proxy.
+var proxyVariables = []string{
+	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+}
+
+// bundleFiles are where systems keep their CA bundle (crypto/x509, root_linux.go).
+var bundleFiles = []string{
+	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+	"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+}
+
+// StepEnv returns what a step with the given environment gets of the machine: where it fetches modules and
+// what it checks them against, HTTP proxies, and the CAs that the machine trusts. Credentials are not among it.
+func StepEnv(existing []string) StepExtras { return stepEnv(existing, machineGoEnv(), os.Getenv) }
+
+func stepEnv(existing []string, machine GoEnv, getenv func(string) string) StepExtras {
+	x := StepExtras{Files: map[string]string{}}
+	set := func(name, value string) bool {
+		given := slices.ContainsFunc(existing, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		if value == "" || given {
+			return false
+		}
+		x.Env = append(x.Env, name+"="+value)
+		return true
+	}
+	goproxy, folder := proxyInStep(machine.GOPROXY)
+	if set("GOPROXY", goproxy) && folder != "" {
+		x.Files[proxyPath] = folder
+	}
+	set("GOSUMDB", machine.GOSUMDB)
+	set("GONOSUMDB", machine.GONOSUMDB)
+	set("GONOPROXY", machine.GONOPROXY)
+	set("GOPRIVATE", machine.GOPRIVATE)
+	set("GOINSECURE", machine.GOINSECURE)
+	for _, name := range proxyVariables {
+		set(name, getenv(name))
+	}
+	if bundle := machineBundle(getenv); bundle != "" && set("SSL_CERT_FILE", bundlePath) {
+		x.Files[bundlePath] = bundle
+	}
+	return x
+}
+
+// proxyInStep is GOPROXY as a step may use it: the first folder in it is bound into the step.
+func proxyInStep(goproxy string) (setting, folder string) {
+	var out strings.Builder
+	for rest := goproxy; rest != ""; {
+		entry, sep := rest, ""
+		if i := strings.IndexAny(rest, ",|"); i >= 0 {
+			entry, sep, rest = rest[:i], rest[i:i+1], rest[i+1:]
+		} else {
+			rest = ""
+		}
+		if u, err := url.Parse(strings.TrimSpace(entry)); err == nil && u.Scheme == "file" && folder == "" {
+			folder, entry = filepath.FromSlash(u.Path), "file://"+proxyPath
+		}
+		out.WriteString(entry + sep)
+	}
+	return out.String(), folder
+}
+
+// machineBundle is the file with the CAs that this machine trusts; empty where none is found.
+func machineBundle(getenv func(string) string) string {
+	for _, file := range append([]string{getenv("SSL_CERT_FILE")}, bundleFiles...) {
+		if file == "" {
+			continue
+		}
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			abs, err := filepath.Abs(file)
+			if err == nil {
+				return abs
+			}
+		}
+	}
+	return ""
+}
