@@ -81,11 +81,7 @@ func (a *Active) mount(lowers []string) error {
 		return nil
 	}
 	if errors.Is(err, errUpper) {
-		return &Unavailable{
-			Cause: "neither the file system of " + a.s.root + " nor tmpfs can hold what a step writes",
-			Mend:  "choose a place on ext4, xfs or btrfs with --root",
-			Err:   err,
-		}
+		return a.s.unstackable(err)
 	}
 	return err
 }
@@ -116,18 +112,29 @@ func (a *Active) mountWith(lowers []string, dir string) error {
 	if err := inode.Set(a.upper, root); err != nil {
 		return err
 	}
-	// Without user xattrs overlayfs mounts all the same, and steps then fail in odd ways.
-	const probe = "user.skiff.probe"
-	if err := unix.Setxattr(work, probe, nil, 0); err != nil {
-		return fmt.Errorf("%w: set an extended attribute: %w", errUpper, err)
+	if err := checkXattrs(work); err != nil {
+		return err
 	}
-	unix.Removexattr(work, probe)
 	err = mountOverlay(a.Root(), overlay{lowers: lowers, upper: a.upper, work: work})
 	if errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("%w: %w", errUpper, err)
 	}
 	a.mounted = err == nil
 	return err
+}
+
+// checkXattrs asks for what layers cannot do without. Overlayfs would mount all the same, and steps would then
+// fail in odd ways.
+func checkXattrs(dir string) error {
+	const probe = "user.skiff.probe"
+	if err := unix.Setxattr(dir, probe, nil, 0); err != nil {
+		return &Unavailable{
+			Cause: "the file system of " + dir + " has no user extended attributes",
+			Mend:  "choose a place on ext4, xfs or btrfs with --root (a tmpfs has them since Linux 6.6)",
+			Err:   err,
+		}
+	}
+	return unix.Removexattr(dir, probe)
 }
 
 func (a *Active) useRAM() error {
@@ -197,17 +204,21 @@ func (a *Active) unmount() error {
 	if !a.mounted {
 		return nil
 	}
-	a.mounted = false
-	return unmount(a.Root())
+	err := unmount(a.Root())
+	a.mounted = err != nil
+	return err
 }
 
 // Discard unmounts and removes what was written. It does nothing after Commit.
 func (a *Active) Discard() error {
 	err := a.unmount()
-	if a.ram != "" {
-		err = errors.Join(err, removeAll(a.ram), removeAll(a.ram+"-work"))
+	if err == nil { // else removing would go through what is mounted there
+		if a.ram != "" {
+			err = errors.Join(removeAll(a.ram), removeAll(a.ram+"-work"))
+		}
+		err = errors.Join(err, a.temp.remove())
 	}
-	if err := errors.Join(err, a.temp.remove()); err != nil {
+	if err != nil {
 		return fmt.Errorf("discard snapshot: %w", err)
 	}
 	return nil

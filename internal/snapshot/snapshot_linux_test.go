@@ -96,12 +96,22 @@ func testCommit(t *testing.T, s *Snapshots) {
 	write(t, root, "var/lib/temporary", "")
 	must(t, os.Remove(filepath.Join(root, "var/lib/temporary"))) // leaves var/lib copied up for nothing
 	must(t, inode.Create(filepath.Join(root, "owned"), inode.Info{Mode: inode.TypeDir | 0o750, UID: 1000, GID: 7}))
+	must(t, inode.Set(filepath.Join(root, "kept/f"), inode.Info{Mode: inode.TypeFile | 0o4755, UID: 9, Xattrs: map[string]string{
+		inode.CapabilityXattr: "\x01\x00\x00\x02" + strings.Repeat("\x00", 16)}}))
+	must(t, inode.Create(filepath.Join(root, "null"), inode.Info{Mode: inode.TypeChar | 0o666, GID: 9, Major: 1, Minor: 3}))
+	must(t, inode.Create(filepath.Join(root, "owned-link"), inode.Info{Mode: inode.TypeLink | 0o777, GID: 9, Link: "x"}))
 	write(t, root, "linked", "same")
 	must(t, os.Link(filepath.Join(root, "linked"), filepath.Join(root, "link")))
 	before := view(t, dirTree(t, root))
 	commit(t, a, "two", false)
-	checkLayer(t, s, "two", "etc", "etc/a (whiteout)", "gone (whiteout)", "kept", "kept/new", "link", "linked", "owned",
+	checkLayer(t, s, "two", "etc", "etc/a (whiteout)", "gone (whiteout)", "kept", "kept/f", "kept/new", "link", "linked", "null",
+		"owned", "owned-link",
 		"swap (opaque)")
+	if !slices.ContainsFunc(before, func(l string) bool {
+		return strings.Contains(l, "kept/f 104755 9:0") && strings.Contains(l, inode.CapabilityXattr)
+	}) {
+		t.Errorf("attributes did not hold:\n%s", strings.Join(before, "\n"))
+	}
 	after := view(t, chainTree(t, s, []string{"one", "two"}))
 	compare(t, after, before)
 	i, err := inode.Lstat(filepath.Join(s.layerDir("two"), "link"))

@@ -37,11 +37,12 @@ func (s *Snapshots) Close() error {
 	if s.own == nil {
 		return nil
 	}
-	err := error(nil)
 	if s.ram != "" {
-		err = unmount(s.ram)
+		if err := unmount(s.ram); err != nil {
+			return err
+		}
 	}
-	err = errors.Join(err, s.own.remove())
+	err := s.own.remove()
 	s.own, s.ram = nil, ""
 	clear(s.hidden)
 	return err
@@ -52,11 +53,23 @@ func (s *Snapshots) Mount(ctx context.Context, chain []string, target string) (f
 	lowers, err := s.lowers(ctx, chain)
 	if err == nil {
 		err = mountOverlay(target, overlay{lowers: lowers, readonly: true})
+		if errors.Is(err, unix.EINVAL) {
+			err = s.unstackable(err)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("mount snapshot: %w", err)
 	}
 	return sync.OnceValue(func() error { return unmount(target) }), nil
+}
+
+// unstackable explains the EINVAL by which overlayfs refuses its directories or the option userxattr.
+func (s *Snapshots) unstackable(err error) error {
+	return &Unavailable{
+		Cause: "it cannot lie on the file system of " + s.root + ", or this is a Linux before 5.11",
+		Mend:  "choose a place on ext4, xfs or btrfs with --root",
+		Err:   err,
+	}
 }
 
 func (s *Snapshots) layerDir(id string) string { return filepath.Join(s.root, "layers", id, "fs") }
