@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skiff-build/skiff/internal/inode"
+	"github.com/skiff-build/skiff/internal/layer"
 )
 
 // unpack unpacks the source into the destination, which becomes a directory, if it is a tar archive by
@@ -73,7 +74,7 @@ func openArchive(t inode.Tree, name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := decompress(f)
+	r, err := layer.Decompress(f)
 	if err != nil {
 		f.Close()
 		return nil, err

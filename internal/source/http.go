@@ -127,7 +127,7 @@ func (f *Fetcher) HTTP(ctx context.Context, src HTTP) (Result, error) {
 
 // pinned is the result for a checksum: the content is got when it is needed, if it is not here.
 func (f *Fetcher) pinned(src HTTP) Result {
-	res := Result{Key: src.key(src.name(""), src.Checksum), Open: func(ctx context.Context) (io.ReadCloser, error) {
+	return Result{Key: src.key(src.name(""), src.Checksum), Pin: src.Checksum, Open: func(ctx context.Context) (io.ReadCloser, error) {
 		rec, ok := f.havePinned(src.Checksum)
 		if !ok {
 			var err error
@@ -140,10 +140,6 @@ func (f *Fetcher) pinned(src HTTP) Result {
 		}
 		return f.openFile(src, src.name(""), rec)
 	}}
-	if sum, ok := strings.CutPrefix(src.Checksum, "sha256:"); ok {
-		res.Pin = sum
-	}
-	return res
 }
 
 func (f *Fetcher) havePinned(checksum string) (rec httpRecord, ok bool) {
@@ -197,7 +193,7 @@ func (f *Fetcher) httpResult(src HTTP, rec httpRecord) Result {
 	name := src.name(rec.Filename)
 	return Result{
 		Key:  src.key(name, rec.Blobs[0]),
-		Pin:  strings.TrimPrefix(rec.Blobs[0], "sha256:"),
+		Pin:  rec.Blobs[0],
 		Open: func(context.Context) (io.ReadCloser, error) { return f.openFile(src, name, rec) },
 	}
 }

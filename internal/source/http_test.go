@@ -100,7 +100,7 @@ func TestHTTPFile(t *testing.T) {
 		if got := show(t, res); got != c.want {
 			t.Errorf("%s %v: got %q, want %q", c.path, c.attrs, got, c.want)
 		}
-		if res.Pin != fmt.Sprintf("%x", sha256.Sum256([]byte("hello"))) {
+		if res.Pin != fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("hello"))) {
 			t.Errorf("pin %s", res.Pin)
 		}
 	}
@@ -309,7 +309,7 @@ func TestHTTPContentEncoding(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if res.Pin != fmt.Sprintf("%x", sha256.Sum256([]byte(want))) {
+		if res.Pin != fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(want))) {
 			t.Errorf("%s: got the content of %s", path, show(t, res))
 		}
 	}

@@ -44,7 +44,7 @@ type Fetcher struct {
 // Result is a source after it was settled what it means.
 type Result struct {
 	Key string // names the files for ever: equal keys, equal files
-	Pin string // sha256 of the content of a URL, if it is known; commit, or tag, of a repository
+	Pin string // "sha256:…" of the content of a URL, or its checksum; commit or tag object of a repository
 	// Open gives the files as an uncompressed tar archive, which the caller closes. It may be called again.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 }
