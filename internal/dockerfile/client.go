@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	digest "github.com/opencontainers/go-digest"
 )
 
@@ -29,10 +30,11 @@ func (d *Dockerfile) client(c gwclient.Client, attrs map[string]string) *fronten
 	return &frontendClient{Client: c, attrs: attrs, of: d}
 }
 
-// BuildOpts hands out a fresh map each time, since the frontend writes into it.
+// BuildOpts hands out a fresh map each time, since the frontend writes into it. Of the gateway's capabilities the frontend asks
+// for those that are calls of this interface, which are there.
 func (c *frontendClient) BuildOpts() gwclient.BuildOpts {
 	o := c.Client.BuildOpts()
-	o.Opts, o.SessionID = maps.Clone(c.attrs), sessionID
+	o.Opts, o.SessionID, o.Caps = maps.Clone(c.attrs), sessionID, gwpb.Caps.CapSet(gwpb.Caps.All())
 	return o
 }
 

@@ -15,7 +15,6 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
-	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil/types"
@@ -33,7 +32,6 @@ func (f *fakeEngine) BuildOpts() gwclient.BuildOpts {
 	return gwclient.BuildOpts{
 		Opts:    map[string]string{"target": "the engine's own"},
 		LLBCaps: pb.Caps.CapSet(pb.Caps.All()),
-		Caps:    gwpb.Caps.CapSet(gwpb.Caps.All()),
 	}
 }
 

@@ -1,0 +1,263 @@
+package skiff
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/util/entitlements"
+
+	"github.com/skiff-build/skiff/internal/dockerfile"
+	"github.com/skiff-build/skiff/internal/engine"
+	"github.com/skiff-build/skiff/internal/goaware"
+	"github.com/skiff-build/skiff/internal/gobase"
+	"github.com/skiff-build/skiff/internal/localdir"
+	"github.com/skiff-build/skiff/internal/progress"
+)
+
+// ErrFindings is what [State.Check] returns where the Dockerfile could be better.
+var ErrFindings = dockerfile.ErrFindings
+
+// PrintWarnings writes what a build warned of, with the lines of the Dockerfile.
+func PrintWarnings(w io.Writer, warnings []client.VertexWarning) {
+	dockerfile.PrintWarnings(w, warnings)
+}
+
+// build is one build while it runs.
+type build struct {
+	state   *State
+	o       BuildOptions
+	df      *dockerfile.Dockerfile
+	engine  *engine.Engine
+	policy  gobase.Policy
+	tools   *gobase.Toolchains
+	display *progress.Display // nil shows nothing
+	steps   *steps
+	multi   bool // the result is an index, even of one platform
+}
+
+// Build builds o and makes what o.Outputs asks for. Errors name the step; where they are about a line of the Dockerfile,
+// [DockerfileSource] prints it. What failed leaves no image and no half-written file.
+func (s *State) Build(ctx context.Context, o BuildOptions) (*BuildResult, error) {
+	b, err := s.newBuild(o)
+	if err != nil {
+		return nil, err
+	}
+	res, err := b.run(ctx)
+	// The display ends before an error is printed, and after all that can be shown has been.
+	err = errors.Join(err, b.close())
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// Check runs the lint rules of the Dockerfile frontend and writes what they found to w; nothing is built. It returns
+// [ErrFindings] where they found something.
+func (s *State) Check(ctx context.Context, o BuildOptions, w io.Writer, asJSON bool) error {
+	b, err := s.newBuild(o)
+	if err != nil {
+		return err
+	}
+	err = b.df.Check(ctx, b.engine, w, asJSON)
+	return errors.Join(err, b.close())
+}
+
+// newBuild checks o and opens what a build needs. On an error nothing stays open.
+func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
+	allow, err := entitled(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSecrets(o.Secrets, o.SSH); err != nil {
+		return nil, err
+	}
+	if o.Tags, err = canonical(o.Tags); err != nil {
+		return nil, err
+	}
+	policy, err := goPolicy(o.GoBase)
+	if err != nil {
+		return nil, err
+	}
+	b := &build{state: s, o: o, policy: policy}
+	defer func() {
+		if err != nil {
+			_ = b.close()
+		}
+	}()
+	if b.df, err = dockerfile.Open(s.dockerfileOptions(o)); err != nil {
+		return nil, err
+	}
+	if o.Progress != nil {
+		mode, err := progress.Mode(o.ProgressMode, os.Getenv)
+		if err != nil {
+			return nil, err
+		}
+		if b.display, err = progress.New(mode, o.Progress); err != nil {
+			return nil, err
+		}
+	}
+	b.steps = &steps{show: b.status}
+	registry, err := s.registryFor(b.steps.note, nil)
+	if err != nil {
+		return nil, err
+	}
+	b.tools = gobase.NewToolchains(gobase.StoreState(s.store), nil, b.steps.note)
+	b.engine, err = engine.New(engine.Options{
+		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
+		Images: imageSource{registry}, Bases: goBases{gobase.NewBases(b.tools)}, StepEnv: stepEnv,
+		Secrets: secretReader(o.Secrets), SSH: agentFinder(o.SSH), Allow: allow,
+		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
+	})
+	return b, err
+}
+
+// status shows what happens, and notes whether anything ran.
+func (b *build) status(s *client.SolveStatus) {
+	for _, v := range s.Vertexes {
+		if v.Completed != nil && !v.Cached && !strings.HasPrefix(v.Name, "[internal]") {
+			b.state.wrote(b.o.KeepStorage)
+		}
+	}
+	if b.display != nil {
+		b.display.Status(s)
+	}
+}
+
+func (b *build) close() error {
+	var errs []error
+	if b.engine != nil {
+		errs = append(errs, b.engine.Close())
+	}
+	if b.display != nil {
+		b.display.Close()
+	}
+	if b.df != nil {
+		errs = append(errs, b.df.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// dockerfileOptions are the frontend's part of o.
+func (s *State) dockerfileOptions(o BuildOptions) dockerfile.Options {
+	return dockerfile.Options{
+		Context: o.Context, File: o.File, Stdin: o.Stdin, Target: o.Target, BuildArgs: o.BuildArgs, Labels: o.Labels,
+		Platforms: o.Platforms, Contexts: o.Contexts, NoCache: o.NoCache, NoCacheFilter: o.NoCacheFilter, Pull: o.Pull,
+		Network: o.Network, AddHosts: o.AddHosts, Ulimits: o.Ulimits, ShmSize: o.ShmSize,
+	}
+}
+
+func selections(dirs map[string]string) map[string]localdir.Selection {
+	out := map[string]localdir.Selection{}
+	for name, dir := range dirs {
+		out[name] = localdir.Selection{Dir: dir}
+	}
+	return out
+}
+
+// entitled reads --allow. What a build is given for all its steps they may also ask for one by one.
+func entitled(o BuildOptions) (map[entitlements.Entitlement]bool, error) {
+	allow := map[entitlements.Entitlement]bool{}
+	for _, text := range o.Allow {
+		e, _, err := entitlements.Parse(text)
+		if err != nil || e != entitlements.EntitlementNetworkHost && e != entitlements.EntitlementSecurityInsecure {
+			return nil, fmt.Errorf("allow %q: choose network.host or security.insecure", text)
+		}
+		allow[e] = true
+	}
+	if o.Network == "host" {
+		allow[entitlements.EntitlementNetworkHost] = true
+	}
+	return allow, nil
+}
+
+// epochKey is where the frontend's metadata has SOURCE_DATE_EPOCH.
+const epochKey = commonexptypes.ExporterEpochKey
+
+// built is a platform's part of the frontend's result.
+type built struct {
+	id     string // "linux/amd64"; of a single result, too
+	ref    gwclient.Reference
+	config []byte
+	base   []byte // config of the image that the last stage starts from, nil for none
+	epoch  string // seconds since 1970, "" for none
+	plat   exptypes.Platform
+}
+
+// run builds every platform and exports the result.
+func (b *build) run(ctx context.Context) (*BuildResult, error) {
+	res, err := b.frontend(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.multi = len(res.Refs) > 0
+	parts, err := split(res)
+	if err != nil {
+		return nil, err
+	}
+	return b.export(ctx, parts)
+}
+
+// frontend runs the Dockerfile frontend over the chain of what skiff adds to the engine: the built-in Go base decides around
+// it, what knowing Go allows is rewritten under it.
+func (b *build) frontend(ctx context.Context) (*gwclient.Result, error) {
+	generation, err := goaware.Generation(b.state.store)
+	if err != nil {
+		return nil, err
+	}
+	c := goaware.Wrap(b.engine, goaware.Options{
+		Faithful: b.o.Faithful, Note: b.steps.note, Generation: generation, Project: b.project(),
+	})
+	f := gobase.Wrap(b.df.Build, b.goBaseOptions())
+	return f(ctx, c)
+}
+
+// project names this Dockerfile: its path and that of its context.
+func (b *build) project() string {
+	context, file := b.o.Context, b.o.File
+	if file == "" {
+		file = filepath.Join(context, "Dockerfile")
+	}
+	for _, p := range []*string{&context, &file} {
+		if abs, err := filepath.Abs(*p); err == nil && *p != "-" {
+			*p = abs
+		}
+	}
+	return file + "\n" + context
+}
+
+// split takes the frontend's result apart by platform.
+func split(res *gwclient.Result) ([]built, error) {
+	var platforms exptypes.Platforms
+	if err := json.Unmarshal(res.Metadata[exptypes.ExporterPlatformsKey], &platforms); err != nil {
+		return nil, fmt.Errorf("read the frontend's result: platforms: %w", err)
+	}
+	part := func(p exptypes.Platform, ref gwclient.Reference, suffix string) built {
+		return built{
+			id: p.ID, ref: ref, plat: p, epoch: string(res.Metadata[epochKey+suffix]),
+			config: res.Metadata[exptypes.ExporterImageConfigKey+suffix],
+			base:   res.Metadata[exptypes.ExporterImageBaseConfigKey+suffix],
+		}
+	}
+	if len(res.Refs) == 0 && len(platforms.Platforms) == 1 {
+		return []built{part(platforms.Platforms[0], res.Ref, "")}, nil
+	}
+	var parts []built
+	for _, p := range platforms.Platforms {
+		ref, ok := res.FindRef(p.ID)
+		if !ok {
+			return nil, fmt.Errorf("read the frontend's result: no reference for %s", p.ID)
+		}
+		parts = append(parts, part(p, ref, "/"+p.ID))
+	}
+	return parts, nil
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/skiff-build/skiff"
+)
+
+// buildFlags are the flags of build as they were given. Those that only say what is done anyway, or ask for what is not
+// built, are in refused.go.
+type buildFlags struct {
+	opts        skiff.BuildOptions
+	buildArgs   []string
+	labels      []string
+	contexts    []string
+	secrets     []string
+	ssh         []string
+	outputs     []string
+	annotations []string
+	shmSize     string
+	keepStorage string
+	timestamps  string
+	progress    string
+	compression string
+	iidFile     string
+	metadata    string
+	call        string
+	check       bool
+	quiet       bool
+	push        bool
+	load        bool
+	refused     refusedFlags
+}
+
+func newBuild(g *global) *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:   "build [FLAGS] FOLDER",
+		Short: "Build an image from a Dockerfile",
+		Example: "  skiff build -t app:1 .\n" +
+			"  skiff build -t app:1 -f build/Dockerfile --target release --build-arg VERSION=1 .\n" +
+			"  skiff build -o type=local,dest=out .",
+		Args: exactArgs(1, "skiff build -t app:1 ."),
+		RunE: interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			f.opts.Context = args[0]
+			return f.run(ctx, g, cmd)
+		}),
+	}
+	f.define(cmd.Flags())
+	return cmd
+}
+
+func (f *buildFlags) define(flags *pflag.FlagSet) {
+	o := &f.opts
+	flags.SortFlags = true
+	flags.StringArrayVarP(&o.Tags, "tag", "t", nil, "name of the image, `NAME[:TAG]` (several)")
+	flags.StringVarP(&o.File, "file", "f", "", "the Dockerfile (default FOLDER/Dockerfile; - is standard input)")
+	flags.StringVar(&o.Target, "target", "", "the stage to build")
+	flags.StringArrayVar(&f.buildArgs, "build-arg", nil, "`NAME=VALUE` of an ARG; NAME alone takes the value of the environment")
+	flags.StringArrayVar(&f.labels, "label", nil, "`KEY=VALUE` of a label")
+	flags.StringArrayVar(&f.annotations, "annotation", nil, "`[LEVEL:]KEY=VALUE` of an annotation; level is manifest (default), index, manifest-descriptor or index-descriptor")
+	flags.StringSliceVar(&o.Platforms, "platform", platformsFromEnv(), "`OS/ARCH[/VARIANT]` to build for; several give an index")
+	flags.StringArrayVar(&f.contexts, "build-context", nil, "`NAME=FOLDER`, docker-image://, oci-layout:// or a URL, for FROM and COPY --from")
+	flags.StringArrayVar(&f.secrets, "secret", nil, "`id=ID[,src=FILE|,env=NAME]` for RUN --mount=type=secret")
+	flags.StringArrayVar(&f.ssh, "ssh", nil, "`default|ID[=SOCKET]` for RUN --mount=type=ssh")
+	flags.BoolVar(&o.NoCache, "no-cache", false, "take no results of earlier builds")
+	flags.StringSliceVar(&o.NoCacheFilter, "no-cache-filter", nil, "`STAGES` that take no results of earlier builds")
+	flags.BoolVar(&o.Pull, "pull", false, "ask the registry for each tag again")
+	flags.StringVar(&f.progress, "progress", "", "`MODE`: auto, plain, tty, quiet or rawjson (default BUILDKIT_PROGRESS, else auto)")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID alone")
+	flags.StringVar(&f.iidFile, "iidfile", "", "`FILE` to write the image's ID to")
+	flags.StringVar(&f.metadata, "metadata-file", "", "`FILE` to write the build's metadata to, as JSON")
+	flags.StringArrayVarP(&f.outputs, "output", "o", nil, "`type=local|tar|oci|docker|image|registry[,dest=PATH][,…]`, a folder, or - for a tar on standard output (several)")
+	flags.BoolVar(&f.push, "push", false, "push the image: -o type=registry")
+	flags.BoolVar(&f.load, "load", false, "keep the image, and load it into the Docker daemon where there is one")
+	flags.BoolVar(&f.check, "check", false, "check the Dockerfile and build nothing")
+	flags.StringVar(&f.call, "call", "build", "`METHOD`: build, or check[,format=json]")
+	flags.StringVar(&o.Network, "network", "default", "network of the RUN steps: default, none or host")
+	flags.StringArrayVar(&o.AddHosts, "add-host", nil, "`HOST:IP` for /etc/hosts of the RUN steps")
+	flags.StringArrayVar(&o.Ulimits, "ulimit", nil, "`NAME=SOFT[:HARD]` limit of the RUN steps")
+	flags.StringVar(&f.shmSize, "shm-size", "", "`SIZE` of /dev/shm in the RUN steps (64m)")
+	flags.StringArrayVar(&o.Allow, "allow", nil, "`ENTITLEMENT` that RUN may use: network.host or security.insecure")
+	flags.StringVar(&o.GoBase, "go-base", "auto", "base of golang stages that do not ship: auto, builtin or image")
+	flags.BoolVar(&o.Faithful, "faithful", false, "rewrite nothing that knowing Go would make faster")
+	flags.StringVar(&f.keepStorage, "keep-storage", "", "`SIZE` of the state above which the least recently used goes (10GB or a tenth of the disk)")
+	flags.StringVar(&f.timestamps, "timestamps", "epoch", "times in new layers: epoch (SOURCE_DATE_EPOCH, else 0) or keep")
+	flags.StringVar(&f.compression, "compression", "", "of new layers that leave by -o or --push: gzip (default), zstd or uncompressed")
+	f.refused.define(flags)
+}
+
+func platformsFromEnv() []string {
+	if p := os.Getenv("DOCKER_DEFAULT_PLATFORM"); p != "" {
+		return strings.Split(p, ",")
+	}
+	return nil
+}
+
+func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command) error {
+	if err := f.refused.check(); err != nil {
+		return err
+	}
+	if err := f.resolve(cmd.InOrStdin()); err != nil {
+		return err
+	}
+	state, err := g.open()
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	f.opts.Progress, f.opts.ProgressMode = cmd.ErrOrStderr(), f.progress
+	if f.check {
+		return f.runCheck(ctx, state, cmd.OutOrStdout())
+	}
+	f.opts.Stdout = cmd.OutOrStdout()
+	res, err := state.Build(ctx, f.opts)
+	if err != nil {
+		return err
+	}
+	return f.finish(cmd, res)
+}
+
+func (f *buildFlags) runCheck(ctx context.Context, state *skiff.State, out io.Writer) error {
+	_, format, _ := strings.Cut(f.call, ",format=")
+	err := state.Check(ctx, f.opts, out, format == "json")
+	if errors.Is(err, skiff.ErrFindings) {
+		return exitCode(exitFailure)
+	}
+	return err
+}
+
+// finish prints and writes what a build came to.
+func (f *buildFlags) finish(cmd *cobra.Command, res *skiff.BuildResult) error {
+	out, errOut := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	if f.iidFile != "" {
+		if err := os.WriteFile(f.iidFile, []byte(res.ID), 0o644); err != nil {
+			return fmt.Errorf("write image ID: %w", err)
+		}
+	}
+	if f.metadata != "" {
+		if err := writeMetadata(f.metadata, res); err != nil {
+			return err
+		}
+	}
+	switch {
+	case res.StdoutUsed:
+		return nil
+	case f.quiet:
+		if res.ID != "" {
+			fmt.Fprintln(out, res.ID)
+		}
+		return nil
+	}
+	skiff.PrintWarnings(errOut, res.Warnings)
+	if res.ID != "" {
+		if err := printTable(out, res.Images(), tableOptions{}); err != nil {
+			return err
+		}
+	}
+	if line := weights(res); line != "" {
+		fmt.Fprintln(out, line)
+	}
+	return nil
+}
+
+// weights says what the stages weighed against what ships.
+func weights(res *skiff.BuildResult) string {
+	if res.StageBytes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\nThe stages weighed %s, %s of it ships.", humanSize(res.StageBytes), humanSize(res.Size))
+}
+
+func humanSize(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/agext/levenshtein"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/skiff-build/skiff"
+)
+
+// usageError is a mistake in the command line.
+type usageError struct {
+	text  string
+	hints []string
+}
+
+func (e *usageError) Error() string { return e.text }
+
+// hinted adds advice to an error.
+type hinted struct {
+	error
+	hints []string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+
+func withHint(err error, hints ...string) error { return &hinted{err, hints} }
+
+// report prints err as one line, the lines of the Dockerfile that it is about and the advice there is. It returns the exit
+// code.
+func report(w io.Writer, err error) int {
+	if errors.Is(err, errInterrupted) {
+		fmt.Fprintln(w, "skiff: interrupted")
+		return exitInterrupted
+	}
+	fmt.Fprint(w, skiff.DockerfileSource(err))
+	fmt.Fprintf(w, "skiff: %s\n", strings.TrimSpace(err.Error()))
+	for _, h := range hints(err) {
+		fmt.Fprintf(w, "  %s\n", h)
+	}
+	var usage *usageError
+	var failed *runFailure
+	if errors.As(err, &usage) || errors.As(err, &failed) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// hints are the ways out of err, a line each.
+func hints(err error) []string {
+	var usage *usageError
+	var hint *hinted
+	var missing *skiff.NoDockerfileError
+	var no *skiff.UnavailableError
+	switch {
+	case errors.As(err, &usage):
+		return usage.hints
+	case errors.As(err, &hint):
+		return hint.hints
+	case errors.As(err, &missing) && !missing.Given:
+		return []string{"name it with -f FILE, or give the folder that holds it: skiff build FOLDER"}
+	case errors.As(err, &no) && no.Mend != "":
+		return strings.Split(no.Mend, "\n")
+	}
+	return nil
+}
+
+// exactArgs is docker's check of the number of arguments, with an example of the right use.
+func exactArgs(n int, example string) cobra.PositionalArgs {
+	return countArgs(func(got int) bool { return got == n }, "exactly", n, example)
+}
+
+func minArgs(n int, example string) cobra.PositionalArgs {
+	return countArgs(func(got int) bool { return got >= n }, "at least", n, example)
+}
+
+func maxArgs(n int, example string) cobra.PositionalArgs {
+	return countArgs(func(got int) bool { return got <= n }, "at most", n, example)
+}
+
+func countArgs(ok func(int) bool, word string, n int, example string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if ok(len(args)) {
+			return nil
+		}
+		plural := "s"
+		if n == 1 {
+			plural = ""
+		}
+		return &usageError{
+			text:  fmt.Sprintf("%q requires %s %d argument%s", cmd.CommandPath(), word, n, plural),
+			hints: []string{"for example: " + example, fmt.Sprintf("see %s --help", cmd.CommandPath())},
+		}
+	}
+}
+
+// flagError names the flag that is nearest to one that does not exist.
+func flagError(cmd *cobra.Command, err error) error {
+	e := &usageError{text: err.Error(), hints: []string{fmt.Sprintf("see %s --help", cmd.CommandPath())}}
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return e
+	}
+	name := unknown.GetSpecifiedName()
+	if len(name) < 2 {
+		return e
+	}
+	e.text = "unknown flag: --" + name
+	if near := nearestFlag(cmd, name); near != "" {
+		e.hints = append([]string{"did you mean --" + near + "?"}, e.hints...)
+	}
+	return e
+}
+
+func nearestFlag(cmd *cobra.Command, name string) string {
+	var best string
+	score := 0.0
+	look := func(f *pflag.Flag) {
+		if s := levenshtein.Similarity(name, f.Name, nil); s > score && !f.Hidden {
+			best, score = f.Name, s
+		}
+	}
+	cmd.Flags().VisitAll(look)
+	cmd.InheritedFlags().VisitAll(look)
+	if score < 0.5 {
+		return ""
+	}
+	return best
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	e := &usageError{text: fmt.Sprintf("unknown command: %s", name)}
+	cmd.SuggestionsMinimumDistance = 2
+	if s := cmd.SuggestionsFor(name); len(s) > 0 {
+		e.hints = []string{"did you mean skiff " + s[0] + "?"}
+	}
+	e.hints = append(e.hints, "see skiff --help")
+	return e
+}

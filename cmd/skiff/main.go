@@ -1,0 +1,119 @@
+// Skiff builds container images from Dockerfiles without a daemon, keeps them and runs them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-build/skiff"
+)
+
+// Exit codes as docker's: 125 is a mistake in the command line or of skiff run itself, 130 an interrupt.
+const (
+	exitFailure     = 1
+	exitUsage       = 125
+	exitInterrupted = 130
+)
+
+func main() {
+	skiff.Init()
+	os.Exit(run(os.Args[1:]))
+}
+
+// run does what args ask for and returns the exit code.
+func run(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(os.Stdout)
+	root.SetErr(os.Stderr)
+	err := root.ExecuteContext(context.Background())
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	return report(os.Stderr, err)
+}
+
+// exitCode ends skiff with a code and says nothing more.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// global are the settings of every verb.
+type global struct {
+	root string
+}
+
+func newRoot() *cobra.Command {
+	var g global
+	cmd := &cobra.Command{
+		Use:           "skiff",
+		Short:         "Build container images without a daemon",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.PersistentFlags().StringVar(&g.root, "root", "", "folder of skiff's state (default: SKIFF_ROOT, else $XDG_DATA_HOME/skiff)")
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.AddCommand(
+		newBuild(&g), newImages(&g), newInspect(&g), newTag(&g), newRmi(&g), newPrune(&g), newSave(&g), newLoad(&g),
+		newPull(&g), newPush(&g), newRun(&g), newLogin(&g), newLogout(&g), newVersion(),
+	)
+	return cmd
+}
+
+// open opens the state. The caller closes it.
+func (g *global) open() (*skiff.State, error) {
+	return skiff.Open(skiff.Config{Root: g.root})
+}
+
+// grace is how long an interrupted command may clean up. What it leaves then is swept by the next one.
+const grace = 800 * time.Millisecond
+
+// interruptible gives f a context that the first SIGINT or SIGTERM cancels. The second, or a clean-up that takes longer than
+// [grace], ends the process.
+func interruptible(f func(ctx context.Context, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ctx, cancel := context.WithCancelCause(cmd.Context())
+		defer cancel(nil)
+		signals := make(chan os.Signal, 2)
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+		defer signal.Stop(signals)
+		go func() {
+			select {
+			case <-signals:
+			case <-ctx.Done():
+				return
+			}
+			cancel(errInterrupted)
+			select {
+			case <-signals:
+			case <-time.After(grace):
+			}
+			os.Exit(exitInterrupted)
+		}()
+		err := f(ctx, cmd, args)
+		if errors.Is(context.Cause(ctx), errInterrupted) {
+			return errInterrupted
+		}
+		return err
+	}
+}
+
+var errInterrupted = errors.New("interrupted")

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/skiff-build/skiff"
+)
+
+// setOutputs reads -o, --push and --load.
+func (f *buildFlags) setOutputs() error {
+	for _, text := range f.outputs {
+		out, err := skiff.ParseOutput(text)
+		if err != nil {
+			return &usageError{text: "--" + err.Error()}
+		}
+		f.opts.Outputs = append(f.opts.Outputs, out)
+	}
+	if f.push {
+		f.opts.Outputs = append(f.opts.Outputs, skiff.Output{Type: "registry", Push: true})
+	}
+	f.opts.Load = f.load
+	switch f.compression {
+	case "":
+		return nil
+	case "gzip", "zstd", "uncompressed":
+	default:
+		return badFlag("compression", f.compression, "choose gzip, zstd or uncompressed")
+	}
+	for i := range f.opts.Outputs {
+		if o := &f.opts.Outputs[i]; o.Format.Compression == "" {
+			o.Format.Compression = f.compression
+		}
+	}
+	return nil
+}
+
+// writeMetadata writes the keys that docker buildx writes and users read.
+func writeMetadata(path string, res *skiff.BuildResult) error {
+	m := map[string]any{}
+	if res.ID != "" {
+		m["containerimage.config.digest"] = res.ID
+		m["containerimage.digest"] = res.Descriptor.Digest
+		m["containerimage.descriptor"] = res.Descriptor
+	}
+	if len(res.Tags) > 0 {
+		m["image.name"] = strings.Join(res.Tags, ",")
+	}
+	text, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write metadata: %w", err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write metadata: %w", err)
+	}
+	return nil
+}

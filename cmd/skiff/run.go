@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-build/skiff"
+)
+
+// runFailure is an error of skiff run itself, not of the program that it ran.
+type runFailure struct{ error }
+
+func (e *runFailure) Unwrap() error { return e.error }
+
+func newRun(g *global) *cobra.Command {
+	o := skiff.RunOptions{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	var envFiles []string
+	var tty, interactive, rm bool
+	var entrypoint string
+	cmd := &cobra.Command{
+		Use:     "run [FLAGS] IMAGE [ARGS...]",
+		Short:   "Run the program of an image",
+		Example: "  skiff run app:1\n  skiff run -it -v $PWD:/src -w /src alpine:3.22 sh",
+		Args:    minArgs(1, "skiff run app:1"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Image, o.Args = args[0], args[1:]
+			if cmd.Flags().Changed("entrypoint") {
+				o.Entrypoint = &entrypoint
+			}
+			if !rm {
+				return badFlag("rm", "false", "nothing of a run is kept: write to a folder of the host with -v")
+			}
+			if !interactive && !tty {
+				o.Stdin = nil
+			}
+			if tty && !isTerminal(os.Stdin) {
+				return &usageError{text: "--tty: standard input is not a terminal", hints: []string{"leave -t out"}}
+			}
+			o.TTY = tty
+			env, err := environment(envFiles, o.Env)
+			if err != nil {
+				return err
+			}
+			o.Env = env
+			state, err := g.open()
+			if err != nil {
+				return &runFailure{err}
+			}
+			defer state.Close()
+			code, err := state.Run(cmd.Context(), o)
+			switch {
+			case err != nil && code != 0: // it did not start: 126 or 127, as in docker
+				report(cmd.ErrOrStderr(), err)
+				return exitCode(code)
+			case err != nil:
+				return &runFailure{err}
+			case code != 0:
+				return exitCode(code)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.StringArrayVarP(&o.Env, "env", "e", nil, "`NAME=VALUE`; NAME alone takes the value of the environment")
+	f.StringArrayVar(&envFiles, "env-file", nil, "`FILE` of such lines")
+	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "`HOST:INSIDE[:ro]`, a file or folder of the host")
+	f.StringVarP(&o.User, "user", "u", "", "`USER[:GROUP]`, names or numbers")
+	f.StringVarP(&o.WorkDir, "workdir", "w", "", "`FOLDER` to start in")
+	f.StringVar(&entrypoint, "entrypoint", "", "`PROGRAM` in the place of the image's")
+	f.StringVar(&o.Network, "network", "host", "host or none")
+	f.StringVar(&o.Hostname, "hostname", "", "`NAME` of the machine, as the program sees it")
+	f.BoolVarP(&interactive, "interactive", "i", false, "give standard input to the program")
+	f.BoolVarP(&tty, "tty", "t", false, "give the program a terminal")
+	f.BoolVar(&o.ReadOnly, "read-only", false, "let the program not write to the image's files")
+	f.BoolVar(&rm, "rm", true, "as docker's: what the program wrote goes when it ends, always")
+	f.StringVar(&o.Platform, "platform", "", "`OS/ARCH[/VARIANT]` of the image (this machine's)")
+	f.BoolVar(&o.Pull, "pull", false, "ask the registry for the tag again")
+	return cmd
+}
+
+// environment adds the lines of the files to what -e gave, -e last. A bare NAME is looked up here.
+func environment(files, flags []string) ([]string, error) {
+	var out []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read environment: %w", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimSpace(line)
+			if line != "" && line[0] != '#' {
+				flags = append([]string{line}, flags...)
+			}
+		}
+	}
+	for _, e := range flags {
+		name, _, ok := strings.Cut(e, "=")
+		if name == "" {
+			return nil, badFlag("env", fmt.Sprintf("%q", e), "want NAME=VALUE or NAME")
+		}
+		if !ok {
+			value, set := os.LookupEnv(name)
+			if !set {
+				continue
+			}
+			e += "=" + value
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}

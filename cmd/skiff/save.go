@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-build/skiff"
+)
+
+func newSave(g *global) *cobra.Command {
+	var output, format string
+	cmd := &cobra.Command{
+		Use:   "save [FLAGS] IMAGE...",
+		Short: "Write images to a tar archive",
+		Args:  minArgs(1, "skiff save -o app.tar app:1"),
+		RunE: interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			if format != "docker" && format != "oci" {
+				return badFlag("format", format, "choose docker or oci")
+			}
+			if f, ok := cmd.OutOrStdout().(*os.File); output == "" && ok && isTerminal(f) {
+				return &usageError{text: "an archive is not written to a terminal", hints: []string{"name a file with -o, or redirect"}}
+			}
+			state, err := g.open()
+			if err != nil {
+				return err
+			}
+			defer state.Close()
+			return writeFile(output, cmd.OutOrStdout(), func(w io.Writer) error {
+				return state.Save(ctx, w, skiff.SaveOptions{Images: args, Format: format})
+			})
+		}),
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "`FILE` to write (default standard output)")
+	cmd.Flags().StringVar(&format, "format", "docker", "docker, which docker load reads in all versions, or oci")
+	return cmd
+}
+
+// writeFile has fill write to the file at path, which appears when it is whole, or to stdout where path is empty.
+func writeFile(path string, stdout io.Writer, fill func(io.Writer) error) (err error) {
+	if path == "" || path == "-" {
+		return fill(stdout)
+	}
+	f, err := os.Create(path + ".partial")
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			_ = os.Remove(f.Name())
+			return
+		}
+		err = os.Rename(f.Name(), path)
+	}()
+	return fill(f)
+}

@@ -1,0 +1,72 @@
+package skiff
+
+import (
+	"context"
+	"time"
+
+	"github.com/skiff-build/skiff/internal/engine"
+	"github.com/skiff-build/skiff/internal/goaware"
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+const (
+	// collectEvery is how often builds clean up by themselves: looking through a state of 10 GB takes some 100 ms.
+	collectEvery = 10 * time.Minute
+	// syncWait is how long a command waits for the disk at its end. What is not on the disk by then counts only until the
+	// machine starts again, or until the next build has waited for it.
+	syncWait = time.Second
+)
+
+// finish is what a build leaves to do when its user has the result: to bring the state to the disk, and to clean up.
+func (s *State) finish() error {
+	s.mu.Lock()
+	dirty, keep := s.dirty, s.keep
+	s.dirty = false
+	s.mu.Unlock()
+	if !dirty {
+		return nil
+	}
+	synced := make(chan error, 1)
+	go func() { synced <- s.store.Sync() }()
+	var err error
+	if keep > 0 || time.Since(s.store.LastTrim()) > collectEvery {
+		if keep <= 0 {
+			keep = store.DefaultKeep(s.store.Root())
+		}
+		_, err = s.trim(context.Background(), keep)
+	}
+	select {
+	case serr := <-synced:
+		if err == nil {
+			err = serr
+		}
+	case <-time.After(syncWait):
+	}
+	return err
+}
+
+// wrote notes that a build has added to the state, and down to how many bytes its user wants it kept; 0 is the usual.
+func (s *State) wrote(keep int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dirty, s.keep = true, keep
+}
+
+// trim cleans up down to keep bytes. Where Go's caches went, the module cache gets a new generation, so that steps which left
+// their modules there run again.
+func (s *State) trim(ctx context.Context, keep int64) (store.Freed, error) {
+	e, err := engine.New(engine.Options{Store: s.store})
+	if err != nil {
+		return store.Freed{}, err
+	}
+	freed, err := e.Trim(ctx, keep)
+	if cerr := e.Close(); err == nil {
+		err = cerr
+	}
+	if freed.Caches > 0 {
+		if _, gerr := goaware.NewGeneration(s.store); err == nil {
+			err = gerr
+		}
+	}
+	return freed, err
+}

@@ -1,0 +1,236 @@
+package skiff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skiff-build/skiff/internal/engine"
+	"github.com/skiff-build/skiff/internal/image"
+)
+
+// evaluate runs the steps of all platforms. Those that they share run once.
+func (b *build) evaluate(ctx context.Context, parts []built) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, p := range parts {
+		if p.ref != nil {
+			g.Go(func() error { return p.ref.Evaluate(ctx) })
+		}
+	}
+	return g.Wait()
+}
+
+// export makes the image and everything that was asked for of it.
+func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error) {
+	if err := b.evaluate(ctx, parts); err != nil {
+		return nil, err
+	}
+	res := &BuildResult{Built: time.Now(), Warnings: b.df.Warnings()}
+	var made content
+	err := b.steps.run(ctx, "exporting", func(ctx context.Context, st *step) (err error) {
+		if made, err = b.assemble(ctx, parts); err != nil {
+			return err
+		}
+		st.did("exporting layers")
+		return b.outputs(ctx, st, made, res)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, b.measure(ctx, made, res)
+}
+
+// content is an image, or an index of several, as it lies in the store.
+type content struct {
+	image.Content
+	id     string // digest of the config, or of the index
+	images []v1.Image
+	epoch  time.Time
+}
+
+// assemble makes the image of each platform, and an index where there are several.
+func (b *build) assemble(ctx context.Context, parts []built) (content, error) {
+	var images []image.PlatformImage
+	var c content
+	index := map[string]string{}
+	for _, p := range parts {
+		a, err := annotations(b.o.Annotations, p.id)
+		if err != nil {
+			return c, err
+		}
+		if !b.multi && (len(a.Index) > 0 || len(a.ManifestDescriptor) > 0) {
+			return c, errNoIndex
+		}
+		if c.epoch, err = epochOf(p); err != nil {
+			return c, err
+		}
+		img, err := b.image(ctx, p, c.epoch, a.Manifest)
+		if err != nil {
+			return c, err
+		}
+		images = append(images, image.PlatformImage{
+			Platform: *platformOf(&p.plat.Platform), Image: img, Annotations: a.ManifestDescriptor,
+		})
+		maps.Copy(index, a.Index)
+		c.images = append(c.images, img)
+	}
+	if !b.multi {
+		h, err := images[0].Image.ConfigName()
+		c.Content, c.id = images[0].Image, h.String()
+		return c, err
+	}
+	ix, err := image.AssembleIndex(images, index)
+	if err != nil {
+		return c, err
+	}
+	h, err := ix.Digest()
+	c.Content, c.id = ix, h.String()
+	return c, err
+}
+
+// epochOf is SOURCE_DATE_EPOCH as the frontend understood it, 1970 where there is none.
+func epochOf(p built) (time.Time, error) {
+	if p.epoch == "" {
+		return time.Unix(0, 0).UTC(), nil
+	}
+	seconds, err := strconv.ParseInt(p.epoch, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH %q: %w", p.epoch, err)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// image is the image of one platform.
+func (b *build) image(ctx context.Context, p built, epoch time.Time, annotations map[string]string) (v1.Image, error) {
+	layers, err := b.engine.Layers(ctx, p.ref, engine.LayerOptions{Epoch: epoch.Unix(), KeepTimes: b.o.KeepTimes})
+	if err != nil {
+		return nil, err
+	}
+	spec := image.Spec{Config: p.config, BaseConfig: p.base, Annotations: annotations, Epoch: epoch}
+	for _, l := range layers {
+		made, err := b.layer(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		spec.Layers = append(spec.Layers, made)
+	}
+	return b.state.library.Assemble(ctx, spec)
+}
+
+// layer is an engine's layer as an image has it: a base's as it came, compressed, others as a tar.
+func (b *build) layer(ctx context.Context, l engine.Layer) (image.Layer, error) {
+	diffID, err := v1.NewHash(l.DiffID)
+	if err != nil {
+		return image.Layer{}, fmt.Errorf("layer %s: %w", l.ID, err)
+	}
+	out := image.Layer{DiffID: diffID, Size: l.Size, Open: func() (io.ReadCloser, error) { return l.Open(ctx) }}
+	if l.Base != nil {
+		out.Blob, out.Open = l.Base.Descriptor, func() (io.ReadCloser, error) { return l.Base.Open(ctx) }
+	}
+	return out, b.state.library.NoteFiles(diffID, l.Files)
+}
+
+// outputs makes everything that was asked for of an image.
+func (b *build) outputs(ctx context.Context, st *step, made content, res *BuildResult) (err error) {
+	list := b.o.Outputs
+	if len(list) == 0 || b.o.Load {
+		list = append([]Output{{Type: "image"}}, list...)
+	}
+	registry, err := b.state.registryFor(b.steps.note, nil)
+	if err != nil {
+		return err
+	}
+	stdout := b.o.Stdout
+	if stdout == nil {
+		stdout = os.Stdout
+	}
+	x := &image.Exporter{
+		Library: b.state.library, Registry: registry, Stdout: stdout, Epoch: made.epoch, Log: b.steps.note,
+		Progress: func(t image.Transfer) { st.progress("pushing layer "+t.Digest, t.Done, t.Total) },
+	}
+	for _, o := range list {
+		if err := b.output(ctx, st, x, o, made, res); err != nil {
+			return err
+		}
+	}
+	if b.o.Load {
+		return b.loadWhereDocker(ctx, st, made)
+	}
+	return nil
+}
+
+// output makes one thing of an image.
+func (b *build) output(ctx context.Context, st *step, x *image.Exporter, o Output, made content, res *BuildResult) error {
+	names := b.o.Tags
+	if len(o.Names) > 0 {
+		var err error
+		if names, err = canonical(o.Names); err != nil {
+			return err
+		}
+	}
+	docker := o.Type == "docker" && o.Dest == ""
+	res.StdoutUsed = res.StdoutUsed || o.Dest == "-" || o.Type == "oci" && o.Dest == "" || o.Type == "tar" && o.Dest == ""
+	if o.Type != "local" && o.Type != "tar" {
+		res.ID, res.Tags = made.id, names
+	}
+	var err error
+	if res.Descriptor.Size == 0 && res.ID != "" {
+		if res.Descriptor, err = describe(made); err != nil {
+			return err
+		}
+	}
+	if docker {
+		_, err = image.LoadIntoDocker(ctx, []image.Named{{Content: made.Content, Names: names}}, made.epoch)
+	} else {
+		_, err = x.Export(ctx, made.Content, names, o)
+	}
+	if err != nil {
+		return err
+	}
+	if o.Type == "image" || o.Type == "registry" {
+		st.did("writing image " + made.id)
+	}
+	for _, n := range names {
+		if res.ID != "" {
+			st.did("naming to " + n)
+		}
+	}
+	return nil
+}
+
+// loadWhereDocker gives the image to the Docker daemon, if one answers: what --load asks for beside keeping it.
+func (b *build) loadWhereDocker(ctx context.Context, st *step, made content) error {
+	_, err := image.LoadIntoDocker(ctx, []image.Named{{Content: made.Content, Names: b.o.Tags}}, made.epoch)
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		b.steps.note("no Docker daemon answers: the image is kept here alone")
+		return nil
+	}
+	if err == nil {
+		st.did("loading into the Docker daemon")
+	}
+	return err
+}
+
+// measure fills in what the result weighs.
+func (b *build) measure(ctx context.Context, made content, res *BuildResult) error {
+	for i, img := range made.images {
+		n, err := b.state.library.UnpackedSize(ctx, img)
+		if err != nil {
+			return err
+		}
+		if i == 0 || n > res.Size {
+			res.Size = n
+		}
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package skiff
+
+import (
+	"io"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/moby/buildkit/client"
+
+	"github.com/skiff-build/skiff/internal/image"
+)
+
+// BuildOptions says what to build and what to do with it. Only Context is required.
+type BuildOptions struct {
+	Context string    // folder
+	File    string    // path of the Dockerfile; "" is Dockerfile in Context, "-" is Stdin
+	Stdin   io.Reader // for File "-"
+
+	Target        string            // stage; "" is the last
+	BuildArgs     map[string]string // SOURCE_DATE_EPOCH among them sets the times in the image
+	Labels        map[string]string
+	Annotations   []string          // "KEY=VALUE" or "LEVEL:KEY=VALUE", see [Output]
+	Platforms     []string          // "os/arch[/variant]"; several give an index, none is this machine's
+	Contexts      map[string]string // name to folder, docker-image://, oci-layout:// or URL
+	Secrets       []Secret
+	SSH           []SSHAgent
+	NoCache       bool     // take no results of earlier builds
+	NoCacheFilter []string // these stages take none
+	Pull          bool     // ask the registry for each tag again
+
+	Network  string   // of RUN: "default" (or ""), "none", "host"
+	AddHosts []string // "host:ip"
+	Ulimits  []string // "name=soft[:hard]"
+	ShmSize  int64    // bytes of /dev/shm; 0 is 64 MiB
+	Allow    []string // "network.host", "security.insecure"
+
+	GoBase   string // for golang stages that do not ship: "auto" (or ""), "builtin", "image"
+	Faithful bool   // no rewrites that knowing Go allows
+
+	Tags        []string // names of the image
+	Outputs     []Output // none: the image is kept in the state
+	Load        bool     // keep the image in the state and, where a Docker daemon answers, load it there, too
+	KeepTimes   bool     // files of new layers keep their times instead of SOURCE_DATE_EPOCH, else 0
+	KeepStorage int64    // bytes of the state above which the least recently used goes; 0 is 10 GB or a tenth of the disk
+
+	Progress     io.Writer // nil shows nothing
+	ProgressMode string    // auto (or ""), plain, tty, quiet, rawjson
+	Stdout       io.Writer // what outputs with Dest "-" write to; nil is this process's
+}
+
+// Secret is a value for RUN --mount=type=secret: the content of File, or of the environment variable Env.
+type Secret struct{ ID, File, Env string }
+
+// SSHAgent is the socket of an agent for RUN --mount=type=ssh.
+type SSHAgent struct{ ID, Socket string }
+
+// Output is one thing to make of a build's result, as docker build --output names it.
+type Output = image.Output
+
+// ParseOutput reads the text of one: "type=oci,dest=FILE", a folder, or "-" for a tar on standard output.
+func ParseOutput(text string) (Output, error) { return image.ParseOutput(text) }
+
+// BuildResult is what a build came to.
+type BuildResult struct {
+	ID         string // digest of the image's config, or of the index; "" where only files were asked for
+	Descriptor v1.Descriptor
+	Tags       []string // canonical names
+	Size       int64    // bytes of the image's layers, unpacked
+	StageBytes int64    // bytes of all stages that were needed, bases included, unpacked
+	Built      time.Time
+	Warnings   []client.VertexWarning
+	StdoutUsed bool // an output went to [BuildOptions.Stdout]
+}
+
+// Images are the result as rows of a list of images: one for each tag, or one without a name.
+func (r *BuildResult) Images() []Image {
+	row := Image{ID: r.ID, Digest: r.Descriptor.Digest.String(), Built: r.Built, Size: r.Size}
+	if len(r.Tags) == 0 {
+		return []Image{row}
+	}
+	var rows []Image
+	for _, tag := range r.Tags {
+		row.Repository, row.Tag = familiar(tag)
+		rows = append(rows, row)
+	}
+	return rows
+}

@@ -1,0 +1,179 @@
+package skiff
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/containerd/platforms"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/skiff-build/skiff/internal/engine"
+	"github.com/skiff-build/skiff/internal/image"
+)
+
+// registryFor is how this State reaches registries; what it has to say goes to log.
+func (s *State) registryFor(log func(string), progress func(image.Transfer)) (*image.Registry, error) {
+	o := s.registry
+	o.Log, o.Progress = log, progress
+	return image.NewRegistry(o)
+}
+
+// imageSource gives the engine its base images.
+type imageSource struct{ registry *image.Registry }
+
+func (i imageSource) Resolve(ctx context.Context, ref string, p *ocispecs.Platform, o engine.ResolveOpt) (engine.ResolvedImage, error) {
+	r, err := i.registry.Resolve(ctx, ref, platformOf(p), image.ResolveOptions{Pull: o.Pull, Log: o.Log})
+	if err != nil {
+		return engine.ResolvedImage{}, err
+	}
+	return engine.ResolvedImage{Name: r.Name, Digest: digest.Digest(r.Digest.String()), Config: r.Config}, nil
+}
+
+func (i imageSource) Image(ctx context.Context, ref string, p *ocispecs.Platform) (v1.Image, error) {
+	return i.registry.Image(ctx, ref, platformOf(p))
+}
+
+func platformOf(p *ocispecs.Platform) *v1.Platform {
+	if p == nil {
+		return nil
+	}
+	return &v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion, OSFeatures: p.OSFeatures}
+}
+
+func parsePlatform(text string) (*ocispecs.Platform, error) {
+	if text == "" {
+		return nil, nil
+	}
+	p, err := platforms.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("platform %q: %w", text, err)
+	}
+	p = platforms.Normalize(p)
+	return &p, nil
+}
+
+// PullOptions of [State.Pull].
+type PullOptions struct {
+	Platform string    // "os/arch[/variant]"; "" is this machine's
+	Progress io.Writer // nil shows nothing
+}
+
+// PushOptions of [State.Push].
+type PushOptions struct {
+	Progress io.Writer // nil shows nothing
+}
+
+// Moved is an image that went to or came from a registry.
+type Moved struct {
+	Name   string // in full
+	Digest string // in the registry
+}
+
+// Pull fetches what name means in its registry now and keeps it under that name.
+func (s *State) Pull(ctx context.Context, name string, o PullOptions) (Moved, error) {
+	p, err := parsePlatform(o.Platform)
+	if err != nil {
+		return Moved{}, err
+	}
+	full, err := image.ParseName(name)
+	if err != nil {
+		return Moved{}, err
+	}
+	report := transfers{w: o.Progress}
+	registry, err := s.registryFor(report.say, report.show)
+	if err != nil {
+		return Moved{}, err
+	}
+	d, err := registry.Pull(ctx, name, platformOf(p), false)
+	return Moved{Name: full, Digest: d.Digest.String()}, err
+}
+
+// Push sends the image of that name to its registry, layers compressed with gzip.
+func (s *State) Push(ctx context.Context, name string, o PushOptions) (Moved, error) {
+	full, err := image.ParseName(name)
+	if err != nil {
+		return Moved{}, err
+	}
+	content, err := s.library.Open(ctx, name)
+	if err != nil {
+		return Moved{}, err
+	}
+	report := transfers{w: o.Progress}
+	registry, err := s.registryFor(report.say, nil)
+	if err != nil {
+		return Moved{}, err
+	}
+	h, err := registry.Push(ctx, content, full, image.PushOptions{Progress: report.show})
+	return Moved{Name: full, Digest: h.String()}, err
+}
+
+// transfers prints a line for each layer that has arrived, and what else there is to say.
+type transfers struct {
+	w    io.Writer // nil prints nothing
+	mu   sync.Mutex
+	done map[string]bool
+}
+
+func (t *transfers) say(text string) {
+	if t.w != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		fmt.Fprintln(t.w, text)
+	}
+}
+
+func (t *transfers) show(x image.Transfer) {
+	if t.w == nil || x.Done < x.Total {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.done[x.Digest] {
+		return
+	}
+	if t.done == nil {
+		t.done = map[string]bool{}
+	}
+	t.done[x.Digest] = true
+	what := "done"
+	if x.Exists {
+		what = "already there"
+	}
+	hex := strings.TrimPrefix(x.Digest, "sha256:")
+	fmt.Fprintf(t.w, "%s: %s\n", hex[:min(12, len(hex))], what)
+}
+
+// SaveOptions of [State.Save].
+type SaveOptions struct {
+	Images []string
+	Format string // "docker" or "oci"
+}
+
+// Save writes images, given by name or ID, as an archive: docker save's, or OCI's.
+func (s *State) Save(ctx context.Context, w io.Writer, o SaveOptions) error {
+	return s.library.Save(ctx, o.Images, image.SaveOptions{Stdout: w, OCI: o.Format == "oci"})
+}
+
+// Load keeps the images of an archive of either kind, plain or compressed, and returns their names, or the IDs of those that
+// have none.
+func (s *State) Load(ctx context.Context, r io.Reader) ([]string, error) {
+	loaded, err := s.library.Load(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range loaded {
+		for _, n := range l.Names {
+			out = append(out, image.FamiliarName(n))
+		}
+		if len(l.Names) == 0 {
+			out = append(out, l.ID.String())
+		}
+	}
+	return out, nil
+}

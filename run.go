@@ -1,0 +1,356 @@
+package skiff
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/term"
+
+	"github.com/skiff-build/skiff/internal/engine"
+	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/sandbox"
+)
+
+// RunOptions says what to run and how. Only Image is required.
+type RunOptions struct {
+	Image    string   // name in the state or in a registry
+	Args     []string // in the place of the image's Cmd
+	Platform string   // "os/arch[/variant]"; "" is this machine's
+	Pull     bool     // ask the registry for the tag again
+
+	Entrypoint *string  // in the place of the image's; its Cmd is dropped then, as docker does
+	Env        []string // NAME=VALUE, added to the image's
+	Volumes    []string // "HOST:INSIDE[:ro]"
+	User       string   // "user[:group]", names or numbers
+	WorkDir    string
+	Hostname   string
+	Network    string // "host" (or ""), "none"
+	ReadOnly   bool   // the image's files cannot be written to
+	TTY        bool   // Stdin is a terminal; the program gets one of its own joined with it
+
+	Stdin, Stdout, Stderr *os.File // nil is /dev/null
+}
+
+// Methods of the child that run programs of images.
+const (
+	methodRun    = "skiff.run"
+	methodSignal = "skiff.signal"
+)
+
+// runReq is one program to the child; the files that come with it are its standard streams, or its terminal.
+type runReq struct {
+	Root     string   // of the state
+	Chain    []string // layers, lowest first
+	Args     []string
+	Env      []string
+	Dir      string
+	User     string
+	Hostname string
+	Mounts   []runMount
+	NoNet    bool
+	ReadOnly bool
+	TTY      bool
+	Rows     uint
+	Cols     uint
+	FakeIDs  bool
+}
+
+type runMount struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+type signalReq struct{ Signal int }
+
+// Run runs an image's program in the sandbox that build steps have, waits for it and returns its exit code. Signals that this
+// process gets meanwhile go to the program; the third SIGINT or SIGTERM kills it. What it writes outside of volumes is
+// gone afterwards. A program that could not be started gives an error and the code 126 or 127.
+func (s *State) Run(ctx context.Context, o RunOptions) (code int, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req, err := s.prepareRun(ctx, o)
+	if err != nil {
+		return 0, err
+	}
+	child, err := sandbox.Enter(ctx, sandbox.Options{Root: s.store.Root()})
+	if err != nil {
+		return 0, err
+	}
+	defer child.Close()
+	req.FakeIDs = child.Mode() == sandbox.ModeOneID
+	files, restore, err := o.streams(req)
+	if err != nil {
+		return 0, err
+	}
+	defer restore()
+	defer forward(ctx, cancel, child)()
+	err = child.CallFiles(ctx, methodRun, req, files, nil, nil)
+	var exit *sandbox.ExitError
+	switch {
+	case errors.As(err, &exit) && exit.Message == "":
+		return exit.Code, nil
+	case errors.As(err, &exit):
+		return exit.Code, fmt.Errorf("run %s: %w", o.Image, err)
+	case err != nil && ctx.Err() != nil:
+		return 128 + int(syscall.SIGKILL), nil
+	case err != nil:
+		return 0, fmt.Errorf("run %s: %w", o.Image, err)
+	}
+	return 0, nil
+}
+
+// prepareRun unpacks the image and settles what is run.
+func (s *State) prepareRun(ctx context.Context, o RunOptions) (*runReq, error) {
+	mounts, err := parseVolumes(o.Volumes)
+	if err != nil {
+		return nil, err
+	}
+	if o.Network != "" && o.Network != "host" && o.Network != "none" {
+		return nil, fmt.Errorf("network %q: choose host or none", o.Network)
+	}
+	chain, config, err := s.unpack(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	args := command(config, o)
+	if len(args) == 0 {
+		return nil, fmt.Errorf("run %s: the image names no program; give one after its name", o.Image)
+	}
+	req := &runReq{
+		Root: s.store.Root(), Chain: chain, Args: args, Env: mergeEnv(config.Env, o), Dir: config.WorkingDir, User: config.User,
+		Hostname: o.Hostname, Mounts: mounts, NoNet: o.Network == "none", ReadOnly: o.ReadOnly, TTY: o.TTY,
+	}
+	if o.WorkDir != "" {
+		req.Dir = o.WorkDir
+	}
+	if o.User != "" {
+		req.User = o.User
+	}
+	return req, nil
+}
+
+// unpack makes the image's layers directories of the store, through the engine as a build does with its base.
+func (s *State) unpack(ctx context.Context, o RunOptions) (chain []string, config ocispecs.ImageConfig, err error) {
+	plat, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, config, err
+	}
+	if plat == nil {
+		plat = &ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	}
+	name, err := s.nameOf(ctx, o.Image)
+	if err != nil {
+		return nil, config, err
+	}
+	registry, err := s.registryFor(o.say, nil)
+	if err != nil {
+		return nil, config, err
+	}
+	e, err := engine.New(engine.Options{Store: s.store, Images: imageSource{registry}, Pull: o.Pull})
+	if err != nil {
+		return nil, config, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	mode := pb.AttrImageResolveModePreferLocal
+	if o.Pull {
+		mode = pb.AttrImageResolveModeForcePull
+	}
+	name, dgst, text, err := e.ResolveImageConfig(ctx, name, sourceresolver.Opt{
+		ImageOpt: &sourceresolver.ResolveImageOpt{Platform: plat, ResolveMode: mode},
+	})
+	if err != nil {
+		return nil, config, err
+	}
+	var img ocispecs.Image
+	if err := json.Unmarshal(text, &img); err != nil {
+		return nil, config, fmt.Errorf("run %s: read config: %w", o.Image, err)
+	}
+	if !strings.Contains(name, "@") {
+		name += "@" + dgst.String()
+	}
+	def, err := llb.Image(name, llb.Platform(*plat)).Marshal(ctx)
+	if err != nil {
+		return nil, config, err
+	}
+	res, err := e.Solve(ctx, gwclient.SolveRequest{Definition: def.ToPB()})
+	if err != nil {
+		return nil, config, err
+	}
+	layers, err := e.Layers(ctx, res.Ref, engine.LayerOptions{})
+	for _, l := range layers {
+		if l.ID != "" { // one that holds nothing has no directory
+			chain = append(chain, l.ID)
+		}
+	}
+	return chain, img.Config, err
+}
+
+// nameOf is the full name to find an image by. One that is given by its ID is named by its digest.
+func (s *State) nameOf(ctx context.Context, name string) (string, error) {
+	full, err := image.ParseName(name)
+	if content, lerr := s.library.Open(ctx, name); lerr == nil {
+		h, err := content.Digest()
+		if err != nil {
+			return "", err
+		}
+		if _, terr := s.store.Tagged(full); terr != nil {
+			return "docker.io/library/image@" + h.String(), nil
+		}
+	}
+	return full, err
+}
+
+func (o RunOptions) say(text string) {
+	if o.Stderr != nil {
+		fmt.Fprintln(o.Stderr, text)
+	}
+}
+
+// command is the image's entrypoint and arguments with those of the user.
+func command(c ocispecs.ImageConfig, o RunOptions) []string {
+	entry, args := c.Entrypoint, c.Cmd
+	if o.Entrypoint != nil {
+		entry, args = nil, nil
+		if *o.Entrypoint != "" {
+			entry = []string{*o.Entrypoint}
+		}
+	}
+	if len(o.Args) > 0 {
+		args = o.Args
+	}
+	return append(append([]string{}, entry...), args...)
+}
+
+// defaultPath is what docker gives an image without a PATH.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+func mergeEnv(image []string, o RunOptions) []string {
+	env := []string{defaultPath}
+	if o.TTY {
+		env = append(env, "TERM=xterm")
+	}
+	for _, add := range [][]string{image, o.Env} {
+		for _, e := range add {
+			name, _, _ := strings.Cut(e, "=")
+			env = append(without(env, name), e)
+		}
+	}
+	return env
+}
+
+func without(env []string, name string) []string {
+	var out []string
+	for _, e := range env {
+		if !strings.HasPrefix(e, name+"=") {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// parseVolumes reads docker's -v for files and folders of the host.
+func parseVolumes(volumes []string) ([]runMount, error) {
+	var out []runMount
+	for _, v := range volumes {
+		parts := strings.Split(v, ":")
+		m := runMount{}
+		switch {
+		case len(parts) < 2 || len(parts) > 3 || parts[0] == "" || !strings.HasPrefix(parts[1], "/"):
+			return nil, fmt.Errorf("volume %q: want HOST:INSIDE[:ro], INSIDE absolute", v)
+		case !strings.ContainsAny(parts[0], "/."):
+			return nil, fmt.Errorf("volume %q: named volumes are not kept; give a folder: -v ./%s:%s", v, parts[0], parts[1])
+		}
+		for _, opt := range strings.Split(strings.Join(parts[2:], ""), ",") {
+			switch opt {
+			case "", "rw", "z", "Z": // labels of SELinux are not ours to change
+			case "ro":
+				m.ReadOnly = true
+			default:
+				return nil, fmt.Errorf("volume %q: option %q: choose ro or rw", v, opt)
+			}
+		}
+		abs, err := filepath.Abs(parts[0])
+		if err == nil {
+			m.Source, err = filepath.EvalSymlinks(abs)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("volume %q: %w", v, err)
+		}
+		m.Target = parts[1]
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// streams are the files that the child gets, and what puts the terminal back in order.
+func (o RunOptions) streams(req *runReq) (files []*os.File, restore func(), err error) {
+	if o.TTY {
+		if o.Stdin == nil {
+			return nil, nil, errors.New("run: a terminal is wanted, and standard input is none")
+		}
+		fd := int(o.Stdin.Fd())
+		if w, h, err := term.GetSize(fd); err == nil {
+			req.Cols, req.Rows = uint(w), uint(h)
+		}
+		old, err := term.MakeRaw(fd)
+		if err != nil {
+			return nil, nil, fmt.Errorf("run: the terminal: %w", err)
+		}
+		return []*os.File{o.Stdin}, func() { _ = term.Restore(fd, old) }, nil
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range []*os.File{o.Stdin, o.Stdout, o.Stderr} {
+		if f == nil {
+			f = null
+		}
+		files = append(files, f)
+	}
+	return files, func() { null.Close() }, nil
+}
+
+// forward passes signals on until the function that it returns is called.
+func forward(ctx context.Context, cancel func(), child *sandbox.Child) func() {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, forwarded...)
+	done := make(chan struct{})
+	go func() {
+		stops := 0
+		for {
+			select {
+			case <-done:
+				return
+			case sig := <-signals:
+				if sig == os.Interrupt || sig == syscall.SIGTERM {
+					if stops++; stops == 3 {
+						cancel()
+					}
+				}
+				n, ok := sig.(syscall.Signal)
+				if ok {
+					// A program that has just ended gets no signal: nothing to tell.
+					_ = child.Call(ctx, methodSignal, signalReq{int(n)}, nil, nil)
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}

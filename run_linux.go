@@ -1,0 +1,155 @@
+package skiff
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"sync"
+	"syscall"
+
+	"github.com/moby/sys/user"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/snapshot"
+)
+
+var forwarded = []os.Signal{
+	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT,
+}
+
+// runHandlers run programs of images in the child.
+func runHandlers() map[string]sandbox.Handler {
+	var r runner
+	return map[string]sandbox.Handler{methodRun: r.run, methodSignal: r.signal}
+}
+
+// runner holds the one program that a child runs.
+type runner struct {
+	mu      sync.Mutex
+	process *sandbox.Process
+	early   []syscall.Signal // that came before the program ran
+}
+
+func (r *runner) started(p *sandbox.Process) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.process = p
+	for _, sig := range r.early {
+		_ = p.Signal(sig)
+	}
+}
+
+func (r *runner) signal(_ context.Context, c *sandbox.Call) (any, error) {
+	var req signalReq
+	if err := c.Decode(&req); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process == nil {
+		r.early = append(r.early, syscall.Signal(req.Signal))
+		return nil, nil
+	}
+	return nil, r.process.Signal(syscall.Signal(req.Signal))
+}
+
+func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
+	var req runReq
+	if err := c.Decode(&req); err != nil {
+		return nil, err
+	}
+	active, err := snapshot.New(req.Root).Prepare(ctx, req.Chain)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, active.Discard()) }()
+	spec, err := req.spec(active.Root())
+	if err != nil {
+		return nil, err
+	}
+	o := sandbox.RunOptions{FakeIDs: req.FakeIDs, Started: r.started}
+	switch files := c.Files(); {
+	case req.TTY && len(files) == 1:
+		o.TTY = files[0]
+	case !req.TTY && len(files) == 3:
+		o.Stdin, o.Stdout, o.Stderr = files[0], files[1], files[2]
+	default:
+		return nil, fmt.Errorf("%d standard streams", len(files))
+	}
+	return nil, sandbox.Run(ctx, spec, o)
+}
+
+// spec is the OCI runtime spec of the program in the root file system at root.
+func (req *runReq) spec(root string) (*specs.Spec, error) {
+	s := sandbox.DefaultSpec()
+	s.Root.Path, s.Root.Readonly = root, req.ReadOnly
+	s.Hostname = req.Hostname
+	p := s.Process
+	p.Args, p.Env, p.Terminal = req.Args, req.Env, req.TTY
+	if p.Cwd = path.Clean("/" + req.Dir); req.TTY && req.Rows > 0 {
+		p.ConsoleSize = &specs.Box{Height: req.Rows, Width: req.Cols}
+	}
+	if err := setUser(p, root, req.User); err != nil {
+		return nil, err
+	}
+	if req.NoNet {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	} else {
+		for _, file := range []string{"/etc/resolv.conf", "/etc/hosts"} {
+			if _, err := os.Stat(file); err == nil {
+				s.Mounts = append(s.Mounts, bind(runMount{Source: file, Target: file}))
+			}
+		}
+	}
+	for _, m := range req.Mounts {
+		s.Mounts = append(s.Mounts, bind(m))
+	}
+	return s, nil
+}
+
+func bind(m runMount) specs.Mount {
+	options := []string{"rbind", "nosuid"}
+	if m.ReadOnly {
+		options = append(options, "ro")
+	}
+	return specs.Mount{Type: "bind", Source: m.Source, Destination: m.Target, Options: options}
+}
+
+// maxTable bounds an image's passwd and group, in bytes: they are anybody's.
+const maxTable = 1 << 20
+
+// setUser looks a name up in the image's own passwd and group, as docker does.
+func setUser(p *specs.Process, root, who string) error {
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	var tables [2]io.Reader
+	for i, name := range []string{"etc/passwd", "etc/group"} {
+		// A link that leaves the image is refused, and then there is no such file.
+		if st, err := dir.Stat(name); err != nil || !st.Mode().IsRegular() || st.Size() > maxTable {
+			continue
+		}
+		if text, err := dir.ReadFile(name); err == nil {
+			tables[i] = bytes.NewReader(text)
+		}
+	}
+	u, err := user.GetExecUser(who, &user.ExecUser{Home: "/"}, tables[0], tables[1])
+	if err != nil {
+		return fmt.Errorf("user %q: %w", who, err)
+	}
+	p.User.UID, p.User.GID = uint32(u.Uid), uint32(u.Gid)
+	for _, g := range u.Sgids {
+		p.User.AdditionalGids = append(p.User.AdditionalGids, uint32(g))
+	}
+	if len(without(p.Env, "HOME")) == len(p.Env) {
+		p.Env = append(p.Env, "HOME="+u.Home)
+	}
+	return nil
+}

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package skiff
+
+import (
+	"os"
+
+	"github.com/skiff-build/skiff/internal/sandbox"
+)
+
+var forwarded = []os.Signal{os.Interrupt}
+
+// runHandlers are none where there are no namespaces: [sandbox.Enter] says so.
+func runHandlers() map[string]sandbox.Handler { return map[string]sandbox.Handler{} }

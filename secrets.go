@@ -1,0 +1,82 @@
+package skiff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/skiff-build/skiff/internal/engine"
+)
+
+// maxSecret is BuildKit's limit for one secret, in bytes (session/secrets, MaxSecretSize).
+const maxSecret = 500 * 1024
+
+// checkSecrets finds what is missing before anything runs.
+func checkSecrets(secrets []Secret, agents []SSHAgent) error {
+	seen := map[string]bool{}
+	for _, s := range secrets {
+		switch {
+		case s.ID == "":
+			return errors.New("secret: the id is missing")
+		case seen[s.ID]:
+			return fmt.Errorf("secret %s: given twice", s.ID)
+		case s.Env != "" && s.File != "":
+			return fmt.Errorf("secret %s: either a file or a variable", s.ID)
+		case s.Env != "":
+			if _, ok := os.LookupEnv(s.Env); !ok {
+				return fmt.Errorf("secret %s: the environment has no %s", s.ID, s.Env)
+			}
+		default:
+			st, err := os.Stat(s.File)
+			if err != nil {
+				return fmt.Errorf("secret %s: %w", s.ID, err)
+			}
+			if st.IsDir() {
+				return fmt.Errorf("secret %s: %s: is a folder", s.ID, s.File)
+			}
+			if st.Size() > maxSecret {
+				return fmt.Errorf("secret %s: %s: more than %d bytes", s.ID, s.File, maxSecret)
+			}
+		}
+		seen[s.ID] = true
+	}
+	for _, a := range agents {
+		if st, err := os.Stat(a.Socket); err != nil {
+			return fmt.Errorf("ssh %s: %w", a.ID, err)
+		} else if st.Mode()&os.ModeSocket == 0 {
+			return fmt.Errorf("ssh %s: %s: not the socket of an agent; add keys to one with ssh-add", a.ID, a.Socket)
+		}
+	}
+	return nil
+}
+
+// secretReader answers the engine from what the build was given.
+func secretReader(secrets []Secret) func(context.Context, string) ([]byte, error) {
+	return func(_ context.Context, id string) ([]byte, error) {
+		for _, s := range secrets {
+			if s.ID != id {
+				continue
+			}
+			if s.Env != "" {
+				return []byte(os.Getenv(s.Env)), nil
+			}
+			return os.ReadFile(s.File)
+		}
+		return nil, engine.ErrNoSecret
+	}
+}
+
+func agentFinder(agents []SSHAgent) func(string) (string, error) {
+	return func(id string) (string, error) {
+		if id == "" {
+			id = "default"
+		}
+		for _, a := range agents {
+			if a.ID == id {
+				return a.Socket, nil
+			}
+		}
+		return "", engine.ErrNoSecret
+	}
+}
