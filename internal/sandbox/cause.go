@@ -60,7 +60,8 @@ func cause(f facts) *Unavailable {
 	case f.Chroot:
 		return &Unavailable{"this process runs in a chroot, where the kernel allows no user namespaces", "leave the chroot, or use pivot_root (unshare, systemd-nspawn, bwrap) in its place"}
 	case f.Container != "":
-		return seccompCause(f)
+		return &Unavailable{fmt.Sprintf("this container (%s) may not use user namespaces (%s: %v): its security profile forbids it", f.Container, f.Step, f.Errno),
+			"start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt label=disable"}
 	}
 	return &Unavailable{
 		fmt.Sprintf("the kernel refused a user namespace (%s: %v)", f.Step, f.Errno),

@@ -34,6 +34,8 @@ func TestCause(t *testing.T) {
 			"seccomp profile of this container (docker)", "--security-opt seccomp=unconfined"},
 		{"a container on Ubuntu 24.04", with(func(f *facts) { f.UnshareDenied, f.Container, f.AppArmorRestrict = true, "podman", 1 }),
 			"seccomp profile of this container (podman)", "--security-opt seccomp=unconfined"},
+		{"a container whose AppArmor forbids it", with(func(f *facts) { f.Container, f.Step, f.Errno = "docker", "mount", syscall.EACCES }),
+			"this container (docker) may not use user namespaces (mount: permission denied)", "--security-opt apparmor=unconfined"},
 		{"a pod", with(func(f *facts) { f.UnshareDenied, f.Container = true, "kubernetes" }),
 			"profile of this pod", "seccompProfile.type: Unconfined"},
 		{"a systemd unit", with(func(f *facts) { f.UnshareDenied = true }),

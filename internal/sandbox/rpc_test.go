@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,6 +76,11 @@ func rpcHandlers() map[string]Handler {
 			}
 			return texts, nil
 		},
+		// orphan leaves the child a process that ends soon, by way of one that ends at once.
+		"orphan": func(context.Context, *Call) (any, error) {
+			return nil, exec.Command("/bin/sh", "-c", "sleep 0.1 & exit 0").Run()
+		},
+		"zombie": func(context.Context, *Call) (any, error) { return zombie() },
 		"die": func(context.Context, *Call) (any, error) {
 			fmt.Fprintln(os.Stderr, "last words")
 			os.Exit(3)
@@ -239,5 +245,24 @@ func TestCallsEndWithClose(t *testing.T) {
 	}
 	if err := c.Call(t.Context(), "upper", "x", nil, nil); !errors.Is(err, ErrClosed) {
 		t.Fatal(err)
+	}
+}
+
+func TestOrphansAreReaped(t *testing.T) {
+	c := enter(t)
+	if err := c.Call(t.Context(), "orphan", nil, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	zombies := func() (pid int) {
+		if err := c.Call(t.Context(), "zombie", nil, &pid, nil); err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	if !eventually(func() bool { return zombies() != 0 }) {
+		t.Fatal("the orphan never ended")
+	}
+	if !eventually(func() bool { return zombies() == 0 }) {
+		t.Fatal("the orphan is a zombie still")
 	}
 }
