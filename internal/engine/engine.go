@@ -155,13 +155,14 @@ func New(o Options) (*Engine, error) {
 	return e, nil
 }
 
-// Close ends the child, if one was started, with all that runs in it.
+// Close ends the child, if one was started, with all that runs in it, and keeps what was learnt of local files.
 func (e *Engine) Close() error {
 	var err error
 	e.closing.Do(func() {
 		close(e.closed)
+		err = e.index.Save()
 		if c, ok := e.child.peek(); ok {
-			err = c.Close()
+			err = errors.Join(err, c.Close())
 		}
 	})
 	return err

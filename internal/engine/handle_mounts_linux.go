@@ -203,7 +203,7 @@ func (s *step) cacheMount(name string, m mountReq) (specs.Mount, error) {
 	if err := os.Mkdir(work, 0o700); err != nil {
 		return out, err
 	}
-	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr,metacopy=off,redirect_dir=off,index=off",
+	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr,redirect_dir=nofollow,metacopy=off,index=off",
 		escapeOverlay(cacheDir(s.root, m.Cache.Lower, "data")), escapeOverlay(out.Source), escapeOverlay(work))
 	if err := unix.Mount("overlay", dir, "overlay", unix.MS_NODEV|unix.MS_NOSUID, opts); err != nil {
 		return out, &os.PathError{Op: "mount overlay", Path: dir, Err: err}

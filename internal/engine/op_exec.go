@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/apicaps"
 	"github.com/moby/buildkit/util/entitlements"
 	utilsystem "github.com/moby/buildkit/util/system"
 	"github.com/skiff-build/skiff/internal/graph"
@@ -242,6 +243,20 @@ func (e *Engine) ulimits(o *pb.ExecOp) []*pb.Ulimit {
 		}
 	}
 	return list
+}
+
+// allowed refuses, before anything runs, an operation that needs what the engine does not have (a definition says what
+// it needs; one made for [Engine.BuildOpts] asks for no such thing), or what the build was not given leave for.
+func (n *node) allowed() error {
+	for id := range n.v.Meta.GetCaps() {
+		if refused[apicaps.CapID(id)] {
+			return fmt.Errorf("%s is not served by this engine", id)
+		}
+	}
+	if o := n.v.Op.GetExec(); o != nil {
+		return n.e.allowedExec(o, n.v)
+	}
+	return nil
 }
 
 // allowedExec refuses what the build was not given leave for, and what is not built, before anything runs.

@@ -58,12 +58,3 @@ func outputsOf(o *pb.FileOp) map[int64]*pb.FileAction {
 	}
 	return outs
 }
-
-// allowed refuses what the build was not given leave for, and what this engine does not do, before anything runs.
-func (n *node) allowed() error {
-	o := n.v.Op.GetExec()
-	if o == nil {
-		return nil
-	}
-	return n.e.allowedExec(o, n.v)
-}

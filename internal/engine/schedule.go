@@ -17,6 +17,7 @@ type node struct {
 	v       *graph.Vertex
 	inputs  []edge
 	nocache bool // look nothing up
+	unsure  bool // an input changed while it ran: the result is good for this build alone
 
 	defKey flight[store.Key]
 	evaled flight[[]result]
@@ -90,6 +91,9 @@ func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
 	if err != nil {
 		return nil, n.failed(ctx, err)
 	}
+	if n.unsure {
+		return outs, nil
+	}
 	return outs, n.e.save(def, outs)
 }
 
@@ -151,9 +155,21 @@ func (n *node) runOnce(ctx context.Context, key store.Key, inputs []result) ([]r
 	if err != nil {
 		return nil, err
 	}
-	if err := n.e.save(key, outs); err != nil {
+	if err := n.keep(key, outs); err != nil {
 		return nil, err
 	}
 	n.completed()
 	return outs, nil
+}
+
+// keep stores the results of a step under its content key, unless a file that it read in a local directory has changed
+// since the key was made: nobody knows which of the two contents it got.
+func (n *node) keep(key store.Key, outs []result) error {
+	for _, in := range n.inputs {
+		if t, ok := in.local.peek(); ok && len(t.Changed()) > 0 {
+			n.unsure = true
+			return nil
+		}
+	}
+	return n.e.save(key, outs)
 }

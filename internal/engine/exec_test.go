@@ -1,0 +1,272 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/entitlements"
+	"github.com/skiff-build/skiff/internal/sandbox"
+)
+
+// wants checks that the log holds the lines.
+func (o outcome) wants(t *testing.T, lines ...string) {
+	t.Helper()
+	for _, l := range lines {
+		if !strings.Contains("\n"+o.log(), "\n"+l+"\n") {
+			t.Errorf("no line %q in\n%s", l, o.text())
+		}
+	}
+}
+
+func TestExecProcess(t *testing.T) {
+	b := newBench(t)
+	b.options = func(o *Options) {
+		o.AddHosts = []*pb.HostIP{{Host: "db", IP: "10.1.2.3"}}
+		o.Ulimits = []*pb.Ulimit{{Name: "core", Soft: 100, Hard: 200}}
+	}
+	web := b.base().File(llb.Mkdir("/work", 0o755)).
+		Run(run("id ; env HOME PATH HTTP_PROXY http_proxy ; cat /etc/hosts ; limit 4"), llb.User("web"), llb.Dir("/work"),
+			llb.Network(llb.NetModeHost), llb.WithProxy(llb.ProxyEnv{HTTPProxy: "http://proxy"})).Root()
+	out := b.must(web)
+	if strings.Contains(out.log(), "uid 33") { // with one id nobody can become another
+		out.wants(t, "uid 33 gid 44 groups [44 55] cwd /work host buildkitsandbox")
+	}
+	out.wants(t, "HOME=/home/web true", "HTTP_PROXY=http://proxy true", "http_proxy=http://proxy true", "limit 100 200",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin true", "10.1.2.3\tdb")
+}
+
+// Nothing but what a step writes itself is in its layer.
+func TestExecLeavesNoTraceOfMounts(t *testing.T) {
+	b := newBench(t)
+	other := llb.Scratch().File(llb.Mkfile("/f", 0o644, []byte("other")).Mkdir("/d", 0o755))
+	st := b.base().Run(run("write /mnt/bind/new x ; write /cache/x/c y ; write /t/z q ; cat /mnt/bind/f /ro ; ls /"),
+		llb.AddMount("/mnt/bind", other, llb.ForceNoOutput), llb.AddMount("/ro", other, llb.SourcePath("/f"), llb.Readonly),
+		llb.AddMount("/cache/x", llb.Scratch(), llb.AsPersistentCacheDir("x", llb.CacheMountShared)),
+		llb.AddMount("/t", llb.Scratch(), llb.Tmpfs())).Root()
+	out := b.must(st)
+	out.wants(t, "/mnt/bind/f: other", "/ro: other")
+	if l := out.layers[len(out.layers)-1]; l.DiffID != emptyDiffID {
+		t.Errorf("the step's layer holds something: %+v", l)
+	}
+	// The source of the bind mount is as it was.
+	again := b.must(b.base().Run(run("ls /mnt"), llb.AddMount("/mnt", other, llb.Readonly)).Root())
+	again.wants(t, "/mnt: d f")
+}
+
+func TestExecOutputOfAMount(t *testing.T) {
+	b := newBench(t)
+	other := llb.Scratch().File(llb.Mkfile("/f", 0o644, []byte("other")))
+	e := b.base().Run(run("write /mnt/new x ; write /own y"))
+	mount := e.AddMount("/mnt", other)
+	if out := b.must(mount, "/f", "/new"); out.files["/f"] != "other" || out.files["/new"] != "x" {
+		t.Errorf("the mount: %q", out.files)
+	}
+	if out := b.must(e.Root(), "/own"); out.files["/own"] != "y" {
+		t.Errorf("the root: %q", out.files)
+	}
+}
+
+func TestExecReadonlyRoot(t *testing.T) {
+	b := newBench(t)
+	out := b.build(b.base().Run(run("write /m/x y ; write /x y"), llb.ReadonlyRootFS()).AddMount("/m", llb.Scratch()))
+	if out.err == nil || !strings.Contains(out.log(), "read-only file system") {
+		t.Errorf("got %v\n%s", out.err, out.text())
+	}
+}
+
+func TestCacheMounts(t *testing.T) {
+	b := newBench(t)
+	cache := func(id string) llb.RunOption {
+		return llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir(id, llb.CacheMountLocked))
+	}
+	b.must(b.base().Run(run("append /c/log one"), cache("a")).Root())
+	out := b.must(b.base().Run(run("append /c/log two ; cat /c/log"), cache("a")).Root())
+	out.wants(t, "/c/log: onetwo")
+	b.must(b.base().Run(run("missing /c/log"), cache("b")).Root())
+
+	// One that starts with something is another cache, and keeps what it started with.
+	start := llb.Scratch().File(llb.Mkdir("/cache", 0o700).Mkfile("/cache/first", 0o644, []byte("there")))
+	with := llb.AddMount("/c", start, llb.AsPersistentCacheDir("a", llb.CacheMountShared), llb.SourcePath("/cache"))
+	out = b.must(b.base().Run(run("missing /c/log ; cat /c/first ; stat /c"), with).Root())
+	out.wants(t, "/c/first: there", "/c: drwx------ 0:0")
+}
+
+// Go's caches: the lower one is read, and only those who have it alone write it.
+func TestGoCacheOverlay(t *testing.T) {
+	b := newBench(t)
+	cache := func(id string) llb.RunOption {
+		return llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir(id, llb.CacheMountShared))
+	}
+	b.must(b.base().Run(run("write /c/shared good"), cache(goCachePrefix+"build")).Root())
+	b.must(b.base().Run(run("cat /c/shared ; write /c/shared planted ; write /c/own mine"), cache(goCachePrefix+"build+p")).Root())
+	b.must(b.base().Run(run("missing /c/own ; cat /c/shared"), cache(goCachePrefix+"build")).Root()).wants(t, "/c/shared: good")
+	b.must(b.base().Run(run("cat /c/own /c/shared"), cache(goCachePrefix+"build+p")).Root()).wants(t, "/c/own: mine", "/c/shared: planted")
+	b.must(b.base().Run(run("missing /c/own"), cache(goCachePrefix+"build+q")).Root())
+}
+
+func TestSecrets(t *testing.T) {
+	b := newBench(t)
+	b.options = func(o *Options) {
+		o.Secrets = func(_ context.Context, id string) ([]byte, error) {
+			if id == "key" {
+				return []byte("swordfish"), nil
+			}
+			return nil, ErrNoSecret
+		}
+	}
+	secrets := []llb.RunOption{
+		llb.AddSecret("/run/secrets/key", llb.SecretID("key"), llb.SecretFileOpt(0, 0, 0o440)),
+		llb.AddSecret("KEY", llb.SecretID("key"), llb.SecretAsEnv(true)),
+		llb.AddSecret("/run/none", llb.SecretID("none"), llb.SecretOptional),
+	}
+	out := b.must(b.base().Run(append(secrets, run("cat /run/secrets/key ; env KEY ; stat /run/secrets/key ; missing /run/none"))...).Root())
+	out.wants(t, "/run/secrets/key: swordfish", "KEY=swordfish true", "/run/secrets/key: -r--r----- 0:0")
+	if l := out.layers[len(out.layers)-1]; l.DiffID != emptyDiffID {
+		t.Error("the secret left something in the layer")
+	}
+	missing := b.build(b.base().Run(run("echo x"), llb.AddSecret("/s", llb.SecretID("none"))).Root())
+	if !errors.Is(missing.err, ErrNoSecret) || !strings.Contains(missing.err.Error(), "secret none") {
+		t.Errorf("a missing secret: %v", missing.err)
+	}
+}
+
+func TestSSH(t *testing.T) {
+	b := newBench(t)
+	dir, err := os.MkdirTemp("", "ssh") // short: a socket's name has 108 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	agent, err := net.Listen("unix", filepath.Join(dir, "agent"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Close()
+	go func() {
+		for {
+			c, err := agent.Accept()
+			if err != nil {
+				return
+			}
+			c.Write([]byte("hello"))
+			c.Close()
+		}
+	}()
+	b.options = func(o *Options) {
+		o.SSH = func(id string) (string, error) {
+			if id == "default" {
+				return filepath.Join(dir, "agent"), nil
+			}
+			return "", ErrNoSecret
+		}
+	}
+	out := b.must(b.base().Run(run("dial /run/agent"), llb.AddSSHSocket(llb.SSHSocketTarget("/run/agent"), llb.SSHID("default"))).Root())
+	out.wants(t, "socket says hello")
+	if out := b.build(b.base().Run(run("echo"), llb.AddSSHSocket(llb.SSHID("other"))).Root()); !errors.Is(out.err, ErrNoSecret) {
+		t.Errorf("a missing agent: %v", out.err)
+	}
+}
+
+func TestNetworkNone(t *testing.T) {
+	b := newBench(t)
+	b.must(b.base().Run(run("interfaces"), llb.Network(llb.NetModeNone)).Root()).wants(t, "interfaces lo")
+	b.options = func(o *Options) { o.Network = pb.NetMode_NONE }
+	b.must(b.base().Run(run("interfaces ; echo")).Root()).wants(t, "interfaces lo")
+	if out := b.build(b.base().Run(run("interfaces"), llb.Network(llb.NetModeHost)).Root()); out.err == nil || !strings.Contains(out.err.Error(), "network.host is not allowed") {
+		t.Errorf("got %v", out.err)
+	}
+}
+
+func TestInsecureNeedsLeave(t *testing.T) {
+	b := newBench(t)
+	st := b.base().Run(run("echo done"), llb.Security(llb.SecurityModeInsecure)).Root()
+	if out := b.build(st); out.err == nil || !strings.Contains(out.err.Error(), "security.insecure is not allowed") || out.child {
+		t.Errorf("got %v", out.err)
+	}
+	b.options = func(o *Options) {
+		o.Allow = map[entitlements.Entitlement]bool{entitlements.EntitlementSecurityInsecure: true}
+	}
+	b.must(st).wants(t, "done")
+}
+
+func TestFailedStep(t *testing.T) {
+	b := newBench(t)
+	out := b.build(b.base().Run(run("echo last words ; exit 7")).Root())
+	var step *StepError
+	var exit *sandbox.ExitError
+	if !errors.As(out.err, &step) || !errors.As(out.err, &exit) || exit.Code != 7 {
+		t.Fatalf("got %v", out.err)
+	}
+	if want := `process "/bin/sh echo last words ; exit 7" did not complete successfully: exit code: 7`; out.err.Error() != want {
+		t.Errorf("got %q, want %q", out.err, want)
+	}
+	if len(step.Log) != 1 || step.Log[0] != "last words" {
+		t.Errorf("log: %q", step.Log)
+	}
+	if !strings.Contains(out.text(), "failed /bin/sh echo last words") {
+		t.Errorf("told:\n%s", out.text())
+	}
+	notFound := b.build(b.base().Run(llb.Args([]string{"/nothing"})).Root())
+	if !errors.As(notFound.err, &exit) || exit.Code != 127 {
+		t.Errorf("a program that is not there: %v", notFound.err)
+	}
+	if out := b.build(b.base().Run(run("echo"), llb.User("nobody")).Root()); out.err == nil || !strings.Contains(out.err.Error(), "unable to find user nobody") {
+		t.Errorf("a user that is not there: %v", out.err)
+	}
+}
+
+func TestForeignPlatform(t *testing.T) {
+	b := newBench(t)
+	out := b.build(b.base().Run(run("echo"), llb.Platform(mipsPlatform)).Root())
+	if out.err == nil || !strings.Contains(out.err.Error(), "FROM --platform=$BUILDPLATFORM") {
+		t.Errorf("got %v", out.err)
+	}
+}
+
+// When a build is cancelled its steps are gone within a second, and nothing of them is kept.
+func TestCancel(t *testing.T) {
+	b := newBench(t)
+	e := b.engine(&recorder{})
+	defer e.Close()
+	started := make(chan struct{})
+	e.status = newStatus((&recorder{}).status)
+	ref, err := solve(t, e, b.base().Run(run("write /x y ; echo ; sleep 60s")).Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		close(started)
+		done <- ref.Evaluate(ctx)
+	}()
+	<-started
+	time.Sleep(500 * time.Millisecond)
+	cancel()
+	at := time.Now()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if d := time.Since(at); d > time.Second {
+		t.Errorf("it took %v", d)
+	}
+	left, _ := filepath.Glob(filepath.Join(b.store.Root(), "tmp", "*"))
+	for _, l := range left {
+		if strings.Contains(l, "job-") {
+			t.Errorf("left: %s", l)
+		}
+	}
+}
