@@ -85,11 +85,7 @@ func (u *unpacker) clear(name string) error {
 	}
 	clear(u.known)
 	u.known["."] = true
-	for dir := range u.times {
-		if dir == name || strings.HasPrefix(dir, name+"/") {
-			delete(u.times, dir)
-		}
-	}
+	u.replaced = true
 	return os.RemoveAll(u.path(name))
 }
 
@@ -120,6 +116,9 @@ func (u *unpacker) whiteout(dir, base string) error {
 
 // opaque hides all that lies below in the directory, which exists in the layer.
 func (u *unpacker) opaque(dir string) error {
+	if whiteout.IsOpaque(u.path(dir)) {
+		return nil
+	}
 	if err := u.dropWhiteouts(dir); err != nil {
 		return err
 	}

@@ -29,9 +29,8 @@ type UnpackOptions struct {
 	MaxEntries int64 // entries, and directories that have no entry; 0: no limit
 }
 
-// Unpack writes the layer read from r, an uncompressed tar stream, below dir, which must exist and is empty
-// but for other layers' doings that this one replaces. It reads r to its end. Of several entries of one path
-// the last counts. Names are relative to dir, also absolute ones; a symlink on the way, of the layer or of
+// Unpack writes the layer read from r, an uncompressed tar stream, below dir, which must exist and be empty.
+// It reads r to its end. Of several entries of one path the last counts. Names are relative to dir, also absolute ones; a symlink on the way, of the layer or of
 // Lower, is followed as if dir were the root directory. A name with ".." that would leave dir is
 // [ErrEscape], as is such a hard link; too much is [ErrLimit]. After any error the content of dir is
 // undefined.
@@ -67,17 +66,22 @@ type unpacker struct {
 
 	// known holds directories of dir that exist, as their parents do. It is emptied when one is replaced.
 	known map[string]bool
-	// times are the modification times of directories, set when nothing more is written to them.
+	// times are the modification times of directories, set when nothing more is written to them. Where
+	// replaced is set some may be gone or be something else.
 	times          map[string]int64
+	replaced       bool
 	entries, bytes int64
 	copy           []byte
 }
 
 func (u *unpacker) all() error {
+	if err := u.start(); err != nil {
+		return err
+	}
 	for {
 		h, err := u.tar.Next()
 		if err == io.EOF {
-			break
+			return u.setTimes()
 		}
 		if err != nil {
 			return fmt.Errorf("read tar: %w", err)
@@ -92,13 +96,40 @@ func (u *unpacker) all() error {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
 	}
+}
+
+// start gives dir the attributes of the root below: the view takes them from the topmost layer.
+func (u *unpacker) start() error {
+	info := inode.Info{Mode: inode.TypeDir | 0o755}
+	if u.o.Lower != nil {
+		var err error
+		if info, err = u.o.Lower.Lstat("."); err != nil {
+			return err
+		}
+	}
+	return inode.Set(u.path("."), info)
+}
+
+func (u *unpacker) setTimes() error {
 	for name, t := range u.times {
-		err := inode.SetTimes(u.path(name), t)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if u.replaced && !u.isDirectory(name) {
+			continue
+		}
+		if err := inode.SetTimes(u.path(name), t); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// isDirectory makes sure that no component of a name became a symlink.
+func (u *unpacker) isDirectory(name string) bool {
+	if u.known[name] {
+		return true
+	}
+	fi, err := os.Lstat(u.path(name))
+	u.known[name] = err == nil && fi.IsDir() && u.isDirectory(path.Dir(name))
+	return u.known[name]
 }
 
 // rest reads what follows the end of the archive, which the digest covers too.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -198,6 +199,58 @@ var unpackCases = []struct {
 	{"whiteouts of aufs", []string{"file .wh..wh.aufs", "dir .wh..wh.orph/", "file .wh..wh.plnk/1.2 x"}, "", nil},
 }
 
+// A directory that became a link to somewhere else keeps its time to itself.
+func TestTimesStayInside(t *testing.T) {
+	top := t.TempDir()
+	dir, outside := filepath.Join(top, "layer"), filepath.Join(top, "outside", "b")
+	must(t, errors.Join(os.Mkdir(dir, 0o755), os.MkdirAll(outside, 0o755)))
+	data := makeTar(t, "dir a/", "dir a/b/", "dir c/", "link a ../outside", "file c x", "dir d/")
+	_, err := Unpack(context.Background(), bytes.NewReader(data), dir, UnpackOptions{})
+	must(t, err)
+	if i, err := os.Stat(outside); err != nil || i.ModTime().Unix() == 7 {
+		t.Errorf("time set outside: %v, %v", i, err)
+	}
+	if i, err := os.Stat(filepath.Join(dir, "d")); err != nil || i.ModTime().Unix() != 7 {
+		t.Errorf("%v, %v", i, err)
+	}
+}
+
+// The tar command's ways of writing: its own format and PAX, with holes, long names and large ids.
+func TestUnpackOfTarCommand(t *testing.T) {
+	if _, err := exec.LookPath("tar"); err != nil {
+		t.Skip("there is no tar command")
+	}
+	src := t.TempDir()
+	deep := strings.Repeat("deep-directory/", 20)
+	must(t, os.MkdirAll(filepath.Join(src, deep), 0o755))
+	must(t, os.WriteFile(filepath.Join(src, deep, strings.Repeat("n", 200)), []byte("long"), 0o644))
+	f, err := os.Create(filepath.Join(src, "sparse"))
+	must(t, err)
+	for _, at := range []int64{0, 1 << 20, 5<<20 + 77} {
+		_, err := f.WriteAt([]byte("data"), at)
+		must(t, err)
+	}
+	must(t, errors.Join(f.Truncate(8<<20), f.Close()))
+	must(t, os.Symlink(deep, filepath.Join(src, "long-link")))
+	must(t, os.Link(filepath.Join(src, "sparse"), filepath.Join(src, "hard")))
+	for _, format := range []string{"gnu", "posix"} {
+		data, err := exec.Command("tar", "-C", src, "--format="+format, "--sparse", "--owner=3000000", "--group=0", "-cf", "-", ".").Output()
+		must(t, err)
+		if len(data) > 1<<20 {
+			t.Fatalf("%s: %d bytes, not sparse; the test is no test", format, len(data))
+		}
+		inside := t.TempDir()
+		_, err = Unpack(context.Background(), bytes.NewReader(data), inside, UnpackOptions{MaxBytes: 20 << 20})
+		must(t, err)
+		if got, want := contents(t, inside), contents(t, src); !slices.Equal(got, want) {
+			t.Errorf("%s: files differ", format)
+		}
+		if i, err := inode.Lstat(filepath.Join(inside, "sparse")); err != nil || i.UID != 3000000 || i.Size != 8<<20 || i.Nlink != 2 {
+			t.Errorf("%s: %+v, %v", format, i, err)
+		}
+	}
+}
+
 var errAny = errors.New("any error")
 
 func TestUnpack(t *testing.T) {
@@ -244,7 +297,7 @@ func TestUnpackAttributes(t *testing.T) {
 		_, err := Unpack(context.Background(), &b, dir, UnpackOptions{Lower: makeLower(t)})
 		must(t, err)
 		for name, want := range map[string]inode.Info{
-			".":       {Mode: inode.TypeDir | 0o700, UID: 4},
+			".":       {Mode: inode.TypeDir | 0o700, UID: 4},         // else 0755
 			"etc":     {Mode: inode.TypeDir | 0o750, UID: 3, GID: 4}, // as below
 			"etc/x":   {Mode: inode.TypeFile | 0o6755, UID: 1, GID: 3000000, Xattrs: map[string]string{inode.CapabilityXattr: caps}},
 			"tmp":     {Mode: inode.TypeDir | 0o1777},
@@ -277,9 +330,13 @@ func listXattrs(path string) (string, error) {
 // Without Lower all whiteouts count.
 func TestUnpackAlone(t *testing.T) {
 	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o700))
 	_, err := Unpack(context.Background(), bytes.NewReader(makeTar(t, "file a/.wh.x", "file .wh.y", "dir y/")), dir, UnpackOptions{})
 	if got, want := contents(t, dir), []string{"a/", "-a/x", "y/!"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
+	}
+	if i, err := inode.Lstat(dir); err != nil || i.Mode != inode.TypeDir|0o755 || i.UID != 0 || i.GID != 0 {
+		t.Errorf("root: %+v, %v", i, err)
 	}
 }
 
