@@ -1,0 +1,74 @@
+package image
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+)
+
+// entry is a member of a layer.
+type entry struct {
+	*tar.Header
+	name string // clean, relative, below the root: "." is the root itself
+}
+
+// size is that of a regular file in bytes, else 0.
+func (e entry) size() int64 {
+	if e.Typeflag == tar.TypeReg {
+		return e.Header.Size
+	}
+	return 0
+}
+
+// maxEntries bounds the members of a layer or archive: the largest images known have some 500,000 files.
+const maxEntries = 5_000_000
+
+// eachEntry calls fn for each member of a layer, an uncompressed tar, with its content. A member whose name
+// would leave the root is an error. It reads r to its end, so that a digest over it is verified.
+func eachEntry(ctx context.Context, r io.Reader, fn func(e entry, content io.Reader) error) error {
+	tr := tar.NewReader(r)
+	for n := 0; ; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read tar: %w", err)
+		}
+		if n > maxEntries {
+			return errors.New("read tar: more than 5,000,000 files")
+		}
+		name, err := cleanName(h.Name)
+		if err != nil {
+			return fmt.Errorf("read tar: %w", err)
+		}
+		if h.Typeflag == tar.TypeRegA || h.Typeflag == tar.TypeGNUSparse { //nolint:staticcheck // old tars have it
+			h.Typeflag = tar.TypeReg
+		}
+		if err := fn(entry{h, name}, tr); err != nil {
+			return err
+		}
+	}
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// cleanName makes a member's name relative to the root. As tar and Docker do, an absolute one counts from the
+// root; one that climbs above it is refused.
+func cleanName(name string) (string, error) {
+	if len(name) > 4096 || strings.ContainsRune(name, 0) {
+		return "", fmt.Errorf("%.100q is no name for a file", name)
+	}
+	clean := path.Clean(strings.TrimLeft(name, "/"))
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", fmt.Errorf("%q leads outside the image", name)
+	}
+	return clean, nil
+}

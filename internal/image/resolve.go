@@ -1,0 +1,257 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/distribution/reference"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// ResolveOptions say how a name is resolved.
+type ResolveOptions struct {
+	// Pull asks the registry even where the store knows what the name means.
+	Pull bool
+	// Log takes messages for the user; nil: those of the Registry.
+	Log func(string)
+}
+
+// Resolved is what a name means.
+type Resolved struct {
+	Name   string  // in full, "docker.io/library/alpine:latest"
+	Digest v1.Hash // of what the name stands for: an index, mostly
+	Config []byte  // of the image for the platform asked for
+}
+
+// resolution is a record of what a name meant when it was asked for last.
+type resolution struct {
+	Name       string        `json:"name"`
+	Descriptor v1.Descriptor `json:"descriptor"`
+	At         time.Time     `json:"at"`
+	Blobs      []string      `json:"blobs"`
+}
+
+const recordTag = "tag"
+
+func tagKey(name string) store.Key { return sha256.Sum256([]byte("tag\n" + name)) }
+
+// Resolve finds the digest and the config that ref means for a platform (nil: this machine's). An image of
+// that name in the store comes first, then what the registry said the last time, then the registry; with
+// o.Pull the registry comes first, and only where it cannot be reached, what it said the last time.
+func (r *Registry) Resolve(ctx context.Context, ref string, p *v1.Platform, o ResolveOptions) (Resolved, error) {
+	n, err := parseName(ref)
+	if err != nil {
+		return Resolved{}, err
+	}
+	log := o.Log
+	if log == nil {
+		log = r.o.Log
+	}
+	d, err := r.meaning(ctx, n, o.Pull, log)
+	if err != nil {
+		return Resolved{}, err
+	}
+	img, err := r.image(ctx, n, d, p)
+	if err != nil {
+		return Resolved{}, err
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return Resolved{}, err
+	}
+	return Resolved{Name: n.String(), Digest: d.Digest, Config: config}, nil
+}
+
+// Image returns the image for a platform (nil: this machine's) that ref means, verified by the digest that ref
+// should have. Its layers are fetched into the store when they are opened: see [Registry.Fetch].
+func (r *Registry) Image(ctx context.Context, ref string, p *v1.Platform) (v1.Image, error) {
+	n, err := parseName(ref)
+	if err != nil {
+		return nil, err
+	}
+	d, err := r.meaning(ctx, n, false, r.o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return r.image(ctx, n, d, p)
+}
+
+// meaning returns the descriptor that a name stands for. Its manifest is in the store afterwards.
+func (r *Registry) meaning(ctx context.Context, n reference.Named, pull bool, log func(string)) (v1.Descriptor, error) {
+	if h, ok := digestOf(n); ok {
+		return r.fetchManifest(ctx, n, v1.Descriptor{Digest: h, Size: -1})
+	}
+	full := n.String()
+	if d, err := r.o.Store.Tagged(full); err == nil && !pull {
+		if _, err := r.lib.load(d); err == nil {
+			d.Annotations, d.Platform = nil, nil
+			return d, nil
+		}
+	}
+	var last resolution
+	known := r.o.Store.Get(recordTag, tagKey(full), &last) == nil
+	if known {
+		if _, _, err := r.o.Store.Blob(last.Descriptor.Digest); err != nil {
+			known = false
+		}
+	}
+	if known && !pull {
+		return last.Descriptor, nil
+	}
+	d, err := r.askRegistry(ctx, n, last.Descriptor.Digest)
+	if err != nil {
+		if known && !ended(ctx) && unreachable(err) {
+			log(fmt.Sprintf("%s: cannot reach the registry: using %s, as resolved on %s", FamiliarName(full),
+				last.Descriptor.Digest, last.At.Local().Format("2006-01-02 15:04")))
+			return last.Descriptor, nil
+		}
+		return v1.Descriptor{}, err
+	}
+	return d, r.remember(full, d)
+}
+
+// unreachable tells whether a registry gave no answer to go by: one that says that there is no such image is
+// believed.
+func unreachable(err error) bool {
+	var e *RegistryError
+	return errors.As(err, &e) && (e.Status == 0 || busy(e.Status))
+}
+
+func (r *Registry) remember(full string, d v1.Descriptor) error {
+	rec := resolution{Name: full, Descriptor: d, At: time.Now().UTC(), Blobs: r.needs(d)}
+	return r.o.Store.Put(recordTag, tagKey(full), rec)
+}
+
+// needs lists what a record must keep of an image so that it resolves without network: manifests and configs.
+// Layers are kept by those who use them.
+func (r *Registry) needs(d v1.Descriptor) []string {
+	blobs := []string{d.Digest.String()}
+	c, err := r.lib.load(d)
+	if err != nil {
+		return blobs
+	}
+	if ix, ok := c.(v1.ImageIndex); ok {
+		if m, err := ix.IndexManifest(); err == nil {
+			for _, child := range m.Manifests {
+				if _, _, err := r.o.Store.Blob(child.Digest); err == nil {
+					blobs = append(blobs, r.needs(child)...)
+				}
+			}
+		}
+	}
+	if img, ok := c.(v1.Image); ok {
+		if h, err := img.ConfigName(); err == nil {
+			blobs = append(blobs, h.String())
+		}
+	}
+	return blobs
+}
+
+// askRegistry resolves a tag. Where the registry still means what is in the store already, it is spared the
+// download, which Docker Hub counts.
+func (r *Registry) askRegistry(ctx context.Context, n reference.Named, have v1.Hash) (v1.Descriptor, error) {
+	tag := n.(reference.Tagged).Tag()
+	var out v1.Descriptor
+	err := r.each(ctx, "resolve", n, func(s source) error {
+		from := r.puller(s)
+		if have != (v1.Hash{}) {
+			if d, err := from.Head(ctx, s.tag(tag)); err == nil && d.Digest == have {
+				out, err = r.inStore(have)
+				return err
+			}
+		}
+		got, err := from.Get(ctx, s.tag(tag))
+		if err != nil {
+			return err
+		}
+		out, err = r.keepManifest(ctx, got, v1.Descriptor{Digest: got.Digest, Size: -1})
+		return err
+	})
+	return out, err
+}
+
+// each tries the sources of an image in turn, until one has it. Its error is that of the registry itself.
+func (r *Registry) each(ctx context.Context, step string, n reference.Named, try func(source) error) error {
+	sources, err := r.sources(n)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", step, n, err)
+	}
+	for _, s := range sources {
+		if err = try(s); err == nil || ended(ctx) {
+			break
+		}
+		if s.mirror && !missing(err) {
+			r.logf("mirror %s: %v", s.repo.RegistryStr(), err)
+		}
+	}
+	return failure(ctx, step, n.String(), reference.Domain(n), err)
+}
+
+func missing(err error) bool {
+	var status *transport.Error
+	return errors.As(err, &status) && status.StatusCode == http.StatusNotFound
+}
+
+// inStore describes a manifest that the store has.
+func (r *Registry) inStore(h v1.Hash) (v1.Descriptor, error) {
+	raw, err := r.lib.readBlob(h, maxManifest)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return v1.Descriptor{MediaType: kindOf("", raw), Digest: h, Size: int64(len(raw))}, nil
+}
+
+// fetchManifest brings a manifest into the store, by its digest. want may lack size (-1) and media type.
+func (r *Registry) fetchManifest(ctx context.Context, n reference.Named, want v1.Descriptor) (v1.Descriptor, error) {
+	if d, err := r.inStore(want.Digest); err == nil {
+		return d, checkKind(want, d.MediaType)
+	}
+	var out v1.Descriptor
+	err := r.each(ctx, "resolve", n, func(s source) error {
+		got, err := r.puller(s).Get(ctx, s.digest(want.Digest.String()))
+		if err != nil {
+			return err
+		}
+		out, err = r.keepManifest(ctx, got, want)
+		return err
+	})
+	return out, err
+}
+
+// keepManifest checks a manifest against what was announced and writes it to the store.
+func (r *Registry) keepManifest(ctx context.Context, got *remote.Descriptor, want v1.Descriptor) (v1.Descriptor, error) {
+	kind := kindOf(got.MediaType, got.Manifest)
+	if kind != got.MediaType && kind.IsIndex() != got.MediaType.IsIndex() && (got.MediaType.IsIndex() || got.MediaType.IsImage()) {
+		return v1.Descriptor{}, fmt.Errorf("the manifest is sent as %q, and says that it is %q", got.MediaType, kind)
+	}
+	if err := checkKind(want, kind); err != nil {
+		return v1.Descriptor{}, err
+	}
+	if kind.IsIndex() {
+		if _, err := parseIndex(got.Manifest); err != nil {
+			return v1.Descriptor{}, err
+		}
+	} else if _, err := parseManifest(got.Manifest); err != nil {
+		return v1.Descriptor{}, err
+	}
+	h, size, err := r.o.Store.WriteBlob(ctx, bytes.NewReader(got.Manifest), want.Digest, want.Size)
+	return v1.Descriptor{MediaType: kind, Digest: h, Size: size}, err
+}
+
+// checkKind compares the media type of a manifest with the one that an index announced.
+func checkKind(want v1.Descriptor, is types.MediaType) error {
+	if want.MediaType != "" && want.MediaType != is {
+		return fmt.Errorf("manifest %s is of the type %q, announced was %q", want.Digest, is, want.MediaType)
+	}
+	return nil
+}
