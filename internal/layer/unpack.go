@@ -354,10 +354,10 @@ func (u *unpacker) create(name string) (*os.File, error) {
 
 // hardLink makes name a further name of the file target. A target that only lies below is copied into the
 // layer first, as overlayfs does.
-func (u *unpacker) hardLink(name, target string) error {
-	target, err := localName(target)
+func (u *unpacker) hardLink(name, linkname string) error {
+	target, err := localName(linkname)
 	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", target, err)
+		return fmt.Errorf("hard link to %q: %w", linkname, err)
 	}
 	if target, err = u.place(target); err != nil {
 		return fmt.Errorf("hard link: %w", err)
