@@ -75,7 +75,7 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := root{variant: id.Variant, release: id.Release, with: id.With}
+	files := root{variant: id.Variant, release: id.Release, arch: id.Arch, with: id.With}
 	// The time zones come from the toolchain, and a released toolchain never changes: its name stands for it.
 	return []Layer{
 		{

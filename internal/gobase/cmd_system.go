@@ -35,6 +35,7 @@ func systemCommands() map[string]command {
 		"sync":     {run: func(*call) int { return 0 }},
 		"which":    {run: which, flags: "a"},
 		"xargs":    {run: xargs, raw: true},
+		"time":     {run: runTime, raw: true},
 		"yes":      {run: yes},
 	}
 }
@@ -323,6 +324,22 @@ func splitItems(text string, null, byLine bool) []string {
 		items = append(items, item.String())
 	}
 	return items
+}
+
+// runTime is time COMMAND; sh has no such word of its own.
+func runTime(c *call) int {
+	args := c.args[1:]
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return 0
+	}
+	start := time.Now()
+	code := c.runOther(args, c.stdin)
+	d := time.Since(start)
+	fmt.Fprintf(c.stderr, "real\t%dm %.2fs\n", int(d.Minutes()), d.Seconds()-60*float64(int(d.Minutes())))
+	return code
 }
 
 func yes(c *call) int {

@@ -49,6 +49,11 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 	for _, b := range p.bases {
 		j.modules(g, b)
 	}
+	for _, b := range p.bases {
+		if why := libcRefusal(b.goRelease(), b.arch); why != "" {
+			b.refuse(&Refusal{Where: where(b.source), Why: why})
+		}
+	}
 	if err := graph.Walk(g, func(v *graph.Vertex) error { j.vertex(v); return nil }); err != nil {
 		return nil, err
 	}
@@ -114,6 +119,11 @@ func (p *plan) apply() {
 		}
 		for _, step := range b.steps {
 			meta := step.Op.GetExec().Meta
+			for i, e := range meta.Env {
+				if strings.HasPrefix(e, "GOLANG_VERSION=") {
+					meta.Env[i] = "GOLANG_VERSION=" + b.instead
+				}
+			}
 			for _, add := range olderDefaults(b.release) {
 				name, _, _ := strings.Cut(add, "=")
 				if !slices.ContainsFunc(meta.Env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {

@@ -18,7 +18,8 @@ import (
 // root describes the small files of a base, all but /usr/local/go.
 type root struct {
 	variant Variant
-	release string   // the Go that lies beside, for os-release alone
+	release string   // the Go that lies beside
+	arch    string   // a GOARCH
 	with    []string // commands that the image has only on request: bash, git
 	zones   []byte   // lib/time/zoneinfo.zip of the toolchain; nil: no time zones
 }
@@ -76,6 +77,7 @@ func (r root) entries() ([]entry, error) {
 		entry{name: "etc/mtab", link: "/proc/mounts"},
 		entry{name: "var/run", link: "/run"},
 	)
+	all = append(all, libcPlaces(r.release, r.arch)...)
 	zones, err := zoneEntries(r.zones)
 	return append(all, zones...), err
 }

@@ -2,12 +2,14 @@ package gobase
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -79,18 +81,56 @@ func parseShellArgs(args []string) (shellArgs, error) {
 	return a, nil
 }
 
-// parseScript reads a script as a POSIX shell does; where that fails, as bash: BusyBox's shell knows some of
-// bash's words ([[ ]], local, $'…').
+// parseScript reads a script as a POSIX shell does; where that fails, or where it uses words that BusyBox's
+// shell has of bash ([[ ]], local, $'…'), as bash.
 func parseScript(text, name string) (*syntax.File, error) {
 	f, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(text), name)
-	if err == nil {
-		return f, nil
+	if err != nil || hasBashWords(f) {
+		bash, bashErr := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), name)
+		if bashErr != nil {
+			return nil, cmp.Or(err, bashErr)
+		}
+		f = bash
 	}
-	if f, bashErr := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), name); bashErr == nil {
-		return f, nil
-	}
-	return nil, err
+	escapeBraces(f)
+	return f, nil
 }
+
+func hasBashWords(f *syntax.File) bool {
+	found := false
+	syntax.Walk(f, func(n syntax.Node) bool {
+		if c, ok := n.(*syntax.CallExpr); ok && len(c.Args) > 0 {
+			found = found || slices.Contains([]string{"[[", "local", "let", "declare", "typeset"}, c.Args[0].Lit())
+		}
+		return !found
+	})
+	return found
+}
+
+// escapeBraces keeps {a,b} as it is: sh does not expand it, and the interpreter would.
+func escapeBraces(f *syntax.File) {
+	escape := func(words []*syntax.Word) {
+		for _, w := range words {
+			for _, p := range w.Parts {
+				if l, ok := p.(*syntax.Lit); ok {
+					l.Value = braceRE.ReplaceAllString(l.Value, `$1\{`)
+				}
+			}
+		}
+	}
+	syntax.Walk(f, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.CallExpr:
+			escape(n.Args)
+		case *syntax.WordIter:
+			escape(n.Items)
+		}
+		return true
+	})
+}
+
+// braceRE finds braces that no backslash stands before.
+var braceRE = regexp.MustCompile(`((?:^|[^\\])(?:\\\\)*)\{`)
 
 func parseFor(shell, text, name string) (*syntax.File, error) {
 	if shell == "bash" {
@@ -157,6 +197,10 @@ func (c *call) execHandler(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		hc := interp.HandlerCtx(ctx)
 		name, ours := c.isOurs(hc, args[0])
 		if !ours {
+			if _, err := interp.LookPathDir(hc.Dir, hc.Env, args[0]); err != nil {
+				fmt.Fprintf(hc.Stderr, "%s: %s: not found\n", c.args[0], args[0])
+				return interp.ExitStatus(127)
+			}
 			return next(ctx, args)
 		}
 		env := []string{}
@@ -170,6 +214,9 @@ func (c *call) execHandler(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 			ctx: ctx, args: append([]string{name}, args[1:]...), dir: hc.Dir, env: env,
 			stdin: orEmpty(hc.Stdin), stdout: hc.Stdout, stderr: hc.Stderr, root: c.root,
 		})
+		if code == 0 {
+			return nil
+		}
 		return interp.ExitStatus(code)
 	}
 }

@@ -1,6 +1,7 @@
 package gobase
 
 import (
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -60,6 +61,13 @@ func stepEnv(existing []string, machine GoEnv, getenv func(string) string) StepE
 	}
 	if bundle := machineBundle(getenv); bundle != "" && set("SSL_CERT_FILE", bundlePath) {
 		x.Files[bundlePath] = bundle
+	}
+	for _, kv := range existing {
+		if release, ok := strings.CutPrefix(kv, "GOLANG_VERSION="); ok && released(release) && needsLibc(release) {
+			if libc := machineLibc(); libc != nil && set("LD_LIBRARY_PATH", glibcPath) {
+				maps.Copy(x.Files, libc)
+			}
+		}
 	}
 	return x
 }

@@ -1,0 +1,14 @@
+package gobase
+
+import (
+	"os"
+	"testing"
+)
+
+// TestMain lets the test binary be what skiff is inside a base: its own commands.
+func TestMain(m *testing.M) {
+	if run, ok := Applet(os.Args); ok {
+		os.Exit(run())
+	}
+	os.Exit(m.Run())
+}
