@@ -82,9 +82,10 @@ func (m *matcher) walk(ctx context.Context, dir string) error {
 	return nil
 }
 
-// splitWildcards cuts a path before its first component with a wildcard.
+// splitWildcards cuts a path before its first component with a wildcard. What a final slash says is lost.
 func splitWildcards(p string) (base, pattern string) {
-	parts := strings.Split(path.Clean(p), "/")
+	p = path.Clean(p)
+	parts := strings.Split(p, "/")
 	for i, part := range parts {
 		if hasWildcard(part) {
 			return path.Join("/", path.Join(parts[:i]...)), path.Join(parts[i:]...)
