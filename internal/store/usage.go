@@ -147,6 +147,14 @@ func (s *Store) NoteSize(id string, size int64) error {
 	return nil
 }
 
+// LayerSize is the size on disk of a layer in bytes, as far as this user can see it; 0 where there is none.
+func (s *Store) LayerSize(id string) int64 {
+	if !s.HasLayer(id) {
+		return 0
+	}
+	return s.layerSize(id)
+}
+
 func (s *Store) layerSize(id string) int64 {
 	dir := s.LayerDir(id)
 	if n, ok := readSize(filepath.Join(dir, "du")); ok {

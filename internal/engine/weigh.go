@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"context"
+
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+)
+
+// Weigh returns the bytes on the disk of all layers that the references stand on, those of stages that do not ship
+// included: each layer once, as far as this user can look into it. What an unchanged build did not need to look at is
+// found by its definition key; a step whose result is not known any more weighs nothing.
+func (e *Engine) Weigh(ctx context.Context, refs ...gwclient.Reference) (int64, error) {
+	layers := map[string]bool{}
+	seen := map[*node]bool{}
+	for _, reference := range refs {
+		if r, ok := reference.(*ref); ok {
+			if err := r.edge.node.eachLayer(ctx, seen, layers); err != nil {
+				return 0, err
+			}
+		}
+	}
+	var sum int64
+	for id := range layers {
+		sum += e.o.Store.LayerSize(id)
+	}
+	return sum, nil
+}
+
+func (n *node) eachLayer(ctx context.Context, seen map[*node]bool, layers map[string]bool) error {
+	if seen[n] || n.isLocal() {
+		return nil
+	}
+	seen[n] = true
+	outs, ok := n.evaled.peek()
+	if !ok {
+		key, err := n.definitionKey(ctx)
+		if err != nil {
+			return err
+		}
+		outs, _ = n.e.lookup(key)
+	}
+	for _, o := range outs {
+		for _, id := range realLayers(o.Layers) {
+			layers[id] = true
+		}
+	}
+	for _, in := range n.inputs {
+		if err := in.node.eachLayer(ctx, seen, layers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
