@@ -84,6 +84,10 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	if o.Tags, err = canonical(o.Tags); err != nil {
 		return nil, err
 	}
+	mode, err := progress.Mode(o.ProgressMode, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
 	policy, err := goPolicy(o.GoBase)
 	if err != nil {
 		return nil, err
@@ -98,10 +102,6 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		return nil, err
 	}
 	if o.Progress != nil {
-		mode, err := progress.Mode(o.ProgressMode, os.Getenv)
-		if err != nil {
-			return nil, err
-		}
 		if b.display, err = progress.New(mode, o.Progress); err != nil {
 			return nil, err
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skiff-build/skiff/internal/engine"
@@ -46,7 +47,7 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 	if err != nil {
 		return nil, err
 	}
-	return res, b.measure(ctx, made, res)
+	return res, b.measure(ctx, parts, made, res)
 }
 
 // content is an image, or an index of several, as it lies in the store.
@@ -221,16 +222,22 @@ func (b *build) loadWhereDocker(ctx context.Context, st *step, made content) err
 	return err
 }
 
-// measure fills in what the result weighs.
-func (b *build) measure(ctx context.Context, made content, res *BuildResult) error {
-	for i, img := range made.images {
+// measure fills in what the result weighs, and what all that it was made from does.
+func (b *build) measure(ctx context.Context, parts []built, made content, res *BuildResult) error {
+	for _, img := range made.images {
 		n, err := b.state.library.UnpackedSize(ctx, img)
 		if err != nil {
 			return err
 		}
-		if i == 0 || n > res.Size {
-			res.Size = n
+		res.Size += n
+	}
+	var refs []gwclient.Reference
+	for _, p := range parts {
+		if p.ref != nil {
+			refs = append(refs, p.ref)
 		}
 	}
-	return nil
+	var err error
+	res.StageBytes, err = b.engine.Weigh(ctx, refs...)
+	return err
 }

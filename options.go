@@ -65,8 +65,8 @@ type BuildResult struct {
 	ID         string // digest of the image's config, or of the index; "" where only files were asked for
 	Descriptor v1.Descriptor
 	Tags       []string // canonical names
-	Size       int64    // bytes of the image's layers, unpacked
-	StageBytes int64    // bytes of all stages that were needed, bases included, unpacked
+	Size       int64    // bytes of the files in the layers of the image, or of all images of the index
+	StageBytes int64    // bytes on the disk of all that the build needed: the layers of every stage, bases included
 	Built      time.Time
 	Warnings   []client.VertexWarning
 	StdoutUsed bool // an output went to [BuildOptions.Stdout]

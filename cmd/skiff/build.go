@@ -171,12 +171,13 @@ func (f *buildFlags) finish(cmd *cobra.Command, res *skiff.BuildResult) error {
 	return nil
 }
 
-// weights says what the stages weighed against what ships.
+// weights says what the stages weighed against what ships, where stages were left behind.
 func weights(res *skiff.BuildResult) string {
-	if res.StageBytes == 0 {
+	const worth = 1 << 20 // of a megabyte less nobody needs to hear
+	if res.ID == "" || res.StageBytes < 2*res.Size+worth {
 		return ""
 	}
-	return fmt.Sprintf("\nThe stages weighed %s, %s of it ships.", humanSize(res.StageBytes), humanSize(res.Size))
+	return fmt.Sprintf("\nThe stages weighed %s; %s of it ships.", humanSize(res.StageBytes), humanSize(res.Size))
 }
 
 func humanSize(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
