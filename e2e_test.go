@@ -1,0 +1,221 @@
+package skiff_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/skiff-build/skiff/internal/skifftest"
+)
+
+func TestMain(m *testing.M) { os.Exit(skifftest.Main(m)) }
+
+// cli drives the skiff command with a state and a configuration of its own.
+type cli struct {
+	t      *testing.T
+	bin    string
+	env    []string
+	config string // folder
+}
+
+func newCLI(t *testing.T) *cli {
+	t.Helper()
+	skifftest.NoLeftovers(t)
+	c := &cli{t: t, bin: skifftest.Binary(t), config: t.TempDir()}
+	root := filepath.Join(t.TempDir(), "state")
+	c.env = append(os.Environ(), "SKIFF_ROOT="+root, "XDG_CONFIG_HOME="+c.config, "DOCKER_CONFIG="+c.config, "BUILDKIT_PROGRESS=plain")
+	// Files may belong to subordinate ids, which only skiff can remove.
+	t.Cleanup(func() {
+		if out, code := c.try("prune", "-a", "-f"); code != 0 {
+			t.Errorf("prune: %s", out)
+		}
+	})
+	return c
+}
+
+// mirror makes skiff ask host first for what docker.io has.
+func (c *cli) mirror(host string) {
+	c.t.Helper()
+	text, err := json.Marshal(map[string]any{"mirrors": map[string][]string{"docker.io": {"http://" + host}}})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	dir := filepath.Join(c.config, "skiff")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), text, 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// try runs skiff and returns what it printed, standard output after standard error, and its exit code.
+func (c *cli) try(args ...string) (out string, code int) {
+	c.t.Helper()
+	cmd := exec.Command(c.bin, args...)
+	cmd.Env = c.env
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		c.t.Fatal(err)
+	}
+	return stderr.String() + stdout.String(), cmd.ProcessState.ExitCode()
+}
+
+// run is try for what must work.
+func (c *cli) run(args ...string) string {
+	c.t.Helper()
+	out, code := c.try(args...)
+	if code != 0 {
+		c.t.Fatalf("skiff %s: exit code %d\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// TestReadme does what the README's first lines say, then builds again unchanged and with one line changed.
+func TestReadme(t *testing.T) {
+	c := newCLI(t)
+	src := copyTree(t, "examples/slackbot")
+	build := []string{"build", "-t", "slackbot:0.1", src}
+
+	out := c.run(build...)
+	table := regexp.MustCompile(`(?m)^REPOSITORY +TAG +IMAGE ID +CREATED +SIZE\nslackbot +0\.1 +([0-9a-f]{12}) +.* +(\d\.\d\d?)MB$`).FindStringSubmatch(out)
+	if table == nil {
+		t.Fatalf("no table:\n%s", out)
+	}
+	if !regexp.MustCompile(`(?m)^The stages weighed .*; .* of it ships\.$`).MatchString(out) {
+		t.Errorf("no line on what the stages weighed:\n%s", out)
+	}
+	for _, note := range []string{"built-in Go 1.26", "gocache: ", "force: "} {
+		if !strings.Contains(out, note) {
+			t.Errorf("%q is not said:\n%s", note, out)
+		}
+	}
+
+	said, code := c.try("run", "slackbot:0.1")
+	if code != 1 || !strings.Contains(said, "slackbot: SLACK_BOT_TOKEN is not set") {
+		t.Errorf("run: exit code %d: %s", code, said)
+	}
+
+	again := c.run(build...)
+	if !strings.Contains(again, table[1]) || !strings.Contains(again, "CACHED") || strings.Contains(again, "go: downloading") {
+		t.Errorf("unchanged:\n%s", again)
+	}
+
+	bot := filepath.Join(src, "bot.go")
+	text, err := os.ReadFile(bot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bot, bytes.Replace(text, []byte("pong\""), []byte("pong!\""), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	changed := c.run(build...)
+	if strings.Contains(changed, table[1]) || strings.Contains(changed, "go: downloading") {
+		t.Errorf("one line changed, the image is the same or modules came again:\n%s", changed)
+	}
+}
+
+// Test2021 builds the program of 2021 with the true Go 1.13.
+func Test2021(t *testing.T) {
+	c := newCLI(t)
+	out := c.run("build", "-t", "old:1", "examples/slackbot-2021")
+	if !strings.Contains(out, "built-in Go 1.13.15") {
+		t.Errorf("which Go:\n%s", out)
+	}
+	said, code := c.try("run", "old:1")
+	if code != 1 || !strings.Contains(said, "slackbot: SLACK_BOT_TOKEN is not set") {
+		t.Errorf("run: exit code %d: %s", code, said)
+	}
+	dir := t.TempDir()
+	c.run("build", "-o", "type=local,dest="+dir, "examples/slackbot-2021")
+	version, err := exec.Command("go", "version", filepath.Join(dir, "slackbot")).Output()
+	if err != nil || !strings.Contains(string(version), "go1.13.15") {
+		t.Errorf("go version of the program: %s, %v", version, err)
+	}
+}
+
+// program uses packages that would show a difference: net and os/user with cgo or without, embedded paths, a module's
+// version.
+const program = `package main
+
+import (
+	"fmt"
+	"net"
+	"os/user"
+	"runtime/debug"
+)
+
+func main() {
+	u, err := user.Current()
+	fmt.Println(u, err)
+	fmt.Println(net.LookupHost("localhost"))
+	fmt.Println(debug.ReadBuildInfo())
+}
+`
+
+// TestBuiltinBaseGivesTheImagesBinary holds the rule of the built-in base: bit for bit the binary that an image of that
+// Go version gives. The image is a plain root file system made here, with this machine's toolchain.
+func TestBuiltinBaseGivesTheImagesBinary(t *testing.T) {
+	version := strings.TrimPrefix(skifftest.GoVersion(t), "go")
+	r := skifftest.NewRegistry(t, nil)
+	c := newCLI(t)
+	c.mirror(r.Host)
+	tag := version + "-alpine"
+	r.Push(t, "library/golang:"+tag, skifftest.GolangImage(t))
+	for _, k := range []struct{ name, env, flags string }{
+		{"plain", "", ""},
+		{"static", "CGO_ENABLED=0", "-trimpath -ldflags '-s -w'"},
+	} {
+		for _, git := range []bool{false, true} {
+			name := k.name
+			files := []string{
+				"go.mod", "module example.com/program\n\ngo 1.21\n",
+				"main.go", program,
+				"Dockerfile", "FROM golang:" + tag + " AS builder\nWORKDIR /src\nCOPY . .\n" +
+					"RUN " + k.env + " go build " + k.flags + " -o app .\nFROM scratch\nCOPY --from=builder /src/app /app\n",
+			}
+			if git {
+				name += " with .git"
+				files = append(files, ".git/HEAD", "ref: refs/heads/main\n", ".git/config", "[core]\n\tbare = false\n", ".git/refs/", "", ".git/objects/", "")
+			}
+			t.Run(name, func(t *testing.T) {
+				src := skifftest.Files(t, files...)
+				var binaries [][]byte
+				for _, base := range []string{"builtin", "image"} {
+					dir := t.TempDir()
+					out := c.run("build", "--go-base="+base, "-o", "type=local,dest="+dir, src)
+					if builtin := strings.Contains(out, "built-in Go "+version); builtin != (base == "builtin") {
+						t.Errorf("--go-base=%s: built-in base: %v\n%s", base, builtin, out)
+					}
+					b, err := os.ReadFile(filepath.Join(dir, "app"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					binaries = append(binaries, b)
+				}
+				if !bytes.Equal(binaries[0], binaries[1]) {
+					t.Errorf("the binaries differ: %d and %d bytes", len(binaries[0]), len(binaries[1]))
+				}
+			})
+		}
+	}
+}
+
+// copyTree copies a folder of the checkout, to be changed.
+func copyTree(t *testing.T, dir string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), filepath.Base(dir))
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
