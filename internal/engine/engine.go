@@ -271,8 +271,11 @@ func (e *Engine) node(v *graph.Vertex) *node {
 		return n
 	}
 	n = &node{e: e, v: v, nocache: e.o.NoCache || v.Meta.GetIgnoreCache()}
+	n.fresh = n.nocache
 	for _, in := range v.Inputs {
-		n.inputs = append(n.inputs, edge{e.node(in.Vertex), in.Index})
+		below := e.node(in.Vertex)
+		n.inputs = append(n.inputs, edge{below, in.Index})
+		n.fresh = n.fresh || below.fresh
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

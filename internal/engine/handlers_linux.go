@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,7 @@ import (
 
 // Handlers are what the child serves. The program passes them to [sandbox.Init] first thing in main.
 func Handlers() map[string]sandbox.Handler {
-	w := &worker{snaps: map[string]*snapshot.Snapshots{}}
+	w := &worker{snaps: map[string]*snapshot.Snapshots{}, local: map[string]*flight[*localdir.Tree]{}}
 	return map[string]sandbox.Handler{
 		methodUnpack: handle(w, unpackLayer),
 		methodFile:   handle(w, runActions),
@@ -37,13 +38,28 @@ func Handlers() map[string]sandbox.Handler {
 type worker struct {
 	mu    sync.Mutex
 	snaps map[string]*snapshot.Snapshots
+	local map[string]*flight[*localdir.Tree] // by selection
+}
+
+// scan lists a local directory once: a build sees it as it was when it began to read it, and many steps read it.
+func (w *worker) scan(ctx context.Context, sel localdir.Selection) (*localdir.Tree, error) {
+	key := fmt.Sprintf("%#v", sel)
+	w.mu.Lock()
+	f := w.local[key]
+	if f == nil {
+		f = &flight[*localdir.Tree]{}
+		w.local[key] = f
+	}
+	w.mu.Unlock()
+	return f.do(ctx, func(ctx context.Context) (*localdir.Tree, error) { return localdir.Open(nil).Scan(ctx, sel) })
 }
 
 // job is one call.
 type job struct {
 	*sandbox.Call
-	root  string // of the store
-	snaps *snapshot.Snapshots
+	worker *worker
+	root   string // of the store
+	snaps  *snapshot.Snapshots
 
 	undo []func() error
 }
@@ -61,7 +77,7 @@ func handle[Req, Resp any](w *worker, fn func(context.Context, *job, Req) (Resp,
 		if err := json.Unmarshal(env.Body, &req); err != nil {
 			return nil, err
 		}
-		j := &job{Call: c, root: env.Root, snaps: w.snapshots(env.Root)}
+		j := &job{Call: c, worker: w, root: env.Root, snaps: w.snapshots(env.Root)}
 		defer func() { err = errors.Join(err, j.clean()) }()
 		return fn(ctx, j, req)
 	}
@@ -108,13 +124,7 @@ func (j *job) tree(ctx context.Context, t treeReq) (inode.Tree, error) {
 		j.later(done)
 		return tree, nil
 	}
-	// The store is held for this job alone: the parent cannot trim while somebody holds it.
-	st, err := store.Open(j.root)
-	if err != nil {
-		return nil, err
-	}
-	j.later(st.Close)
-	return localdir.Open(st).Scan(ctx, *t.Local)
+	return j.worker.scan(ctx, *t.Local)
 }
 
 func (j *job) prepare(ctx context.Context, chain []string) (*snapshot.Active, error) {

@@ -17,6 +17,7 @@ type node struct {
 	v       *graph.Vertex
 	inputs  []edge
 	nocache bool // look nothing up
+	fresh   bool // it, or something below it, is to run anew: what the definition gave last time does not count
 	unsure  bool // an input changed while it ran: the result is good for this build alone
 
 	defKey flight[store.Key]
@@ -67,7 +68,7 @@ func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
 	if err != nil {
 		return nil, n.failed(ctx, err)
 	}
-	if !n.nocache {
+	if !n.fresh {
 		if outs, ok := n.e.lookup(def); ok {
 			n.cached()
 			return outs, nil

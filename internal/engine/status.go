@@ -62,7 +62,8 @@ func (n *node) started() {
 
 func (n *node) completed() { n.ended(false, nil) }
 
-// cached tells of this vertex, and of those below it that nobody needed to look at.
+// cached tells of this vertex, and of those below it that nobody needed to look at. Their records are read, so that the
+// store does not take them for unused: a change above will need them.
 func (n *node) cached() {
 	for _, in := range n.inputs {
 		in.cachedBelow()
@@ -76,9 +77,13 @@ func (n *node) cachedBelow() {
 	running := n.shown.started != nil && !source // a source may have been looked at, and then not needed
 	ended := n.shown.ended
 	n.shown.mu.Unlock()
-	if !running && !ended {
-		n.cached()
+	if running || ended {
+		return
 	}
+	if key, ok := n.defKey.peek(); ok && !n.isLocal() {
+		n.e.lookup(key)
+	}
+	n.cached()
 }
 
 func (n *node) ended(cached bool, err error) {
