@@ -59,6 +59,8 @@ func failure(ctx context.Context, step, name, host string, err error) error {
 		e.Err = shortStatus(status)
 	case errors.As(err, &slow):
 		e.Hint = "the registry hangs: try again, or set a mirror"
+	case errors.As(err, &digest) && step == "push":
+		return fmt.Errorf("push %s: %w", FamiliarName(name), err) // the store says what to do
 	case errors.As(err, &digest), strings.Contains(err.Error(), "error verifying"):
 		e.Hint = "what the registry sent is not what it announced: try again; if it stays, the registry, a mirror or a proxy is broken"
 	case errors.As(err, &dns):

@@ -93,7 +93,7 @@ func (r *Registry) Pull(ctx context.Context, ref string, p *v1.Platform, all boo
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	d, err := r.meaning(ctx, n, true, r.o.Log)
+	d, asked, err := r.meaning(ctx, n, p, true, r.o.Log)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
@@ -107,6 +107,9 @@ func (r *Registry) Pull(ctx context.Context, ref string, p *v1.Platform, all boo
 				keep, err = describe(img)
 			}
 		}
+	}
+	if err == nil {
+		err = r.remember(n, d, asked)
 	}
 	if err != nil {
 		return v1.Descriptor{}, err

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -57,12 +59,15 @@ func (r *Registry) Resolve(ctx context.Context, ref string, p *v1.Platform, o Re
 	if log == nil {
 		log = r.o.Log
 	}
-	d, err := r.meaning(ctx, n, o.Pull, log)
+	d, asked, err := r.meaning(ctx, n, p, o.Pull, log)
 	if err != nil {
 		return Resolved{}, err
 	}
 	img, err := r.image(ctx, n, d, p)
 	if err != nil {
+		return Resolved{}, err
+	}
+	if err := r.remember(n, d, asked); err != nil {
 		return Resolved{}, err
 	}
 	config, err := img.RawConfigFile()
@@ -79,24 +84,24 @@ func (r *Registry) Image(ctx context.Context, ref string, p *v1.Platform) (v1.Im
 	if err != nil {
 		return nil, err
 	}
-	d, err := r.meaning(ctx, n, false, r.o.Log)
+	d, _, err := r.meaning(ctx, n, p, false, r.o.Log)
 	if err != nil {
 		return nil, err
 	}
 	return r.image(ctx, n, d, p)
 }
 
-// meaning returns the descriptor that a name stands for. Its manifest is in the store afterwards.
-func (r *Registry) meaning(ctx context.Context, n reference.Named, pull bool, log func(string)) (v1.Descriptor, error) {
+// meaning returns the descriptor that a name stands for, and whether its registry was asked. The manifest is in
+// the store afterwards.
+func (r *Registry) meaning(ctx context.Context, n reference.Named, p *v1.Platform, pull bool, log func(string)) (d v1.Descriptor, asked bool, err error) {
 	if h, ok := digestOf(n); ok {
-		return r.fetchManifest(ctx, n, v1.Descriptor{Digest: h, Size: -1})
+		d, err = r.fetchManifest(ctx, n, v1.Descriptor{Digest: h, Size: -1})
+		return d, false, err
 	}
 	full := n.String()
-	if d, err := r.o.Store.Tagged(full); err == nil && !pull {
-		if _, err := r.lib.load(d); err == nil {
-			d.Annotations, d.Platform = nil, nil
-			return d, nil
-		}
+	if d, err := r.o.Store.Tagged(full); err == nil && !pull && r.fits(d, p) {
+		d.Annotations, d.Platform = nil, nil
+		return d, false, nil
 	}
 	var last resolution
 	known := r.o.Store.Get(recordTag, tagKey(full), &last) == nil
@@ -106,18 +111,29 @@ func (r *Registry) meaning(ctx context.Context, n reference.Named, pull bool, lo
 		}
 	}
 	if known && !pull {
-		return last.Descriptor, nil
+		return last.Descriptor, false, nil
 	}
-	d, err := r.askRegistry(ctx, n, last.Descriptor.Digest)
+	d, err = r.askRegistry(ctx, n, last.Descriptor.Digest)
+	if err != nil && known && !ended(ctx) && unreachable(err) {
+		log(fmt.Sprintf("%s: cannot reach the registry: using %s, as resolved on %s", FamiliarName(full),
+			last.Descriptor.Digest, last.At.Local().Format("2006-01-02 15:04")))
+		return last.Descriptor, false, nil
+	}
+	return d, true, err
+}
+
+// fits tells whether the store has the image of d for p. One for another platform may be all that was pulled.
+func (r *Registry) fits(d v1.Descriptor, p *v1.Platform) bool {
+	c, err := r.lib.load(d)
 	if err != nil {
-		if known && !ended(ctx) && unreachable(err) {
-			log(fmt.Sprintf("%s: cannot reach the registry: using %s, as resolved on %s", FamiliarName(full),
-				last.Descriptor.Digest, last.At.Local().Format("2006-01-02 15:04")))
-			return last.Descriptor, nil
-		}
-		return v1.Descriptor{}, err
+		return false
 	}
-	return d, r.remember(full, d)
+	img, err := imageFor(c, p)
+	if err != nil || p == nil {
+		return err == nil
+	}
+	cf, err := img.ConfigFile()
+	return err == nil && platforms.Only(ociPlatform(*p)).Match(ociPlatform(*cf.Platform()))
 }
 
 // unreachable tells whether a registry gave no answer to go by: one that says that there is no such image is
@@ -127,8 +143,22 @@ func unreachable(err error) bool {
 	return errors.As(err, &e) && (e.Status == 0 || busy(e.Status))
 }
 
-func (r *Registry) remember(full string, d v1.Descriptor) error {
+// remember notes what a tag means, with the blobs by which it resolves without network: there are more of
+// them with each platform asked for.
+func (r *Registry) remember(n reference.Named, d v1.Descriptor, asked bool) error {
+	if _, ok := digestOf(n); ok {
+		return nil
+	}
+	full := n.String()
 	rec := resolution{Name: full, Descriptor: d, At: time.Now().UTC(), Blobs: r.needs(d)}
+	var last resolution
+	if !asked {
+		err := r.o.Store.Get(recordTag, tagKey(full), &last)
+		if err != nil || last.Descriptor.Digest != d.Digest || slices.Equal(last.Blobs, rec.Blobs) {
+			return nil // an image of the store's own, or nothing new
+		}
+		rec.At = last.At
+	}
 	return r.o.Store.Put(recordTag, tagKey(full), rec)
 }
 

@@ -121,7 +121,7 @@ func (t *limitedTransport) once(req *http.Request) (*http.Response, error) {
 	if req.Body != nil && req.Body != http.NoBody {
 		// An upload: silence counts from the last byte that was taken.
 		w.start(t.stallIn, "took no data")
-		out.Body = &watchedBody{ReadCloser: req.Body, w: w, keep: true}
+		out.Body = &watchedBody{ReadCloser: req.Body, w: w, left: -1, keep: true}
 	} else {
 		w.start(t.answerIn, "did not answer")
 	}

@@ -91,7 +91,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		if got := hex.EncodeToString(b.sum.Sum(nil)); got != b.want.Hex {
 			os.Remove(b.f.Name())
-			err = fmt.Errorf("blob %s in the store: %w", b.want,
+			err = fmt.Errorf("blob %s in skiff's state was damaged, and is removed now: build or pull again: %w", b.want,
 				&DigestError{Want: b.want, Got: v1.Hash{Algorithm: "sha256", Hex: got}, WantSize: -1, GotSize: b.n})
 		}
 	}

@@ -161,7 +161,7 @@ type generations struct {
 }
 
 // maxBoots bounds ROOT/synced (some 70 bytes a boot). Records of boots that fell out are misses.
-const maxBoots = 1000
+const maxBoots = 100
 
 func (s *Store) readSynced() synced {
 	var v synced

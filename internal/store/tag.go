@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sort"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -53,8 +54,8 @@ func emptyIndex() string {
 }
 
 // Tag makes name mean the manifest or index that desc describes, in place of what it meant. The store must
-// hold its blobs. Name is the canonical one ("docker.io/library/x:tag"); with "" the image has no name, and
-// is the first that Trim drops. Annotations of desc are kept beside the name.
+// hold its blobs. Name is the canonical one ("docker.io/library/x:tag"); with "" an image that has no name is
+// kept as one without, the first that Trim drops. Annotations of desc are kept beside the name.
 func (s *Store) Tag(name string, desc v1.Descriptor) error {
 	annotations := map[string]string{}
 	for k, v := range desc.Annotations {
@@ -68,6 +69,9 @@ func (s *Store) Tag(name string, desc v1.Descriptor) error {
 	}
 	desc.Annotations = annotations
 	return s.updateIndex("tag "+name, func(ix *v1.IndexManifest) {
+		if name == "" && slices.ContainsFunc(ix.Manifests, func(d v1.Descriptor) bool { return d.Digest == desc.Digest && NameOf(d) != "" }) {
+			return
+		}
 		ix.Manifests = append(without(ix.Manifests, func(d v1.Descriptor) bool {
 			if name == "" {
 				return NameOf(d) == "" && d.Digest == desc.Digest

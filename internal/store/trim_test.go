@@ -314,7 +314,8 @@ func TestTags(t *testing.T) {
 	d := descriptor(one)
 	d.Annotations = map[string]string{"built": "today"}
 	steps(s.Tag("docker.io/library/b:1", descriptor(two)), s.Tag("docker.io/library/a:1", d),
-		s.Tag("docker.io/library/a:2", d), s.Tag("docker.io/library/b:1", descriptor(one)), s.Tag("", descriptor(two)))
+		s.Tag("docker.io/library/a:2", d), s.Tag("docker.io/library/b:1", descriptor(one)), s.Tag("", descriptor(two)),
+		s.Tag("", descriptor(one)))
 	if got, want := listTags(t, s), fmt.Sprintf("=%[2]s docker.io/library/a:1=%[1]s docker.io/library/a:2=%[1]s docker.io/library/b:1=%[1]s", one, two); got != want {
 		t.Errorf("tags\n%s, want\n%s", got, want)
 	}
