@@ -351,12 +351,25 @@ var dataFiles = []string{
 // systemFolders hold what the image brings along; all else a step must have made.
 var systemFolders = []string{"/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/var", "/opt", "/srv", "/boot", "/media", "/mnt", "/run"}
 
+// rootNames are what the root of an image holds.
+var rootNames = []string{
+	"bin", "sbin", "lib", "lib64", "usr", "etc", "var", "opt", "srv", "boot", "media", "mnt", "run", "root", "home", "tmp", "dev",
+	"proc", "sys", "go",
+}
+
 // copyOut judges a copy of p out of a tree: what the image has and the base has not is refused.
 func (j *judge) copyOut(v *graph.Vertex, t *tree, p string) {
+	p = path.Join("/", p)
 	if at := strings.IndexAny(p, "*?["); at >= 0 {
+		top, _, _ := strings.Cut(p[1:], "/")
+		if strings.ContainsAny(top, "*?[") && !slices.ContainsFunc(rootNames, func(name string) bool { ok, _ := path.Match(top, name); return ok }) {
+			return // matches nothing that an image has
+		}
+		if slices.ContainsFunc(t.written, func(w string) bool { return strings.HasPrefix(w, p[:at]) }) && p[at-1] != '/' {
+			return // COPY --from=builder /usr/bin/app* with an app that a step wrote
+		}
 		p = path.Dir(p[:at] + "x")
 	}
-	p = path.Join("/", p)
 	if p == "/" {
 		t.base.refuse(&Refusal{Where: where(v), Why: "the whole root of the stage is copied"})
 		return

@@ -166,3 +166,15 @@ func buildDockerfile(t *testing.T, files fstest.MapFS, o Options, images map[str
 	}
 	return out
 }
+
+// execs are the steps of a definition.
+func execs(g *graph.Graph) []*graph.Vertex {
+	var all []*graph.Vertex
+	_ = graph.Walk(g, func(v *graph.Vertex) error {
+		if v.Op.GetExec() != nil {
+			all = append(all, v)
+		}
+		return nil
+	})
+	return all
+}

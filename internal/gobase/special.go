@@ -146,7 +146,8 @@ func (s *step) packages(manager string, args []value, text string) {
 			s.t.packages[n] = true
 			if n == "git" || n == "bash" {
 				s.t.base.with[n] = true
-			} else if !slices.Contains([]string{"ca-certificates", "tzdata"}, n) {
+			}
+			if n != "bash" && !slices.Contains([]string{"ca-certificates", "tzdata"}, n) {
 				s.t.base.asked = append(s.t.base.asked, n)
 			}
 		}

@@ -1,6 +1,8 @@
 package gobase
 
 import (
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -93,3 +95,69 @@ func TestDecision(t *testing.T) {
 		})
 	}
 }
+
+// TestStages is the table of what happens to stages as a whole.
+func TestStages(t *testing.T) {
+	const build = "WORKDIR /src\nCOPY . .\nENV CGO_ENABLED=0\nRUN go build -o /app .\n"
+	head := "FROM golang:1.26-alpine AS builder\n" + build
+	tests := []struct {
+		name, dockerfile string
+		bases, images    int
+		why              string // in the notes, or the error
+		policy           Policy
+		fails            bool
+	}{
+		{"the stage ships", "FROM golang:1.26-alpine\n" + build, 0, 1, "the stage is what ships", "", false},
+		{"a stage on it ships", head + "FROM builder\nRUN go version\n", 0, 1, "the stage is what ships", "", false},
+		{"whole root", head + "FROM scratch\nCOPY --from=builder / /\n", 0, 1, "the whole root of the stage is copied", "", false},
+		{"certificates", head + "FROM scratch\nCOPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/\nCOPY --from=builder /app /\n", 1, 0, "", "", false},
+		{"passwd and zones", head + "FROM scratch\nCOPY --from=builder /etc/passwd /etc/group /etc/\nCOPY --from=builder /usr/share/zoneinfo /usr/share/zoneinfo\nCOPY --from=builder /etc/nsswitch.conf /etc/\n", 1, 0, "", "", false},
+		{"the image's loader", head + "FROM scratch\nCOPY --from=builder /lib/ld-musl-x86_64.so.1 /lib/\nCOPY --from=builder /app /\n", 0, 1, "/lib/ld-musl-x86_64.so.1 of the image is copied", "", false},
+		{"a system path that a step wrote", "FROM golang:1.26-alpine AS builder\nWORKDIR /src\nCOPY . .\nRUN go build -o /usr/bin/app .\nFROM scratch\nCOPY --from=builder /usr/bin/app /\n", 1, 0, "", "", false},
+		{"installed programs", "FROM golang:1.26-alpine AS builder\nRUN go install example.com/x@latest\nFROM scratch\nCOPY --from=builder /go/bin/x /\n", 1, 0, "", "", false},
+		{"by a wildcard", head + "FROM scratch\nCOPY --from=builder /app* /\n", 1, 0, "", "", false},
+		{"COPY --link", "FROM golang:1.26-alpine AS builder\nWORKDIR /src\nCOPY --link . .\nRUN go build -o /app .\nFROM scratch\nCOPY --link --from=builder /app /\n", 1, 0, "", "", false},
+		{"bind mounts", "FROM golang:1.26-alpine AS builder\nWORKDIR /src\nRUN --mount=type=bind,target=. --mount=type=cache,target=/root/.cache go build -o /app .\nFROM scratch\nCOPY --from=builder /app /\n", 1, 0, "", "", false},
+		{"two stages on one image", "FROM golang:1.26-alpine AS mods\nWORKDIR /src\nCOPY go.mod .\nRUN go mod download\nFROM mods AS builder\nCOPY . .\nRUN go build -o /app .\nFROM scratch\nCOPY --from=builder /app /\n", 1, 0, "", "", false},
+		{"two images, one refused", head + "FROM golang:1.26 AS other\nRUN make\nFROM scratch\nCOPY --from=builder /app /\nCOPY --from=other /out /out\n", 1, 1, "make is not", "", false},
+		{"a stage that nothing needs", head + "FROM golang:1.26 AS other\nRUN make\nFROM scratch\nCOPY --from=builder /app /\n", 1, 0, "", "", false},
+		{"by ARG", "ARG IMAGE=golang:1.26-alpine\nFROM ${IMAGE} AS builder\n" + build + "FROM scratch\nCOPY --from=builder /app /\n", 1, 0, "", "", false},
+		{"for the build platform", "FROM --platform=$BUILDPLATFORM golang:1.26-alpine AS builder\nARG TARGETOS TARGETARCH\n" + build + "RUN GOOS=$TARGETOS GOARCH=$TARGETARCH go build -o /b .\nFROM scratch\nCOPY --from=builder /app /\n", 1, 0, "", "", false},
+		{"into alpine", head + "FROM alpine\nCOPY --from=builder /app /\n", 1, 1, "", "", false},
+		{"another registry's golang", "FROM localhost/golang:1.26 AS builder\n" + build + "FROM scratch\nCOPY --from=builder /app /\n", 0, 1, "", "", false},
+		{"policy image", head + "FROM scratch\nCOPY --from=builder /app /\n", 0, 1, "", Image, false},
+		{"policy builtin, served", head + "FROM scratch\nCOPY --from=builder /app /\n", 1, 0, "", Builtin, false},
+		{"policy builtin, refused", "FROM golang:1.26-alpine AS builder\nRUN make\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "Dockerfile:2: \"make\": make is not in the built-in base (--go-base=image", Builtin, true},
+		{"policy builtin, cgo", "FROM golang:1.26 AS builder\nRUN go build -o /app example.com/x\nFROM scratch\nCOPY --from=builder /app /\n", 1, 0, "warning: cgo", Builtin, false},
+		{"no image to be had", "FROM golang:1.24-alpine AS builder\nRUN make\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "no registry in reach; the built-in Go cannot stand in for the image: Dockerfile:2: \"make\": make is not", "", true},
+		{"a Go that is not there yet", "FROM golang:1.99-alpine AS builder\nRUN go version\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "no registry in reach; the built-in Go cannot stand in", "", true},
+		{"a digest, asked for", "FROM golang@" + pinnedDigest + " AS builder\n" + build + "FROM scratch\nCOPY --from=builder /app /\n", 1, 0, "built-in Go 1.26.8", "", false},
+		{"a tag with a digest", "FROM golang:1.26-alpine@" + pinnedDigest + " AS builder\n" + build + "FROM scratch\nCOPY --from=builder /app /\n", 1, 0, "built-in Go 1.26.8", "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := fstest.MapFS{
+				"Dockerfile": {Data: []byte(tt.dockerfile)}, "go.mod": {Data: []byte("module example.com/x\n")}, "main.go": {Data: []byte("package main\n")},
+			}
+			images := maps.Clone(realImages)
+			images["localhost/golang:1.26"] = golangConfig
+			pinned := strings.Replace(golangConfig, `"Env":[`, `"Cmd":["/bin/sh"],"Env":["GOLANG_VERSION=1.26.8",`, 1)
+			images["golang"] = pinned
+			if strings.Contains(tt.dockerfile, "-alpine@") {
+				images["golang:1.26-alpine"] = pinned
+			}
+			b := buildDockerfile(t, files, Options{Policy: tt.policy}, images)
+			if (b.err != nil) != tt.fails {
+				t.Fatalf("error %v, want one: %v", b.err, tt.fails)
+			}
+			if len(b.bases) != tt.bases || len(b.images) != tt.images {
+				t.Errorf("bases %q, images %q; notes %q", b.bases, b.images, b.notes)
+			}
+			if said := strings.Join(b.notes, "\n") + fmt.Sprint(b.err); !strings.Contains(said, tt.why) {
+				t.Errorf("said %q, want %q", said, tt.why)
+			}
+		})
+	}
+}
+
+const pinnedDigest = "sha256:1111111111111111111111111111111111111111111111111111111111111111"

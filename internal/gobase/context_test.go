@@ -1,0 +1,112 @@
+package gobase
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// TestRepository: whether .git reaches a stage, and what follows from that.
+func TestRepository(t *testing.T) {
+	const debian = "FROM golang:1.26 AS builder\nENV CGO_ENABLED=0\nWORKDIR /src\n"
+	const alpine = "FROM golang:1.26-alpine AS builder\nWORKDIR /src\n"
+	const out = "\nFROM scratch\nCOPY --from=builder /app /\n"
+	tests := []struct {
+		name, dockerfile, ignore string
+		why                      string // empty: served
+		git                      bool   // the base has the git that knows no repository
+	}{
+		{"copied, Debian", debian + "COPY . .\nRUN go build -o /app ." + out, "", "stamps revision and time", false},
+		{"copied, -buildvcs=false", debian + "COPY . .\nRUN go build -buildvcs=false -o /app ." + out, "", "", false},
+		{"copied, GOFLAGS", debian + "ENV GOFLAGS=-buildvcs=false\nCOPY . .\nRUN go build -o /app ." + out, "", "", false},
+		{"ignored", debian + "COPY . .\nRUN go build -o /app ." + out, ".git\n", "", true},
+		{"ignored by all but", debian + "COPY . .\nRUN go build -o /app ." + out, "**\n!*.go\n!go.mod\n", "", true},
+		{"ignored and taken back", debian + "COPY . .\nRUN go build -o /app ." + out, "*\n!.git\n!*.go\n", "stamps revision and time", false},
+		{"other files copied", debian + "COPY go.mod main.go ./\nRUN go build -o /app ." + out, "", "", true},
+		{"a folder copied", debian + "COPY cmd cmd\nRUN go build -o /app ./cmd" + out, "", "", true},
+		{"only .git copied", debian + "COPY .git .git\nCOPY *.go go.mod ./\nRUN go build -o /app ." + out, "", "stamps", false},
+		{"wildcard", debian + "COPY *.go go.mod ./\nRUN go build -o /app ." + out, "", "", true},
+		{"left out by the copy", debian + "COPY --exclude=.git . .\nRUN go build -o /app ." + out, "", "", true},
+		{"mounted", debian + "RUN --mount=type=bind,target=. go build -o /app ." + out, "", "stamps", false},
+		{"Alpine has no git", alpine + "COPY . .\nRUN go build -o /app ." + out, "", "", false},
+		{"Alpine with git", alpine + "RUN apk add git\nCOPY . .\nRUN go build -o /app ." + out, "", "stamps", false},
+		{"describe, copied", alpine + "RUN apk add git\nCOPY . .\nRUN V=$(git describe --tags) && go build -buildvcs=false -ldflags \"-X main.v=$V\" -o /app ." + out, "", "git is used, and .git is in the build context", false},
+		{"describe, ignored", alpine + "RUN apk add git\nCOPY . .\nRUN V=$(git describe --tags) && go build -ldflags \"-X main.v=$V\" -o /app ." + out, ".git", "", true},
+		{"describe without git", alpine + "COPY . .\nRUN go build -ldflags \"-X main.v=$(git describe)\" -o /app ." + out, "", "", false},
+		{"built elsewhere", debian + "COPY . .\nWORKDIR /other\nRUN go mod init x && go build -o /app ." + out, "", "", false},
+		{"from another stage", "FROM golang:1.26-alpine AS src\nWORKDIR /src\nCOPY . .\n" + debian + "COPY --from=src /src .\nRUN go build -o /app ." + out, "", "stamps", false},
+		{"an older Go does not stamp", strings.Replace(debian, "1.26", "1.13", 1) + "COPY . .\nRUN go build -o /app ." + out, "", "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := fstest.MapFS{
+				"Dockerfile": {Data: []byte(tt.dockerfile)}, "go.mod": {Data: []byte("module example.com/x\n")},
+				"main.go": {Data: []byte("package main\n")}, "cmd/main.go": {Data: []byte("package main\n")},
+				".git/HEAD": {Data: []byte("ref: refs/heads/main\n")}, ".git/config": {},
+			}
+			if tt.ignore != "" {
+				files[".dockerignore"] = &fstest.MapFile{Data: []byte(tt.ignore)}
+			}
+			images := map[string]string{"golang:1.26": golangConfig, "golang:1.26-alpine": golangConfig, "golang:1.13": golangConfig}
+			b := buildDockerfile(t, files, Options{}, images)
+			if b.err != nil {
+				t.Fatal(b.err)
+			}
+			said := strings.Join(b.notes, "\n")
+			if served := len(b.images) == 0; served != (tt.why == "") || !strings.Contains(said, tt.why) {
+				t.Fatalf("bases %q, images %q, notes %q; want %q", b.bases, b.images, b.notes, tt.why)
+			}
+			if tt.why == "" && strings.Contains(strings.Join(b.bases, " "), "git") != tt.git {
+				t.Errorf("bases %q, want git %v", b.bases, tt.git)
+			}
+		})
+	}
+}
+
+// TestNewerGoForOlderTags: below 1.21 a tag's own Go is used, unless go.mod or a dependency asks for more.
+func TestNewerGoForOlderTags(t *testing.T) {
+	const dockerfile = "FROM golang:1.13-alpine AS builder\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -o /app .\nFROM scratch\nCOPY --from=builder /app /\n"
+	const dependency = "module example.com/x\n\ngo 1.13\n\nrequire example.com/y v1.0.0\n"
+	tests := []struct {
+		name, mod, dependency, ignore string
+		want                          string
+	}{
+		{"its own", "module x\n\ngo 1.13\n", "", "", "1.13.15"},
+		{"older", "module x\n\ngo 1.11\n", "", "", "1.13.15"},
+		{"none", "module x\n", "", "", "1.13.15"},
+		{"newer", "module x\n\ngo 1.26\n", "", "", "1.26.8"},
+		{"newer, with a patch", "module x\n\ngo 1.22.3\n", "", "", "1.26.8"},
+		{"a dependency's own", dependency, "go 1.12", "", "1.13.15"},
+		{"a dependency newer", dependency, "go 1.24.0", "", "1.26.8"},
+		{"ignored", "module x\n\ngo 1.26\n", "", "go.mod", "1.13.15"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tools := offlineTools(t, testReleases)
+			if tt.dependency != "" {
+				rec := map[string]string{"go": strings.TrimPrefix(tt.dependency, "go ")}
+				if err := tools.state.Save("gomod", "mod example.com/y@v1.0.0", rec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			files := fstest.MapFS{"Dockerfile": {Data: []byte(dockerfile)}, "go.mod": {Data: []byte(tt.mod)}, "main.go": {Data: []byte("package main\n")}}
+			if tt.ignore != "" {
+				files[".dockerignore"] = &fstest.MapFile{Data: []byte(tt.ignore)}
+			}
+			b := buildDockerfile(t, files, Options{Tools: tools}, nil)
+			if b.err != nil {
+				t.Fatal(b.err)
+			}
+			if want := Scheme + tt.want + "/alpine/amd64"; len(b.bases) != 1 || b.bases[0] != want {
+				t.Fatalf("bases %q, want %s; notes %q", b.bases, want, b.notes)
+			}
+			env := ""
+			for _, v := range execs(b.graph) {
+				env = strings.Join(v.Op.GetExec().Meta.Env, " ")
+			}
+			if newer := tt.want == "1.26.8"; strings.Contains(env, "GOFLAGS=-mod=mod GOWORK=off") != newer {
+				t.Errorf("environment %s", env)
+			}
+		})
+	}
+}
