@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -135,25 +136,47 @@ func prepareChild() error {
 	return nil
 }
 
-// reap takes the exit status of orphans, which pid 1 inherits. What a goroutine is waiting for must be left to it,
-// and the kernel does not tell the one from the other; but those are taken at once, so whatever is still a zombie
-// after a second is an orphan.
+// orphanAge is how long a process has to be a zombie to be taken for an orphan.
+const orphanAge = 30 * time.Second
+
+// reaper takes the exit status of orphans, which pid 1 inherits. What a handler is going to wait for must be left to
+// it, and the kernel does not tell the one from the other; but that is waited for within moments, by Run's own steps
+// aside, which may have to wait for a terminal that the user has stopped.
+type reaper struct {
+	pid   int // the zombie seen last
+	since time.Time
+}
+
+// steps are the pids of [Run] that are not waited for yet.
+var steps sync.Map
+
 func reap() {
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, unix.SIGCHLD)
+	var r reaper
 	for range ch {
-		for last := 0; ; {
+		for r.look(time.Now()) {
 			time.Sleep(time.Second)
-			pid, err := zombie()
-			if err != nil || pid == 0 {
-				break
-			}
-			if pid == last {
-				unix.Wait4(pid, nil, unix.WNOHANG, nil)
-			}
-			last = pid
 		}
 	}
+}
+
+// look tells whether there is a zombie, and takes it when it is due.
+func (r *reaper) look(now time.Time) bool {
+	pid, err := zombie()
+	if err != nil || pid == 0 {
+		r.pid = 0
+		return false
+	}
+	if pid != r.pid {
+		r.pid, r.since = pid, now
+		return true
+	}
+	if _, ours := steps.Load(pid); !ours && now.Sub(r.since) >= orphanAge {
+		unix.Wait4(pid, nil, unix.WNOHANG, nil)
+		r.pid = 0
+	}
+	return true
 }
 
 // zombie returns a child that has ended and was not waited for, 0 for none, and leaves it as it is.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +39,13 @@ type Child struct {
 func Enter(ctx context.Context, o Options) (*Child, error) {
 	if !exists("/proc/self/exe") {
 		return nil, findCause("clone", syscall.ENOENT)
+	}
+	if o.Root != "" {
+		root, err := filepath.Abs(o.Root)
+		if err != nil {
+			return nil, err
+		}
+		o.Root = root
 	}
 	list, note := plans()
 	var first error

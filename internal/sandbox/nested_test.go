@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // nest runs a step within this step, in the mode given.
@@ -52,6 +53,27 @@ func TestNestedInAnOrdinaryStep(t *testing.T) {
 		var exit *ExitError
 		if !errors.As(err, &exit) || !strings.Contains(text.String(), "the seccomp profile of this container (test) forbids namespaces") {
 			t.Fatalf("%v: %s", err, &text)
+		}
+	})
+}
+
+// An old kernel, or an outer container whose filter is old, has none of the newer calls.
+func TestNestedWithoutNewerCalls(t *testing.T) {
+	modes(t, func(t *testing.T, c *Child) {
+		s := step(t, "nest", string(ModeOneID))
+		all := AllCaps()
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: all, Permitted: all, Effective: all}
+		nosys := uint(unix.ENOSYS)
+		s.Linux.Seccomp = &specs.LinuxSeccomp{
+			DefaultAction: specs.ActAllow, Architectures: nativeArchs,
+			Syscalls: []specs.LinuxSyscall{{
+				Names:  []string{"openat2", "mount_setattr", "open_tree", "move_mount", "fsopen", "close_range", "keyctl"},
+				Action: specs.ActErrno, ErrnoRet: &nosys,
+			}},
+		}
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: t.TempDir()})
+		if out := mustRun(t, c, s); out != "hello from within\n" {
+			t.Errorf("got %q", out)
 		}
 	})
 }

@@ -87,6 +87,8 @@ func Run(ctx context.Context, spec *specs.Spec, o RunOptions) error {
 	if err != nil {
 		return findCause("clone", err)
 	}
+	steps.Store(cmd.Process.Pid, nil)
+	defer steps.Delete(cmd.Process.Pid)
 	theirs.Close()
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
 	defer stop()
