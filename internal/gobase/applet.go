@@ -23,6 +23,7 @@ type call struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	root           string // "" outside of tests: where /etc and /home lie
+	self           string // what symlinks to this program point to; "" is LibexecPath
 	opt            options
 }
 

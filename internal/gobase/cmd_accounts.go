@@ -323,7 +323,11 @@ func (a *accounts) adduserDebian(name string) error {
 		u.gecos = ",,," // adduser hands the five parts to chfn, also when all are empty
 	}
 	var err error
-	if u.uid, err = a.pickUID(o.value("u"), first, last, a.passwd, a.group); err != nil {
+	lists := [][]string{a.passwd, a.group}
+	if system { // the group's number is found on its own
+		lists = lists[:1]
+	}
+	if u.uid, err = a.pickUID(o.value("u"), first, last, lists...); err != nil {
 		return err
 	}
 	group := o.value("G")
@@ -338,6 +342,10 @@ func (a *accounts) adduserDebian(name string) error {
 		u.gid, err = strconv.Atoi(o.value("gid"))
 	case system && !o.has("group"):
 		u.gid = 65534
+	case system:
+		if u.gid, err = freeID(first, last, a.group); err == nil {
+			a.addGroup(name, u.gid)
+		}
 	default:
 		u.gid = u.uid
 		a.addGroup(name, u.gid)

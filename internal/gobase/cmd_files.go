@@ -336,6 +336,6 @@ func mktemp(c *call) int {
 	if c.opt.has("u") {
 		os.Remove(path)
 	}
-	fmt.Fprintln(c.stdout, strings.TrimPrefix(path, c.root))
+	fmt.Fprintln(c.stdout, path)
 	return 0
 }

@@ -72,7 +72,11 @@ func (c *call) grepPattern(text string) (*regexp.Regexp, error) {
 	if c.opt.has("i") {
 		p = "(?i)" + p
 	}
-	return regexp.Compile(p)
+	re, err := regexp.Compile(p)
+	if err == nil {
+		re.Longest() // of alternatives POSIX takes the longest
+	}
+	return re, err
 }
 
 func grep(c *call) int {
@@ -216,6 +220,8 @@ func (g *grepRun) show(prefix string, number int, line string) {
 		return
 	}
 	for _, m := range g.re.FindAllString(line, -1) {
-		fmt.Fprintln(g.c.stdout, prefix+m)
+		if m != "" {
+			fmt.Fprintln(g.c.stdout, prefix+m)
+		}
 	}
 }

@@ -285,7 +285,10 @@ func dirname(c *call) int {
 		return c.fail(1, "missing operand")
 	}
 	for _, name := range c.opt.args {
-		fmt.Fprintln(c.stdout, path.Dir(strings.TrimRight(name[:max(len(name)-1, 0)], "/")+name[max(len(name)-1, 0):]))
+		if trimmed := strings.TrimRight(name, "/"); trimmed != "" {
+			name = trimmed
+		}
+		fmt.Fprintln(c.stdout, path.Dir(name))
 	}
 	return 0
 }

@@ -57,9 +57,9 @@ func (a *accounts) useraddIDs(u *account, system bool) (err error) {
 	case o.value("u") != "" && o.has("o"):
 		u.uid, err = strconv.Atoi(o.value("u"))
 	case o.value("u") != "" || !system:
-		u.uid, err = a.pickUID(o.value("u"), 1000, 60000, a.passwd, a.group)
+		u.uid, err = a.pickUID(o.value("u"), 1000, 60000, a.passwd)
 	default:
-		u.uid, err = freeDown(100, 999, a.passwd, a.group)
+		u.uid, err = freeDown(100, 999, a.passwd)
 	}
 	if err != nil {
 		return err
@@ -81,9 +81,16 @@ func (a *accounts) useraddIDs(u *account, system bool) (err error) {
 			return fmt.Errorf("group %s exists - if you want to add this user to that group, use -g", u.name)
 		}
 		u.gid = u.uid
+		switch {
+		case !taken(a.group, u.gid):
+		case system:
+			u.gid, err = freeDown(100, 999, a.group)
+		default:
+			u.gid, err = freeID(1000, 60000, a.group)
+		}
 		a.addGroup(u.name, u.gid)
 	}
-	return nil
+	return err
 }
 
 func groupadd(c *call) int {

@@ -40,16 +40,22 @@ func systemCommands() map[string]command {
 	}
 }
 
+// defaultPath is where commands are looked for without a PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // runOther runs another command as the shell would: one of the base within this process, else a process.
 func (c *call) runOther(argv []string, stdin io.Reader) int {
 	env := expand.ListEnviron(c.env...)
+	if c.getenv("PATH") == "" { // as execvp does without one
+		env = expand.ListEnviron(append(slices.Clone(c.env), "PATH="+defaultPath)...)
+	}
 	path, err := interp.LookPathDir(c.dir, env, argv[0])
 	if err != nil {
 		return c.fail(127, "%s: not found", argv[0])
 	}
 	if name, ours := c.isOurs(interp.HandlerContext{Env: env, Dir: c.dir}, argv[0]); ours {
 		return runCommand(&call{ctx: c.ctx, args: append([]string{name}, argv[1:]...), dir: c.dir, env: c.env,
-			stdin: stdin, stdout: c.stdout, stderr: c.stderr, root: c.root})
+			stdin: stdin, stdout: c.stdout, stderr: c.stderr, root: c.root, self: c.self})
 	}
 	cmd := exec.CommandContext(c.ctx, path)
 	cmd.Args, cmd.Dir, cmd.Env = argv, c.dir, c.env

@@ -10,5 +10,9 @@ func TestMain(m *testing.M) {
 	if run, ok := Applet(os.Args); ok {
 		os.Exit(run())
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if links, err := commandLinks(); err == nil {
+		os.RemoveAll(links)
+	}
+	os.Exit(code)
 }

@@ -212,7 +212,7 @@ func (c *call) execHandler(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 		})
 		code := runCommand(&call{
 			ctx: ctx, args: append([]string{name}, args[1:]...), dir: hc.Dir, env: env,
-			stdin: orEmpty(hc.Stdin), stdout: hc.Stdout, stderr: hc.Stderr, root: c.root,
+			stdin: orEmpty(hc.Stdin), stdout: hc.Stdout, stderr: hc.Stderr, root: c.root, self: c.self,
 		})
 		if code == 0 {
 			return nil
@@ -239,7 +239,7 @@ func (c *call) isOurs(hc interp.HandlerContext, word string) (string, bool) {
 		if err != nil {
 			return "", false
 		}
-		if target == LibexecPath || target == c.system(LibexecPath) {
+		if target == cmp.Or(c.self, LibexecPath) {
 			name := filepath.Base(found)
 			_, ok := commands()[name]
 			return name, ok
