@@ -1,48 +1,122 @@
 package main
 
 import (
-	"io"
-	"log"
-	"net/http/httptest"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/skiff-build/skiff"
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // TestMain makes the test binary the skiff command, too. Init comes first: the command starts itself again as the child that
 // enters namespaces, and that is this binary.
 func TestMain(m *testing.M) {
 	skiff.Init()
-	testscript.Main(m, map[string]func(){"skiff": func() { os.Exit(run(os.Args[1:])) }})
+	testscript.Main(cleaned{m}, map[string]func(){"skiff": func() { os.Exit(run(os.Args[1:])) }})
 }
 
-// TestScripts runs testdata/script. Each script has a state and a home of its own, and in $REGISTRY an empty registry.
+// cleaned are tests that remove the binary that skifftest built for them.
+type cleaned struct{ *testing.M }
+
+func (c cleaned) Run() int { return skifftest.Main(c.M) }
+
+// testEnv are the variables of a command with a state and a home of its own below dir.
+func testEnv(dir string) map[string]string {
+	return map[string]string{
+		"HOME":              dir,
+		"SKIFF_ROOT":        filepath.Join(dir, ".state"),
+		"XDG_CONFIG_HOME":   filepath.Join(dir, ".config"),
+		"DOCKER_CONFIG":     filepath.Join(dir, ".docker"),
+		"DOCKER_HOST":       "unix://" + filepath.Join(dir, "no-docker.sock"),
+		"BUILDKIT_PROGRESS": "plain",
+	}
+}
+
+// TestScripts runs testdata/script. In $REGISTRY is a registry with the image shell:1, which has a shell and small commands.
 func TestScripts(t *testing.T) {
+	registry := skifftest.NewRegistry(t, nil)
+	registry.Push(t, "shell:1", skifftest.ShellImage(t))
+	skifftest.NoLeftovers(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
-		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(e *testscript.Env) error {
-			server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-			e.Defer(server.Close)
-			for k, v := range map[string]string{
-				"HOME":              e.WorkDir,
-				"SKIFF_ROOT":        filepath.Join(e.WorkDir, ".state"),
-				"XDG_CONFIG_HOME":   filepath.Join(e.WorkDir, ".config"),
-				"DOCKER_CONFIG":     filepath.Join(e.WorkDir, ".docker"),
-				"DOCKER_HOST":       "unix://" + filepath.Join(e.WorkDir, "no-docker.sock"),
-				"REGISTRY":          strings.TrimPrefix(server.URL, "http://"),
-				"BUILDKIT_PROGRESS": "plain",
-			} {
+			for k, v := range testEnv(e.WorkDir) {
 				e.Setenv(k, v)
 			}
+			e.Setenv("REGISTRY", registry.Host)
+			e.Setenv("SKIFF_TEST_MARK", os.Getenv("SKIFF_TEST_MARK")) // see [skifftest.NoLeftovers]
 			return nil
 		},
 	})
+}
+
+// TestInterrupt: the first Ctrl-C ends a build within a second, and leaves no process, mount or image.
+func TestInterrupt(t *testing.T) {
+	registry := skifftest.NewRegistry(t, nil)
+	base := registry.Push(t, "shell:1", skifftest.ShellImage(t))
+	skifftest.NoLeftovers(t)
+	dir := t.TempDir()
+	context := skifftest.Files(t, "Dockerfile", "FROM "+base+"\nRUN echo started; sleep 1000\n")
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(skifftest.Binary(t), args...)
+		cmd.Env = os.Environ()
+		for k, v := range testEnv(dir) {
+			cmd.Env = append(cmd.Env, k+"="+v)
+		}
+		return cmd
+	}
+	cmd := command("build", "-t", "x", context)
+	out := &waiter{want: "started", seen: make(chan struct{})}
+	cmd.Stderr = out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-out.seen:
+	case <-time.After(time.Minute):
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		t.Fatalf("the step did not start:\n%s", out.text)
+	}
+	begin := time.Now()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
+		t.Errorf("%v, want exit code %d:\n%s", err, exitInterrupted, out.text)
+	}
+	if took := time.Since(begin); took > 2*time.Second { // a second, and what a busy machine adds
+		t.Errorf("it took %s", took)
+	}
+	if list, err := command("images", "-q").Output(); err != nil || len(list) > 0 {
+		t.Errorf("images after an interrupt: %q, %v", list, err)
+	}
+}
+
+// waiter closes seen when the text want has been written.
+type waiter struct {
+	want string
+	seen chan struct{}
+	text []byte
+	done bool
+}
+
+func (w *waiter) Write(p []byte) (int, error) {
+	w.text = append(w.text, p...)
+	// The name of the step holds the text, too; its output comes with the time before it.
+	if !w.done && strings.Contains(string(w.text), " "+w.want+"\n") {
+		w.done = true
+		close(w.seen)
+	}
+	return len(p), nil
 }
