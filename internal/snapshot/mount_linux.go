@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,65 +22,87 @@ type overlay struct {
 // mountOverlay mounts o at target.
 //
 // The options of mount(2) are cut at one page: with absolute names some 40 layers fit, and the failure is
-// an ELOOP from the name that was cut. The names that we give are descriptors relative to /proc/self/fd,
-// four bytes a layer, which also need no escaping. (The newer fsconfig(2) has no such limit, but not
-// before Linux 6.5.)
+// an ELOOP from the name that was cut. So directories are named by descriptors, which also need no escaping:
+// /proc/self/fd/N for some 200 layers, and N alone, from a thread that changes there, for more. (The newer
+// fsconfig(2) has no such limit, but not before Linux 6.5.)
 func mountOverlay(target string, o overlay) error {
-	var opened []int
-	defer func() {
-		for _, fd := range opened {
-			unix.Close(fd)
-		}
-	}()
-	open := func(path string) (string, error) {
-		fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return "", &os.PathError{Op: "open", Path: path, Err: err}
-		}
-		opened = append(opened, fd)
-		return strconv.Itoa(fd), nil
+	var fds descriptors
+	defer fds.close()
+	where, err := fds.open(target, 0)
+	if err != nil {
+		return err
 	}
-	names := make([]string, len(o.lowers))
-	for i, dir := range o.lowers {
-		var err error
-		if names[i], err = open(dir); err != nil {
-			return err
-		}
-	}
-	// With userxattr redirects and metacopy are off, unless asked for; "redirect_dir=off" is refused with
-	// it, as it can mean to follow redirects (overlayfs.rst).
-	options := "userxattr,redirect_dir=nofollow,metacopy=off,index=off,lowerdir=" + strings.Join(names, ":")
-	if o.upper != "" {
-		upper, err := open(o.upper)
-		if err != nil {
-			return err
-		}
-		work, err := open(o.work)
-		if err != nil {
-			return err
-		}
-		// A step's layer is thrown away when anything goes wrong before the commit: no need to sync.
-		options += ",volatile,upperdir=" + upper + ",workdir=" + work
-	}
-	if len(options) >= os.Getpagesize() {
-		return fmt.Errorf("mount overlay: options of %d bytes for %d layers do not fit a page", len(options), len(o.lowers))
+	options, err := o.options(&fds)
+	if err != nil {
+		return err
 	}
 	flags := uintptr(unix.MS_NODEV)
 	if o.readonly {
 		flags |= unix.MS_RDONLY
 	}
-	dir, err := unix.Open(target, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: target, Err: err}
+	const dir = "/proc/self/fd/"
+	pageSize := os.Getpagesize()
+	if long := options(dir); len(long) < pageSize {
+		err = unix.Mount("overlay", dir+where, "overlay", flags, long)
+	} else if short := options(""); len(short) < pageSize {
+		err = inDir(dir, func() error { return unix.Mount("overlay", where, "overlay", flags, short) })
+	} else {
+		return fmt.Errorf("mount overlay: options of %d bytes for %d layers do not fit a page", len(short), len(o.lowers))
 	}
-	opened = append(opened, dir)
-	err = inDir("/proc/self/fd", func() error {
-		return unix.Mount("overlay", strconv.Itoa(dir), "overlay", flags, options)
-	})
 	if err != nil {
 		return unavailable("mount overlay", err)
 	}
 	return nil
+}
+
+// options opens the directories and returns what makes the mount options, given the directory of descriptors
+// with a slash, or "".
+//
+// With userxattr redirects and metacopy are off, unless asked for; "redirect_dir=off" is refused with it, as
+// it can mean to follow redirects (overlayfs.rst). A step's layer is thrown away when anything goes wrong
+// before the commit, so it is volatile: there is no need to sync.
+func (o overlay) options(fds *descriptors) (func(dir string) string, error) {
+	var names []string
+	for _, path := range slices.Concat(o.lowers, o.writable()) {
+		fd, err := fds.open(path, unix.O_NOFOLLOW)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, fd)
+	}
+	return func(dir string) string {
+		n := len(o.lowers)
+		s := "userxattr,redirect_dir=nofollow,metacopy=off,index=off,lowerdir=" + dir + strings.Join(names[:n], ":"+dir)
+		if o.upper != "" {
+			s += ",volatile,upperdir=" + dir + names[n] + ",workdir=" + dir + names[n+1]
+		}
+		return s
+	}, nil
+}
+
+func (o overlay) writable() []string {
+	if o.upper == "" {
+		return nil
+	}
+	return []string{o.upper, o.work}
+}
+
+// descriptors are directories open for their names in /proc/self/fd.
+type descriptors []int
+
+func (d *descriptors) open(path string, flags int) (string, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC|flags, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	*d = append(*d, fd)
+	return strconv.Itoa(fd), nil
+}
+
+func (d *descriptors) close() {
+	for _, fd := range *d {
+		unix.Close(fd)
+	}
 }
 
 // inDir calls f with another working directory on a thread of its own, which ends with it.

@@ -20,7 +20,7 @@ import (
 func TestTreeAgreesWithOverlayfs(t *testing.T) {
 	inodetest.Run(t, func(t *testing.T, mode string) {
 		s := newTestSnapshots(t, t.TempDir())
-		for seed := range uint64(40) {
+		for seed := range uint64(20) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			var chain []string
 			for n := range 1 + r.IntN(5) {
@@ -84,7 +84,7 @@ func TestCommitKeepsTheView(t *testing.T) {
 	inodetest.Run(t, func(t *testing.T, mode string) {
 		s := newTestSnapshots(t, t.TempDir())
 		var chain []string
-		for n := range 30 {
+		for n := range 20 {
 			r := rand.New(rand.NewPCG(uint64(n), 2))
 			a := prepare(t, s, chain)
 			for range 1 + r.IntN(30) {

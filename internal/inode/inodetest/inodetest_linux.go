@@ -2,10 +2,8 @@
 package inodetest
 
 import (
-	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,10 +39,7 @@ func Run(t *testing.T, f func(t *testing.T, mode string)) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			name, _, _ := strings.Cut(t.Name(), "/")
-			out, err := command("/proc/self/exe", mode, name).CombinedOutput()
-			if errors.Is(err, syscall.EACCES) {
-				out, err = command(copyOfSelf(t), mode, name).CombinedOutput()
-			}
+			out, err := command(mode, name).CombinedOutput()
 			if err != nil {
 				t.Fatalf("in mode %s: %v\n%s", mode, err, out)
 			}
@@ -58,21 +53,10 @@ func Run(t *testing.T, f func(t *testing.T, mode string)) {
 	}
 }
 
-// copyOfSelf returns a copy of this binary that everybody can run. The folder in which go test builds is
-// closed to the ids that root maps; /proc/self/exe leads around that, but not under the race detector, where
-// the started process does not share our memory.
-func copyOfSelf(t *testing.T) string {
-	data, err := os.ReadFile("/proc/self/exe")
-	path := filepath.Join(t.TempDir(), "test")
-	if err = errors.Join(err, os.WriteFile(path, data, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// command runs one test of the binary.
-func command(binary, mode, test string) *exec.Cmd {
-	cmd := exec.Command(binary, "-test.v", "-test.run=^"+test+"$", "-test.testlogfile=")
+// command runs one test of this binary again. It goes through /proc since the folder in which go test
+// builds is closed to the ids that root maps.
+func command(mode, test string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^"+test+"$", "-test.testlogfile=")
 	cmd.Env = append(os.Environ(), modeEnv+"="+mode)
 	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	cmd.SysProcAttr = attr
