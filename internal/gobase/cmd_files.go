@@ -336,6 +336,10 @@ func mktemp(c *call) int {
 	if c.opt.has("u") {
 		os.Remove(path)
 	}
-	fmt.Fprintln(c.stdout, path)
+	if shown := filepath.Base(path); len(c.opt.args) > 0 && !strings.Contains(c.opt.args[0], "/") && dir == "." {
+		fmt.Fprintln(c.stdout, shown)
+	} else {
+		fmt.Fprintln(c.stdout, strings.TrimSuffix(dir, "/")+"/"+shown)
+	}
 	return 0
 }
