@@ -140,7 +140,7 @@ func TestCommands(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.script, func(t *testing.T) {
-			out, code := runScript(t, newRoot(t, Alpine), tt.script, "TMPDIR=/work")
+			out, code := runScript(t, newRoot(t, Alpine), tt.script, "TMPDIR=.")
 			if out != tt.want || code != tt.code {
 				t.Errorf("exit %d, output\n%s\nwant exit %d\n%s", code, out, tt.code, tt.want)
 			}
