@@ -167,8 +167,8 @@ func (g *gitCommand) runWith(ctx context.Context, env []string, args ...string) 
 	cmd.WaitDelay = 5 * time.Second
 	killGroup(cmd)
 	err := cmd.Run()
-	g.tell(stderr.String())
 	if err == nil {
+		g.tell(stderr.String())
 		return stdout.String(), nil
 	}
 	if ctx.Err() != nil {
@@ -177,6 +177,7 @@ func (g *gitCommand) runWith(ctx context.Context, env []string, args ...string) 
 	return "", &gitError{err: err, said: redactText(strings.TrimSpace(stderr.String()))}
 }
 
+// tell passes warnings on. What a failed command said is in its error, if nothing else helps.
 func (g *gitCommand) tell(output string) {
 	if g.log == nil {
 		return
