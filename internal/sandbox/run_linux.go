@@ -113,6 +113,12 @@ func newStepConfig(spec *specs.Spec, o RunOptions) (*stepConfig, error) {
 	s := *spec
 	linux := *spec.Linux
 	s.Linux, linux.Seccomp = &linux, nil
+	if spec.Process.Terminal && spec.Process.ConsoleSize == nil {
+		// Now, and not only when the terminals are joined: the program may ask for it first thing.
+		process := *spec.Process
+		process.ConsoleSize = sizeOf(o.TTY)
+		s.Process = &process
+	}
 	cfg := &stepConfig{Spec: &s, FakeIDs: o.FakeIDs}
 	profiles := []*specs.LinuxSeccomp{spec.Linux.Seccomp}
 	if o.FakeIDs {

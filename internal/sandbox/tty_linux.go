@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -116,6 +117,15 @@ func forward(in, out, stop int) {
 			return
 		}
 	}
+}
+
+// sizeOf is nil where tty is no terminal.
+func sizeOf(tty *os.File) *specs.Box {
+	size, err := unix.IoctlGetWinsize(int(tty.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
 }
 
 // copySize sets the size of terminal out to that of in where they differ; setting it sends SIGWINCH.

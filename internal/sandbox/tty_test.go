@@ -50,7 +50,8 @@ var _ = helper("terminal", func([]string) error {
 // pty is a terminal of the host, as the user of skiff has one: what is written to the one end is typed at the other.
 func pty(t *testing.T) (keyboard, tty *os.File) {
 	t.Helper()
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	// Non-blocking, so that Go polls it and a deadline ends a read.
+	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,8 +97,9 @@ func TestTerminal(t *testing.T) {
 		go func() {
 			done <- c.CallFiles(t.Context(), "run", runRequest{Spec: s, FakeIDs: c.Mode() == ModeOneID}, []*os.File{tty}, nil, nil)
 		}()
-		watchdog := time.AfterFunc(20*time.Second, func() { keyboard.Close() })
-		defer watchdog.Stop()
+		if err := keyboard.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
 		screen := bufio.NewReader(keyboard)
 		expect := func(want string) {
 			t.Helper()
