@@ -374,8 +374,8 @@ func FuzzLoad(f *testing.F) {
 	m := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json"}]}`
 	f.Add(makeTar(f, file{name: "oci-layout", content: `{}`}, file{name: blobName(hashOf([]byte(m))), content: m},
 		file{name: "index.json", content: `{"manifests":[{"digest":"` + hashOf([]byte(m)).String() + `"}]}`}, symlink("a", "a"), hardlink("b", "../c")))
+	l := newLibrary(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l := newLibrary(t)
 		loaded, err := l.Load(t.Context(), bytes.NewReader(b))
 		if err != nil {
 			return

@@ -231,10 +231,11 @@ func FuzzFlatten(f *testing.F) {
 		}
 	}
 	base := makeTar(f, dir("a"), file{name: "a/b", content: "x"}, symlink("l", "a"), hardlink("h", "a/b"))
+	l := newLibrary(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		outside := t.TempDir()
 		dest := filepath.Join(outside, "dest")
-		img := assemble(t, newLibrary(t), base, b)
+		img := assemble(t, l, base, b)
 		if WriteLocal(t.Context(), dest, img, nil) != nil {
 			return
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-func newLibrary(t *testing.T) *Library {
+func newLibrary(t testing.TB) *Library {
 	t.Helper()
 	st, err := store.Open(t.TempDir())
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/distribution/reference"
@@ -34,7 +35,7 @@ type RegistryOptions struct {
 	Insecure []string
 
 	Keychain authn.Keychain // nil: Docker's configuration, else Podman's
-	// Log takes messages for the user; nil drops them.
+	// Log takes messages for the user, one at a time; nil drops them.
 	Log func(string)
 	// Progress is told of each layer as it is fetched; nil for nobody. It is called from several goroutines.
 	Progress func(Transfer)
@@ -72,8 +73,13 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 			}
 		}
 	}
-	if o.Log == nil {
-		o.Log = func(string) {}
+	log, mu := o.Log, new(sync.Mutex)
+	o.Log = func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if log != nil {
+			log(s)
+		}
 	}
 	if o.Keychain == nil {
 		o.Keychain = defaultKeychain{}
