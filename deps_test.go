@@ -20,8 +20,9 @@ var rows = [][]string{
 	{""},
 	{"internal/dockerfile", "internal/progress", "internal/gobuild", "internal/goaware", "internal/engine", "internal/remote",
 		"internal/doctor", "internal/size", "internal/image"},
-	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/layer", "internal/gobin", "internal/fileop"},
-	{"internal/graph", "internal/whiteout"},
+	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/fileop", "internal/source", "internal/gobin"},
+	{"internal/layer", "internal/graph"},
+	{"internal/whiteout"},
 	{"internal/store", "internal/inode"},
 }
 

@@ -15,11 +15,12 @@ import (
 const marker = "SKIFF_TEST_MARK"
 
 // NoLeftovers fails the test when, after it and all that it cleans up later than this call, a process that it started
-// still runs or a mount that was not there is. Processes get five seconds to end.
+// still runs, or a mount in its temporary directories is there. Processes get five seconds to end.
 func NoLeftovers(t *testing.T) {
 	t.Helper()
 	mark := marker + "=" + rand.Text()
-	before := mounts(t)
+	// Where t.TempDir lies, of subtests too. Elsewhere the machine and the tests of other packages mount what they like.
+	below := filepath.Join(os.TempDir(), strings.ReplaceAll(t.Name(), "/", ""))
 	// Registered before Setenv: cleanups run last in, first out, and the environment is back by then.
 	t.Cleanup(func() {
 		deadline := time.Now().Add(5 * time.Second)
@@ -31,27 +32,25 @@ func NoLeftovers(t *testing.T) {
 		for _, p := range left {
 			t.Errorf("left behind: process %s", p)
 		}
-		for m := range mounts(t) {
-			if !before[m] {
-				t.Errorf("left behind: mount %s", m)
-			}
+		for _, m := range mounts(t, below) {
+			t.Errorf("left behind: mount %s", m)
 		}
 	})
 	name, value, _ := strings.Cut(mark, "=")
 	t.Setenv(name, value)
 }
 
-// mounts are the mount points of this process's namespace.
-func mounts(t testing.TB) map[string]bool {
+// mounts are the mount points of this process's namespace that begin with prefix.
+func mounts(t testing.TB, prefix string) []string {
 	t.Helper()
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	points := map[string]bool{}
+	var points []string
 	for line := range strings.Lines(string(info)) {
-		if f := strings.Fields(line); len(f) > 4 {
-			points[f[4]] = true
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], prefix) {
+			points = append(points, f[4])
 		}
 	}
 	return points
