@@ -134,7 +134,7 @@ func (n *node) opKey(ctx context.Context, kind string, content bool) (*keyer, er
 	case *pb.Op_File:
 		return k, k.file(n, o.File, content)
 	}
-	return nil, fmt.Errorf("operation %T is not served", n.v.Op.Op)
+	return nil, fmt.Errorf("%s operations are not served by this engine", n.v.Kind())
 }
 
 func (k *keyer) exec(e *Engine, o *pb.ExecOp) error {

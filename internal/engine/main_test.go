@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,7 +47,7 @@ var tool = sync.OnceValues(func() ([]byte, error) {
 		return nil, err
 	}
 	toolDir = dir
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "tool"), "./testdata/tool")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, "tool"), "./testdata/tool")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
@@ -325,4 +327,12 @@ func readAll(t testing.TB, open func(context.Context) (io.ReadCloser, error)) []
 		t.Fatal(err)
 	}
 	return data
+}
+
+// newServer serves h on the loopback as long as the test runs, and returns its URL.
+func newServer(t testing.TB, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return s.URL
 }

@@ -46,6 +46,9 @@ func (n *node) eachInput(ctx context.Context, fn func(ctx context.Context, i int
 // evaluate returns the results of the vertex. Errors carry the vertex and its source lines.
 func (n *node) evaluate(ctx context.Context) ([]result, error) {
 	return n.evaled.do(ctx, func(ctx context.Context) ([]result, error) {
+		if err := n.allowed(); err != nil {
+			return nil, n.failed(ctx, err)
+		}
 		switch n.v.Op.Op.(type) {
 		case *pb.Op_Source:
 			outs, err := n.evaluateSource(ctx)
@@ -55,15 +58,12 @@ func (n *node) evaluate(ctx context.Context) ([]result, error) {
 		case *pb.Op_Exec, *pb.Op_File:
 			return n.evaluateStep(ctx)
 		}
-		return nil, n.failed(ctx, fmt.Errorf("operation %T is not served by this engine", n.v.Op.Op))
+		return nil, n.failed(ctx, fmt.Errorf("%s operations are not served by this engine", n.v.Kind()))
 	})
 }
 
 // evaluateStep looks the step up under both keys, and runs it when neither is known.
 func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
-	if err := n.allowed(); err != nil {
-		return nil, n.failed(ctx, err)
-	}
 	def, err := n.definitionKey(ctx)
 	if err != nil {
 		return nil, n.failed(ctx, err)

@@ -97,7 +97,7 @@ func (p *printer) line(format string, args ...any) { fmt.Fprintf(&p.text, "    "
 
 func (p *printer) vertex(v *Vertex) error {
 	p.number[v] = len(p.number)
-	fmt.Fprintf(&p.text, "%%%d %s", p.number[v], kind(v.Op))
+	fmt.Fprintf(&p.text, "%%%d %s", p.number[v], v.Kind())
 	if pl := v.Op.Platform; pl != nil && pl.OS != "" {
 		fmt.Fprintf(&p.text, " %s", strings.TrimSuffix(pl.OS+"/"+pl.Architecture+"/"+pl.Variant, "/"))
 	}
@@ -125,8 +125,9 @@ func (p *printer) vertex(v *Vertex) error {
 	return nil
 }
 
-func kind(op *pb.Op) string {
-	switch op.Op.(type) {
+// Kind is the operation in a word: source, exec, file, merge, diff, build, passthrough.
+func (v *Vertex) Kind() string {
+	switch v.Op.Op.(type) {
 	case *pb.Op_Source:
 		return "source"
 	case *pb.Op_Exec:

@@ -1,0 +1,325 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/skifftest"
+)
+
+// toolImage has the tool as /bin/sh in its first layer, and takes a file away in the second.
+func toolImage(t testing.TB) v1.Image {
+	t.Helper()
+	bin, err := tool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return skifftest.Image(t, v1.Config{Env: []string{"PATH=/bin"}},
+		skifftest.Layer(t, skifftest.Entry{Name: "bin/"}, skifftest.Entry{Name: "bin/sh", Mode: 0o755, Body: string(bin)},
+			skifftest.Entry{Name: "etc/gone", Body: "x"}, skifftest.Entry{Name: "etc/stays", Body: "y"}),
+		skifftest.Layer(t, skifftest.Entry{Name: "etc/.wh.gone"}, skifftest.Entry{Name: "data/f", Body: "from the image"}))
+}
+
+// The first end to end: FROM an image, RUN, COPY --from, and the layers of the result.
+func TestFromImage(t *testing.T) {
+	b := newBench(t)
+	var blobs atomic.Int64
+	reg := skifftest.NewRegistry(t, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+				blobs.Add(1)
+			}
+			h.ServeHTTP(w, r)
+		})
+	})
+	img := toolImage(t)
+	name := reg.Push(t, "base:1", img)
+	base := llb.Image(name)
+	st := base.Run(run("missing /etc/gone ; cat /etc/stays /data/f ; write /new 1 ; rm /data")).Root()
+	out := b.must(st, "/new")
+	out.wants(t, "/etc/stays: y", "/data/f: from the image")
+	if len(out.layers) != 3 {
+		t.Fatalf("layers: %+v", out.layers)
+	}
+	layers, _ := img.Layers()
+	for i, l := range layers {
+		want, _ := l.Digest()
+		if out.layers[i].Base == nil || out.layers[i].Base.Digest != want {
+			t.Errorf("layer %d is not the base's own", i)
+			continue
+		}
+		raw, _ := l.Compressed()
+		data, _ := io.ReadAll(raw)
+		if !bytes.Equal(readAll(t, out.layers[i].Base.Open), data) {
+			t.Errorf("layer %d does not pass byte for byte", i)
+		}
+	}
+	if out.layers[2].Base != nil {
+		t.Error("the step's own layer is said to be a base")
+	}
+	if out.ran("docker-image") != 1 || len(out.statuses) == 0 {
+		t.Errorf("told:\n%s", out.text())
+	}
+	fetched := blobs.Load()
+	again := b.must(st)
+	if again.child || blobs.Load() > fetched+1 { // the resolver of this test reads the config
+		t.Errorf("an unchanged build fetched %d blobs\n%s", blobs.Load()-fetched, again.text())
+	}
+	// A stage that copies from the image needs no more of it.
+	copied := b.must(llb.Scratch().File(llb.Copy(base, "/data/f", "/f")), "/f")
+	if copied.files["/f"] != "from the image" {
+		t.Errorf("got %q", copied.files)
+	}
+}
+
+// A blob that the store has lost is fetched again when it has to leave.
+func TestLostBaseBlob(t *testing.T) {
+	b := newBench(t)
+	name := skifftest.NewRegistry(t, nil).Push(t, "base:1", toolImage(t))
+	out := b.must(llb.Image(name))
+	path, _, err := b.store.Blob(out.layers[0].Base.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	e := b.engine(nil)
+	defer e.Close()
+	ref, err := solve(t, e, llb.Image(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := e.Layers(t.Context(), ref, LayerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(readAll(t, layers[0].Base.Open))) != layers[0].Base.Size {
+		t.Error("the blob is not whole")
+	}
+	if int64(len(readAll(t, layers[0].Open))) != layers[0].Size {
+		t.Error("the tar is not whole")
+	}
+}
+
+// What a registry sends is verified, and nothing of a blob that is not whole is kept.
+func TestImageThatLies(t *testing.T) {
+	b := newBench(t)
+	for name, wrap := range map[string]func(http.Handler) http.Handler{
+		"a blob cut short": func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+					w = &cutWriter{ResponseWriter: w, room: 100}
+				}
+				h.ServeHTTP(w, r)
+			})
+		},
+	} {
+		img := skifftest.Image(t, v1.Config{}, skifftest.Layer(t, skifftest.Entry{Name: "f", Body: strings.Repeat("x", 100000)}))
+		out := b.build(llb.Image(skifftest.NewRegistry(t, wrap).Push(t, "base:1", img)))
+		if out.err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	left, _ := filepath.Glob(filepath.Join(b.store.Root(), "layers", "*"))
+	if len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+type cutWriter struct {
+	http.ResponseWriter
+	room int
+}
+
+func (w *cutWriter) Write(p []byte) (int, error) {
+	if w.room -= len(p); w.room < 0 {
+		return 0, errors.New("cut")
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+func TestUnpackedLayersCannotLeave(t *testing.T) {
+	b := newBench(t)
+	for _, e := range []skifftest.Entry{{Name: "../../escaped", Body: "x"}, {Name: "link", Hard: "../../../etc/passwd"}} {
+		img := skifftest.Image(t, v1.Config{}, skifftest.Layer(t, e))
+		out := b.build(llb.Image(skifftest.NewRegistry(t, nil).Push(t, "base:1", img)))
+		if out.err == nil {
+			t.Errorf("%+v: no error", e)
+		}
+	}
+	if m, _ := filepath.Glob(filepath.Join(b.store.Root(), "*", "escaped")); len(m) > 0 {
+		t.Errorf("left: %v", m)
+	}
+}
+
+func TestOCILayout(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := toolImage(t)
+	if err := p.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "v1"})); err != nil {
+		t.Fatal(err)
+	}
+	dgst, _ := img.Digest()
+	b.options = func(o *Options) { o.OCILayouts = map[string]string{"base": dir} }
+	for _, name := range []string{"base:v1", "base@" + dgst.String()} {
+		out := b.must(llb.OCILayout(name, llb.OCIStore("", "base")), "/data/f")
+		if out.files["/data/f"] != "from the image" {
+			t.Errorf("%s: got %q", name, out.files)
+		}
+		e := b.engine(nil)
+		_, got, config, err := e.ResolveImageConfig(t.Context(), name, sourceresolver.Opt{
+			OCILayoutOpt: &sourceresolver.ResolveOCILayoutOpt{Store: sourceresolver.ResolveImageConfigOptStore{StoreID: "base"}}})
+		e.Close()
+		if err != nil || got.String() != dgst.String() || !json.Valid(config) {
+			t.Errorf("%s: %s %q %v", name, got, config, err)
+		}
+	}
+	if out := b.build(llb.OCILayout("base:v2", llb.OCIStore("", "other"))); out.err == nil || !strings.Contains(out.err.Error(), "no such layout") {
+		t.Errorf("got %v", out.err)
+	}
+}
+
+func TestResolveImageConfig(t *testing.T) {
+	b := newBench(t)
+	img := toolImage(t)
+	name := skifftest.NewRegistry(t, nil).Push(t, "base:1", img)
+	rec := &recorder{}
+	e := b.engine(rec)
+	defer e.Close()
+	ref, dgst, config, err := e.ResolveImageConfig(t.Context(), name, sourceresolver.Opt{LogName: "[internal] load metadata for " + name})
+	want, _ := img.Digest()
+	raw, _ := img.RawConfigFile()
+	if err != nil || ref != name || dgst.String() != want.String() || !bytes.Equal(config, raw) {
+		t.Errorf("got %s %s %s %v", ref, dgst, config, err)
+	}
+	if !strings.Contains(rec.text(), "done [internal] load metadata for "+name) {
+		t.Errorf("told:\n%s", rec.text())
+	}
+	if _, _, _, err := e.ResolveImageConfig(t.Context(), name+"missing", sourceresolver.Opt{}); err == nil {
+		t.Error("an image that is not there has a config")
+	}
+}
+
+// bases gives one base of one layer.
+type bases struct{ layer v1.Layer }
+
+func (s bases) Layers(_ context.Context, identifier string) ([]BaseLayer, error) {
+	if identifier != "gobase://1.2.3" {
+		return nil, errors.New("no such base")
+	}
+	return []BaseLayer{{ID: "one", Open: func(context.Context) (io.ReadCloser, error) { return s.layer.Uncompressed() }}}, nil
+}
+
+// Steps in a built-in base run this program, and get of the machine what is no part of a key.
+func TestGoBase(t *testing.T) {
+	b := newBench(t)
+	bin, err := tool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine := filepath.Join(t.TempDir(), "machine")
+	if err := os.WriteFile(machine, []byte("trusted"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	proxy := "http://one"
+	b.options = func(o *Options) {
+		o.Bases = bases{skifftest.Layer(t, skifftest.Entry{Name: "bin/sh", Mode: 0o755, Body: string(bin)})}
+		o.StepEnv = func(context.Context, []string) (StepExtras, error) {
+			return StepExtras{Env: []string{"GOPROXY=" + proxy, "SET=machine"}, Files: map[string]string{"/ca.pem": machine}}, nil
+		}
+	}
+	st := sourceState("gobase://1.2.3").Run(run("env GOPROXY SET ; cat /ca.pem ; stat "+sandbox.SelfPath), llb.AddEnv("SET", "own")).
+		Run(run("ls /usr/libexec")).Root()
+	out := b.must(st)
+	out.wants(t, "GOPROXY=http://one true", "SET=own true", "/ca.pem: trusted", "/usr/libexec: skiff")
+	if last := out.layers[len(out.layers)-1]; last.DiffID != emptyDiffID {
+		t.Error("a mount left something in the layer")
+	}
+	proxy = "http://two"
+	if again := b.must(st); again.child {
+		t.Errorf("another proxy made the steps run again:\n%s", again.text())
+	}
+	if out := b.build(sourceState("gobase://9")); out.err == nil || !strings.Contains(out.err.Error(), "no such base") {
+		t.Errorf("got %v", out.err)
+	}
+}
+
+// sourceState is a source of any scheme.
+func sourceState(identifier string) llb.State {
+	return llb.NewState(llb.NewSource(identifier, nil, llb.Constraints{}).Output())
+}
+
+func TestUnknownSources(t *testing.T) {
+	b := newBench(t)
+	for _, id := range []string{"s3://x", "nothing"} {
+		if out := b.build(sourceState(id)); out.err == nil || !strings.Contains(out.err.Error(), "not served") {
+			t.Errorf("%s: got %v", id, out.err)
+		}
+	}
+	if out := b.build(llb.Local("other")); out.err == nil || !strings.Contains(out.err.Error(), `local source "other"`) {
+		t.Errorf("got %v", out.err)
+	}
+	if out := b.build(llb.Diff(b.base(), b.base().File(llb.Mkdir("/x", 0o755)))); out.err == nil || !strings.Contains(out.err.Error(), "diff") {
+		t.Errorf("got %v", out.err)
+	}
+}
+
+func TestHTTPSource(t *testing.T) {
+	b := newBench(t)
+	srv := newFileServer(t, "content")
+	out := b.must(llb.Scratch().File(llb.Copy(llb.HTTP(srv+"/dir/name.txt"), "name.txt", "/f")), "/f")
+	if out.files["/f"] != "content" {
+		t.Errorf("got %q", out.files)
+	}
+}
+
+func newFileServer(t *testing.T, content string) string {
+	t.Helper()
+	srv := newServer(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, content) }))
+	return srv
+}
+
+func TestSolveRefuses(t *testing.T) {
+	b := newBench(t)
+	e := b.engine(nil)
+	defer e.Close()
+	if _, err := e.Solve(t.Context(), gwclient.SolveRequest{Frontend: "gateway.v0"}); err == nil {
+		t.Error("a frontend was served")
+	}
+	if _, err := e.NewContainer(t.Context(), gwclient.NewContainerRequest{}); err == nil {
+		t.Error("a container was started")
+	}
+	res, err := e.Solve(t.Context(), gwclient.SolveRequest{Definition: &pb.Definition{}})
+	if err != nil || res.Ref != nil {
+		t.Errorf("scratch: %v %v", res, err)
+	}
+	if layers, err := e.Layers(t.Context(), nil, LayerOptions{}); err != nil || len(layers) != 0 {
+		t.Errorf("scratch has layers: %v %v", layers, err)
+	}
+	caps := e.BuildOpts().LLBCaps
+	if caps.Supports(pb.CapMergeOp) != nil || caps.Supports(pb.CapDiffOp) == nil || caps.Supports(pb.CapExecMountCache) != nil {
+		t.Error("the capabilities are not what is served")
+	}
+}
