@@ -75,35 +75,35 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := root{variant: id.Variant, release: id.Release, arch: id.Arch, with: id.With}
-	// The time zones come from the toolchain, and a released toolchain never changes: its name stands for it.
-	return []Layer{
-		{
-			ID: layerID("files", identifier, string(mozillaBundle()), strings.Join(CommandNames(), " ")),
-			Open: func(ctx context.Context) (io.ReadCloser, error) {
-				tc, err := b.tools.get(ctx, id.Release, id.Arch)
-				if err != nil {
-					return nil, err
-				}
-				r := files
-				// Go 1.4 and older: no such file; those zips are not served anyway.
-				if r.zones, err = tc.readFile(ctx, "lib/time/zoneinfo.zip", maxZones); err != nil {
-					return nil, err
-				}
-				return stream(r.writeTar), nil
-			},
+	toolchain := Layer{
+		ID: layerID("toolchain", moduleVersion(id.Release, id.Arch)),
+		Open: func(ctx context.Context) (io.ReadCloser, error) {
+			tc, err := b.tools.get(ctx, id.Release, id.Arch)
+			if err != nil {
+				return nil, err
+			}
+			return stream(func(w io.Writer) error { return tc.writeTar(ctx, w) }), nil
 		},
-		{
-			ID: layerID("toolchain", moduleVersion(id.Release, id.Arch)),
-			Open: func(ctx context.Context) (io.ReadCloser, error) {
-				tc, err := b.tools.get(ctx, id.Release, id.Arch)
-				if err != nil {
-					return nil, err
-				}
-				return stream(func(w io.Writer) error { return tc.writeTar(ctx, w) }), nil
-			},
+	}
+	files := Layer{
+		// The time zones come from the toolchain, and a released toolchain never changes: its name stands for it.
+		ID: layerID("files", identifier, string(mozillaBundle()), strings.Join(CommandNames(), " ")),
+		Open: func(ctx context.Context) (io.ReadCloser, error) {
+			tc, err := b.tools.get(ctx, id.Release, id.Arch)
+			if err != nil {
+				return nil, err
+			}
+			if err := tc.prove(ctx); err != nil { // already done where the other layer was opened first
+				return nil, err
+			}
+			r := root{variant: id.Variant, release: id.Release, arch: id.Arch, with: id.With}
+			if r.zones, err = tc.readFile(ctx, "lib/time/zoneinfo.zip", maxZones); err != nil {
+				return nil, err
+			}
+			return stream(r.writeTar), nil
 		},
-	}, nil
+	}
+	return []Layer{toolchain, files}, nil
 }
 
 // maxZones bounds lib/time/zoneinfo.zip, in bytes; it has 400 kB.

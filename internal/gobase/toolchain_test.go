@@ -134,7 +134,7 @@ func TestDownloadIsProvedAndKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := tarNames(t, tc.writeTar)
-	want := "755 usr/local/go/|644 usr/local/go/VERSION|755 usr/local/go/bin/|755 usr/local/go/bin/go|755 usr/local/go/bin/gofmt|" +
+	want := "755 usr/|755 usr/local/|755 usr/local/go/|644 usr/local/go/VERSION|755 usr/local/go/bin/|755 usr/local/go/bin/go|755 usr/local/go/bin/gofmt|" +
 		"755 usr/local/go/lib/|755 usr/local/go/lib/time/|644 usr/local/go/lib/time/zoneinfo.zip|755 usr/local/go/lib/wasm/|" +
 		"755 usr/local/go/lib/wasm/go_js_wasm_exec|755 usr/local/go/pkg/|755 usr/local/go/pkg/tool/|755 usr/local/go/pkg/tool/linux_amd64/|" +
 		"755 usr/local/go/pkg/tool/linux_amd64/compile|755 usr/local/go/src/|755 usr/local/go/src/all.bash|755 usr/local/go/src/cmd/|" +
@@ -180,9 +180,23 @@ func TestForgedToolchain(t *testing.T) {
 	p := newFakeProxy(t, "1.26.8")
 	v := moduleVersion("1.26.8", "amd64")
 	p.zips[v] = toolchainZip(t, v, map[string]string{"bin/go": "a worm"})
-	_, err := p.tools(t, newState(t)).get(t.Context(), "1.26.8", "amd64")
-	if err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
-		t.Errorf("error %v, want a checksum mismatch", err)
+	state := newState(t)
+	layers, err := NewBases(p.tools(t, state)).Layers(t.Context(), "gobase://1.26.8/alpine/amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range layers {
+		r, err := l.Open(t.Context())
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+			r.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "checksum mismatch") {
+			t.Errorf("layer %s: error %v, want a checksum mismatch", l.ID, err)
+		}
+	}
+	if kept := state.Names("gotoolchain"); len(kept) != 0 {
+		t.Errorf("kept %q", kept)
 	}
 }
 
@@ -300,10 +314,7 @@ func TestZipOutsideOfItsModule(t *testing.T) {
 	if err := os.WriteFile(path, buf.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	tc, err := zipToolchain("1.26.8", "amd64", path, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tc := &toolchain{release: "1.26.8", arch: "amd64", zip: path}
 	if err := tc.writeTar(t.Context(), io.Discard); err == nil {
 		t.Error("a name that leaves the module is no error")
 	}
