@@ -56,13 +56,13 @@ const (
 
 // Layers evaluates a reference that came from [Engine.Solve] and returns its layers, lowest first. A nil reference is
 // scratch. Layers that this build wrote become tars once; what is known is not read again.
-func (e *Engine) Layers(ctx context.Context, reference gwclient.Reference, o LayerOptions) ([]Layer, error) {
-	if reference == nil {
+func (e *Engine) Layers(ctx context.Context, from gwclient.Reference, o LayerOptions) ([]Layer, error) {
+	if from == nil {
 		return nil, nil
 	}
-	r, ok := reference.(*ref)
+	r, ok := from.(*ref)
 	if !ok {
-		return nil, fmt.Errorf("layers: %T is no reference of this engine", reference)
+		return nil, fmt.Errorf("layers: %T is no reference of this engine", from)
 	}
 	res, err := r.result(ctx)
 	if err != nil {

@@ -116,6 +116,9 @@ func (b *bench) write(pairs ...string) {
 		if err := os.WriteFile(p, []byte(pairs[i+1]), 0o644); err != nil {
 			b.t.Fatal(err)
 		}
+		if err := os.Chmod(p, 0o644); err != nil { // whatever the umask: modes are in keys
+			b.t.Fatal(err)
+		}
 	}
 }
 
