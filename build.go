@@ -106,7 +106,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 			return nil, err
 		}
 	}
-	b.steps = &steps{show: b.status}
+	b.steps = &steps{show: b.show}
 	registry, err := s.registryFor(b.steps.note, nil)
 	if err != nil {
 		return nil, err
@@ -121,13 +121,17 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	return b, err
 }
 
-// status shows what happens, and notes whether anything ran.
+// status shows what the engine does, and notes whether anything ran: after an unchanged build there is nothing to clean up.
 func (b *build) status(s *client.SolveStatus) {
 	for _, v := range s.Vertexes {
 		if v.Completed != nil && !v.Cached && !strings.HasPrefix(v.Name, "[internal]") {
 			b.state.wrote(b.o.KeepStorage)
 		}
 	}
+	b.show(s)
+}
+
+func (b *build) show(s *client.SolveStatus) {
 	if b.display != nil {
 		b.display.Status(s)
 	}

@@ -83,3 +83,19 @@ func (s *State) Logout(registry string) error {
 	}
 	return nil
 }
+
+// ProxyArgs are the build arguments that docker build takes from its configuration: the proxies of "proxies", in both cases of
+// letters. There are none where it names none.
+func ProxyArgs() (map[string]string, error) {
+	file, err := config.Load(os.Getenv("DOCKER_CONFIG"))
+	if err != nil {
+		return nil, fmt.Errorf("read docker's configuration: %w", err)
+	}
+	args := map[string]string{}
+	for name, value := range file.ParseProxyConfig(os.Getenv("DOCKER_HOST"), nil) {
+		if value != nil {
+			args[name] = *value
+		}
+	}
+	return args, nil
+}

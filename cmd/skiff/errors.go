@@ -39,7 +39,12 @@ func report(w io.Writer, err error) int {
 		return exitInterrupted
 	}
 	fmt.Fprint(w, skiff.DockerfileSource(err))
-	fmt.Fprintf(w, "skiff: %s\n", strings.TrimSpace(err.Error()))
+	text := err.Error()
+	var no *skiff.UnavailableError
+	if errors.As(err, &no) && no.Mend != "" { // a line of its own, below
+		text = strings.Replace(text, "; "+no.Mend, "", 1)
+	}
+	fmt.Fprintf(w, "skiff: %s\n", strings.TrimSpace(text))
 	for _, h := range hints(err) {
 		fmt.Fprintf(w, "  %s\n", h)
 	}

@@ -59,6 +59,7 @@ func newRoot() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "skiff",
 		Short:         "Build container images without a daemon",
+		Version:       version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -18,7 +18,7 @@ func newPrune(g *global) *cobra.Command {
 	var keep string
 	cmd := &cobra.Command{
 		Use:   "prune [FLAGS]",
-		Short: "Remove results of earlier builds that no image needs",
+		Short: "Remove caches and results of earlier builds that no image needs",
 		Args:  maxArgs(0, "skiff prune"),
 		RunE: interruptible(func(ctx context.Context, cmd *cobra.Command, _ []string) error {
 			o := skiff.PruneOptions{Images: all}
@@ -49,7 +49,7 @@ func newPrune(g *global) *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	cmd.Flags().BoolVarP(&all, "all", "a", false, "remove the images and Go's caches, too")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "remove the images, too")
 	cmd.Flags().StringVar(&keep, "keep-storage", "", "`SIZE` that may stay, most recently used first (0)")
 	return cmd
 }
@@ -60,9 +60,9 @@ func confirm(cmd *cobra.Command, all bool) bool {
 	if !ok || !isTerminal(in) {
 		return true
 	}
-	what := "the results of earlier builds that no image needs"
+	what := "Go's caches and the results of earlier builds that no image needs"
 	if all {
-		what = "all results of earlier builds, Go's caches and all images"
+		what = "all images, all results of earlier builds and Go's caches"
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "This removes %s. Go on? [y/N] ", what)
 	answer, _ := bufio.NewReader(in).ReadString('\n')

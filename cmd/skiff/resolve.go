@@ -38,7 +38,10 @@ func badFlag(name, value, why string) error {
 
 // setBuildArgs lets a bare NAME take the environment's value, and nothing where the environment has none, as docker does.
 func (f *buildFlags) setBuildArgs() error {
-	args := map[string]string{}
+	args, err := skiff.ProxyArgs()
+	if err != nil {
+		return err
+	}
 	if v, ok := os.LookupEnv("SOURCE_DATE_EPOCH"); ok && v != "" {
 		args["SOURCE_DATE_EPOCH"] = v
 	}

@@ -1,0 +1,74 @@
+package skiff
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/skiff-build/skiff/internal/engine"
+)
+
+func TestSecrets(t *testing.T) {
+	dir := t.TempDir()
+	file, large := filepath.Join(dir, "file"), filepath.Join(dir, "large")
+	for path, text := range map[string][]byte{file: []byte("text"), large: bytes.Repeat([]byte("x"), maxSecret+1)} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("SKIFF_SECRET", "value")
+	secrets := []Secret{{ID: "a", File: file}, {ID: "b", Env: "SKIFF_SECRET"}}
+	if err := checkSecrets(secrets, nil); err != nil {
+		t.Fatal(err)
+	}
+	read := secretReader(secrets)
+	for id, want := range map[string]string{"a": "text", "b": "value"} {
+		if got, err := read(t.Context(), id); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", id, got, err)
+		}
+	}
+	if _, err := read(t.Context(), "c"); !errors.Is(err, engine.ErrNoSecret) {
+		t.Errorf("c: %v", err)
+	}
+	for want, s := range map[string][]Secret{
+		"the id is missing":      {{File: file}},
+		"given twice":            {{ID: "a", File: file}, {ID: "a", File: file}},
+		"a file or a variable":   {{ID: "a", File: file, Env: "SKIFF_SECRET"}},
+		"has no SKIFF_NO_SECRET": {{ID: "a", Env: "SKIFF_NO_SECRET"}},
+		"no such file":           {{ID: "a", File: dir + "/nix"}},
+		"is a folder":            {{ID: "a", File: dir}},
+		"more than 512000 bytes": {{ID: "a", File: large}},
+	} {
+		if err := checkSecrets(s, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", s, err, want)
+		}
+	}
+}
+
+func TestAgents(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	agents := []SSHAgent{{ID: "default", Socket: socket}}
+	if err := checkSecrets(nil, agents); err != nil {
+		t.Error(err)
+	}
+	find := agentFinder(agents)
+	if got, err := find(""); err != nil || got != socket {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := find("x"); !errors.Is(err, engine.ErrNoSecret) {
+		t.Errorf("x: %v", err)
+	}
+	if err := checkSecrets(nil, []SSHAgent{{ID: "x", Socket: dir}}); err == nil || !strings.Contains(err.Error(), "not the socket") {
+		t.Errorf("a folder: %v", err)
+	}
+}
