@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,11 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const prefixSize = 12
+
 // maxFiles is the most descriptors that one frame carries; stdin, stdout, stderr and a terminal are four.
 const maxFiles = 16
 
-// socketLink is a link over a unix stream socket. A frame is its length in bytes and the number of its descriptors,
-// 32 bits each, big endian, then JSON. The descriptors ride on the first byte (unix(7), SCM_RIGHTS).
+// socketLink is a link over a unix stream socket. A frame is the number of its descriptors, the length in bytes of
+// its head and that of its body, 32 bits each, big endian; then head and body. The descriptors ride on the first
+// byte (unix(7), SCM_RIGHTS).
 type socketLink struct {
 	conn *net.UnixConn
 
@@ -52,20 +56,21 @@ func socketPair() (ours, theirs *os.File, err error) {
 func (l *socketLink) Close() error { return l.conn.Close() }
 
 func (l *socketLink) send(f frame, files []*os.File) error {
-	body, err := json.Marshal(f)
+	head, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
-	if len(body) > maxFrame {
-		return fmt.Errorf("message of %d bytes is larger than %d", len(body), maxFrame)
+	if size := len(head) + len(f.Body); size > maxFrame {
+		return fmt.Errorf("message of %d bytes is larger than %d", size, maxFrame)
 	}
 	if len(files) > maxFiles {
 		return fmt.Errorf("%d descriptors are more than %d", len(files), maxFiles)
 	}
-	buf := make([]byte, 8, 8+len(body))
-	binary.BigEndian.PutUint32(buf, uint32(len(body)))
-	binary.BigEndian.PutUint32(buf[4:], uint32(len(files)))
-	buf = append(buf, body...)
+	buf := make([]byte, 0, prefixSize+len(head)+len(f.Body))
+	for _, n := range []int{len(files), len(head), len(f.Body)} {
+		buf = binary.BigEndian.AppendUint32(buf, uint32(n))
+	}
+	buf = append(append(buf, head...), f.Body...)
 	l.wmu.Lock()
 	defer l.wmu.Unlock()
 	return withFDs(files, nil, func(fds []int) error {
@@ -100,31 +105,33 @@ func withFDs(files []*os.File, fds []int, fn func([]int) error) error {
 }
 
 func (l *socketLink) recv() (frame, []*os.File, error) {
-	var head [8]byte
-	if err := l.readFull(head[:]); err != nil {
+	var prefix [prefixSize]byte
+	if err := l.readFull(prefix[:]); err != nil {
 		return frame{}, nil, err
 	}
-	size, count := binary.BigEndian.Uint32(head[:]), int(binary.BigEndian.Uint32(head[4:]))
+	number := func(i int) int64 { return int64(binary.BigEndian.Uint32(prefix[4*i:])) }
+	count, head, size := number(0), number(1), number(1)+number(2)
 	if size > maxFrame || count > maxFiles {
 		return frame{}, nil, fmt.Errorf("message of %d bytes with %d descriptors is too large", size, count)
 	}
-	body := make([]byte, size)
-	if err := l.readFull(body); err != nil {
+	buf := make([]byte, size)
+	if err := l.readFull(buf); err != nil {
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		return frame{}, nil, err
 	}
-	if count > len(l.files) {
+	if count > int64(len(l.files)) {
 		return frame{}, nil, fmt.Errorf("%d of %d descriptors arrived", len(l.files), count)
 	}
 	files := l.files[:count:count]
 	l.files = l.files[count:]
 	var f frame
-	if err := json.Unmarshal(body, &f); err != nil {
+	if err := json.Unmarshal(buf[:head], &f); err != nil {
 		closeAll(files)
 		return frame{}, nil, fmt.Errorf("decode message: %w", err)
 	}
+	f.Body = buf[head:]
 	return f, files, nil
 }
 
@@ -138,8 +145,11 @@ func (l *socketLink) readFull(p []byte) error {
 			}
 		}
 		if err != nil {
-			if err == io.EOF && got > 0 {
-				err = io.ErrUnexpectedEOF
+			switch {
+			case errors.Is(err, io.EOF) && got > 0:
+				return io.ErrUnexpectedEOF
+			case errors.Is(err, io.EOF): // package net wraps it
+				return io.EOF
 			}
 			return err
 		}

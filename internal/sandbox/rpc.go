@@ -34,12 +34,13 @@ const (
 	kindResult = "result"
 )
 
-// frame is one message in either direction. ID is the call it belongs to.
+// frame is one message in either direction. ID is the call it belongs to. Body is JSON, too, but travels beside the
+// rest, so that large ones are not parsed twice.
 type frame struct {
 	ID     uint64          `json:"id,omitempty"`
 	Kind   string          `json:"kind"`
 	Method string          `json:"method,omitempty"`
-	Body   json.RawMessage `json:"body,omitempty"`
+	Body   json.RawMessage `json:"-"`
 	Err    *wireError      `json:"err,omitempty"`
 }
 
