@@ -79,6 +79,7 @@ func TestNewerGoForOlderTags(t *testing.T) {
 		{"a dependency's own", dependency, "go 1.12", "", "1.13.15"},
 		{"a dependency newer", dependency, "go 1.24.0", "", "1.26.8"},
 		{"ignored", "module x\n\ngo 1.26\n", "", "go.mod", "1.13.15"},
+		{"not copied", "module x\n\ngo 1.13\n", "", "", "1.13.15"}, // other/go.mod asks for 1.26
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -92,6 +93,10 @@ func TestNewerGoForOlderTags(t *testing.T) {
 			files := fstest.MapFS{"Dockerfile": {Data: []byte(dockerfile)}, "go.mod": {Data: []byte(tt.mod)}, "main.go": {Data: []byte("package main\n")}}
 			if tt.ignore != "" {
 				files[".dockerignore"] = &fstest.MapFile{Data: []byte(tt.ignore)}
+			}
+			if tt.name == "not copied" {
+				files["other/go.mod"] = &fstest.MapFile{Data: []byte("module y\n\ngo 1.26\n")}
+				files["Dockerfile"].Data = []byte(strings.Replace(dockerfile, "COPY . .", "COPY go.mod *.go ./", 1))
 			}
 			b := buildDockerfile(t, files, Options{Tools: tools}, nil)
 			if b.err != nil {

@@ -34,36 +34,53 @@ type judge struct {
 
 // decide looks at all stages on golang images.
 func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph.Vertex]Tag) (*plan, error) {
-	j := &judge{o: a.o, ctx: ctx, trees: trees{}, local: map[string]localFiles{}, bases: map[*graph.Vertex]*base{}}
 	p := &plan{}
 	for v, tag := range sources {
 		release, err := a.o.Tools.Resolve(ctx, tag, archOf(v), false)
 		if err != nil {
 			return nil, err
 		}
-		b := &base{source: v, tag: tag, arch: archOf(v), release: release, with: map[string]bool{}}
-		j.bases[v] = b
-		p.bases = append(p.bases, b)
+		p.bases = append(p.bases, &base{source: v, tag: tag, arch: archOf(v), release: release})
 	}
 	slices.SortFunc(p.bases, func(x, y *base) int { return strings.Compare(x.source.Digest.String(), y.source.Digest.String()) })
-	for _, b := range p.bases {
-		j.modules(g, b)
+	// Which Go runs in a stage decides what is served; which go.mod a stage gets decides which Go runs. So the
+	// first walk is for the copies alone.
+	j := a.newJudge(ctx, p.bases)
+	if err := j.walk(g); err != nil {
+		return nil, err
 	}
 	for _, b := range p.bases {
+		copies := b.copies
+		*b = base{source: b.source, tag: b.tag, arch: b.arch, release: b.release, copies: copies}
+		j.modules(b)
 		if why := libcRefusal(b.goRelease(), b.arch); why != "" {
 			b.refuse(&Refusal{Where: where(b.source), Why: why})
 		}
 	}
-	if err := graph.Walk(g, func(v *graph.Vertex) error { j.vertex(v); return nil }); err != nil {
+	j = a.newJudge(ctx, p.bases)
+	if err := j.walk(g); err != nil {
 		return nil, err
 	}
 	if t := j.trees.of(g.Root); t != nil {
 		t.base.refuse(&Refusal{Where: where(t.base.source), Why: "the stage is what ships"})
 	}
 	for _, b := range p.bases {
-		b.settle(a.o.Policy, p)
+		b.settle(p)
 	}
 	return p, nil
+}
+
+func (a *attempt) newJudge(ctx context.Context, bases []*base) *judge {
+	j := &judge{o: a.o, ctx: ctx, trees: trees{}, local: map[string]localFiles{}, bases: map[*graph.Vertex]*base{}}
+	for _, b := range bases {
+		b.with = map[string]bool{}
+		j.bases[b.source] = b
+	}
+	return j
+}
+
+func (j *judge) walk(g *graph.Graph) error {
+	return graph.Walk(g, func(v *graph.Vertex) error { j.vertex(v); return nil })
 }
 
 // refuse adds a reason against serving a base.
@@ -73,7 +90,7 @@ func (b *base) refuse(r *Refusal) {
 }
 
 // settle turns what was found about a base into refusals or notes.
-func (b *base) settle(policy Policy, p *plan) {
+func (b *base) settle(p *plan) {
 	if len(b.refusals) > 0 {
 		p.refused = append(p.refused, b.refusals[0])
 		return
@@ -81,7 +98,7 @@ func (b *base) settle(policy Policy, p *plan) {
 	name := familiar(b.tag.Ref)
 	line := fmt.Sprintf("%s: built-in Go %s in the place of the image", name, b.goRelease())
 	if b.instead != "" {
-		line = fmt.Sprintf("%s: built-in Go %s is used: go.mod or a dependency asks for more than Go %s", name, b.instead, b.release)
+		line = fmt.Sprintf("%s: warning: built-in Go %s is used: go.mod or a dependency asks for more than Go %s", name, b.instead, b.release)
 	}
 	slices.Sort(b.asked)
 	if asked := slices.Compact(b.asked); len(asked) > 0 {
@@ -91,7 +108,6 @@ func (b *base) settle(policy Policy, p *plan) {
 	for _, w := range b.warnings {
 		p.notes = append(p.notes, name+": warning: "+w)
 	}
-	_ = policy
 }
 
 // identity is the base that a source becomes.
@@ -276,7 +292,7 @@ func (j *judge) action(v *graph.Vertex, f *pb.FileOp, i int, t *tree) {
 			j.copyOut(v, src, a.Copy.Src)
 		}
 		if t != nil {
-			j.copyIn(v, t, from, a.Copy)
+			j.copyIn(t, from, a.Copy)
 		}
 	case *pb.FileAction_Mkdir:
 		t.wrote(a.Mkdir.Path)
@@ -295,7 +311,7 @@ func (t *tree) wrote(p string) {
 }
 
 // copyIn notes what a copy brings into a tree.
-func (j *judge) copyIn(v *graph.Vertex, t *tree, from graph.Edge, c *pb.FileActionCopy) {
+func (j *judge) copyIn(t *tree, from graph.Edge, c *pb.FileActionCopy) {
 	t.wrote(c.Dest)
 	if from.Vertex == nil {
 		return
@@ -310,7 +326,7 @@ func (j *judge) copyIn(v *graph.Vertex, t *tree, from graph.Edge, c *pb.FileActi
 		for _, p := range src.copies {
 			if rest, ok := below(p.to, c.Src); ok {
 				p.to = path.Join("/", c.Dest, rest)
-				t.copies = append(t.copies, p)
+				t.take(p)
 			}
 		}
 		return
@@ -321,7 +337,7 @@ func (j *judge) copyIn(v *graph.Vertex, t *tree, from graph.Edge, c *pb.FileActi
 	case strings.HasPrefix(source.Identifier, "local://"):
 		in := copied{local: from.Vertex, from: path.Join("/", c.Src), to: path.Join("/", c.Dest),
 			include: c.IncludePatterns, exclude: c.ExcludePatterns}
-		t.copies = append(t.copies, in)
+		t.take(in)
 		if repo, ok := j.repository(in); ok {
 			t.repos = append(t.repos, repo)
 			t.base.gitSeen = true
@@ -330,7 +346,6 @@ func (j *judge) copyIn(v *graph.Vertex, t *tree, from graph.Edge, c *pb.FileActi
 		t.repos = append(t.repos, path.Join("/", c.Dest))
 		t.base.gitSeen = true
 	}
-	_ = v
 }
 
 // below reports whether p is dir or below it, and gives the rest.

@@ -7,16 +7,12 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
-
-	"github.com/moby/buildkit/solver/pb"
-
-	"github.com/skiff-build/skiff/internal/graph"
 )
 
 // modules decides, for a tag below Go 1.21, whether the newest Go at hand is to be used: where a go.mod of the
 // context or of a module that it needs asks for more than the tag's Go. From 1.21 on the image's own Go
 // refuses such a go.mod (GOTOOLCHAIN=local), and so does ours.
-func (j *judge) modules(g *graph.Graph, b *base) {
+func (j *judge) modules(b *base) {
 	if atLeast(b.release, "1.21") {
 		return
 	}
@@ -31,18 +27,13 @@ func (j *judge) modules(g *graph.Graph, b *base) {
 		}
 	}
 	seen := map[string]bool{}
-	// The walk's only error is a circle, and a decoded graph has none.
-	_ = graph.Walk(g, func(v *graph.Vertex) error {
-		name, ok := strings.CutPrefix(v.Op.GetSource().GetIdentifier(), "local://")
-		if !ok || seen[name] {
-			return nil
+	for _, c := range b.copies {
+		key := c.local.Digest.String() + "\n" + c.from
+		if l := j.open(c.local); l.files != nil && !seen[key] {
+			seen[key] = true
+			j.goMods(l.files, c, ask)
 		}
-		if l := j.open(v); l.files != nil {
-			seen[name] = true
-			j.goMods(l.files, v, ask)
-		}
-		return nil
-	})
+	}
 	if need == "" || compareGo(goLine(need), goLine(b.release)) <= 0 {
 		return
 	}
@@ -57,42 +48,54 @@ func (j *judge) modules(g *graph.Graph, b *base) {
 // maxGoMods bounds how many go.mod files of a context are read.
 const maxGoMods = 64
 
-// goMods reads the go.mod files of a context that the build gets to see, not deeper than three folders.
-func (j *judge) goMods(files fs.FS, v *graph.Vertex, ask func(string)) {
+// goMods reads the go.mod files that a copy brings along, not deeper than three folders.
+func (j *judge) goMods(files fs.FS, c copied, ask func(string)) {
 	found := 0
-	exclude := patterns(v.Op.GetSource().GetAttrs()[pb.AttrExcludePatterns])
-	// Unreadable folders are not the decision's business: the build itself will say so.
-	_ = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+	visit := func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil
+			return nil // the build itself will say so
 		}
 		if d.IsDir() {
-			base := path.Base(name)
-			if name != "." && (strings.Count(name, "/") > 2 || base == ".git" || base == "vendor" || base == "node_modules" || base == "testdata") {
+			switch path.Base(name) {
+			case ".git", "vendor", "node_modules", "testdata":
+				return fs.SkipDir
+			}
+			if strings.Count(name, "/") > 2 {
 				return fs.SkipDir
 			}
 			return nil
 		}
-		if path.Base(name) != "go.mod" || excluded(exclude, name) {
+		if path.Base(name) != "go.mod" || !selected(c, name) {
 			return nil
 		}
 		if found++; found > maxGoMods {
 			return fs.SkipAll
 		}
-		data, err := fs.ReadFile(files, name)
-		if err != nil {
-			return nil
-		}
-		mod, err := modfile.ParseLax(name, data, nil)
-		if err != nil {
-			return nil
-		}
-		if mod.Go != nil {
-			ask(mod.Go.Version)
-		}
-		j.dependencies(files, path.Dir(name), mod, ask)
+		j.goMod(files, name, ask)
 		return nil
-	})
+	}
+	starts := []string{orDot(strings.TrimPrefix(c.from, "/"))}
+	if strings.ContainsAny(c.from, "*?[") {
+		starts, _ = fs.Glob(files, starts[0]) // a bad pattern copies nothing
+	}
+	for _, start := range starts {
+		_ = fs.WalkDir(files, start, visit) // visit returns no errors of its own
+	}
+}
+
+func (j *judge) goMod(files fs.FS, name string, ask func(string)) {
+	data, err := fs.ReadFile(files, name)
+	if err != nil {
+		return
+	}
+	mod, err := modfile.ParseLax(name, data, nil)
+	if err != nil {
+		return
+	}
+	if mod.Go != nil {
+		ask(mod.Go.Version)
+	}
+	j.dependencies(files, path.Dir(name), mod, ask)
 }
 
 // dependencies asks for what the modules want that go.sum has the content of; without a go.sum, those that

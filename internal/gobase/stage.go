@@ -25,6 +25,7 @@ type base struct {
 	with     map[string]bool // commands on request
 	gitSeen  bool            // a .git lies somewhere in a stage
 	goMods   []string        // what go.mod files of the context ask for
+	copies   []copied        // of local sources, into any stage on it
 }
 
 // goRelease is the Go that runs in the stage.
@@ -64,6 +65,12 @@ func (t *tree) clone() *tree {
 	c.written, c.built, c.defaults = slices.Clone(t.written), slices.Clone(t.built), slices.Clone(t.defaults)
 	c.repos, c.copies = slices.Clone(t.repos), slices.Clone(t.copies)
 	return &c
+}
+
+// take notes a copy of a local source.
+func (t *tree) take(c copied) {
+	t.copies = append(t.copies, c)
+	t.base.copies = append(t.base.copies, c)
 }
 
 // trees follows root file systems through a graph: for each output of a vertex that stems from a golang

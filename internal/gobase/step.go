@@ -56,7 +56,7 @@ func (s *step) mount(v *graph.Vertex, m *pb.Mount) {
 			return
 		}
 		in := copied{local: from.Vertex, from: path.Join("/", m.Selector), to: path.Join("/", m.Dest)}
-		s.t.copies = append(s.t.copies, in)
+		s.t.take(in)
 		if repo, ok := s.j.repository(in); ok {
 			s.t.repos = append(s.t.repos, repo)
 			s.t.base.gitSeen = true
