@@ -196,7 +196,7 @@ func TestCancelReachesTheHandler(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	if d := time.Since(begun); d > time.Second {
+	if d := time.Since(begun); d > cancelGrace {
 		t.Errorf("took %v", d)
 	}
 	var n int32

@@ -104,7 +104,7 @@ func TestCancelKillsTheStep(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var at time.Time
 	err := c.Call(ctx, "run", runRequest{Spec: step(t, "sleep"), FakeIDs: c.Mode() == ModeOneID}, nil, func(json.RawMessage) { at = time.Now(); cancel() })
-	if !errors.Is(err, context.Canceled) || time.Since(at) > time.Second {
+	if !errors.Is(err, context.Canceled) || time.Since(at) > cancelGrace/2 {
 		t.Fatalf("%v after %v", err, time.Since(at))
 	}
 }
@@ -120,7 +120,7 @@ func TestBackgroundProcessEndsWithTheStep(t *testing.T) {
 	c := enter(t)
 	begun := time.Now()
 	mustRun(t, c, step(t, "background"))
-	if d := time.Since(begun); d > drainTime {
+	if d := time.Since(begun); d > 20*time.Second { // of the minute that the process sleeps
 		t.Fatalf("took %v", d)
 	}
 }

@@ -282,7 +282,7 @@ func TestKilledParent(t *testing.T) {
 }
 
 func eventually(ok func() bool) bool {
-	for range 200 {
+	for range 1000 {
 		if ok() {
 			return true
 		}
