@@ -286,6 +286,15 @@ func WriteTar(ctx context.Context, w io.Writer, c Content) error {
 func writeTarEntry(tw *tar.Writer, prefix string, h *tar.Header, content io.Reader) error {
 	out := *h
 	out.Format = tar.FormatUnknown // the least that holds it
+	out.PAXRecords = nil
+	for k, v := range h.PAXRecords { // the others are about how the member was stored
+		if strings.HasPrefix(k, "SCHILY.xattr.") {
+			if out.PAXRecords == nil {
+				out.PAXRecords = map[string]string{}
+			}
+			out.PAXRecords[k] = v
+		}
+	}
 	out.Name = path.Join(prefix, h.Name)
 	if h.Typeflag == tar.TypeDir {
 		out.Name += "/"

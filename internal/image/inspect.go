@@ -87,6 +87,9 @@ func (l *Library) Inspect(ctx context.Context, ref string, p *v1.Platform) (*Ins
 	if len(in.Config) == 0 {
 		in.Config = json.RawMessage("{}")
 	}
+	if n := len(cf.History); in.Comment == "" && n > 0 {
+		in.Comment = cf.History[n-1].Comment // as Docker does
+	}
 	if in.Size, err = l.UnpackedSize(ctx, img); err != nil {
 		return nil, err
 	}

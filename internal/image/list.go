@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -156,7 +157,7 @@ func (l *Library) UnpackedSize(ctx context.Context, img v1.Image) (int64, error)
 		}
 		var f files
 		if err := l.st.Get(recordFiles, filesKey(diffID), &f); err != nil {
-			if f.Bytes, err = countFiles(ctx, layer); err != nil {
+			if f.Bytes, err = countFiles(ctx, layer, diffID); err != nil {
 				return 0, fmt.Errorf("measure layer %s: %w", diffID, err)
 			}
 			if err := l.NoteFiles(diffID, f.Bytes); err != nil {
@@ -168,18 +169,30 @@ func (l *Library) UnpackedSize(ctx context.Context, img v1.Image) (int64, error)
 	return sum, nil
 }
 
-func countFiles(ctx context.Context, layer v1.Layer) (int64, error) {
+// countFiles sums the regular files of a layer, and holds its content against the diff ID.
+func countFiles(ctx context.Context, layer v1.Layer, diffID v1.Hash) (int64, error) {
 	r, err := layer.Uncompressed()
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close()
 	var n int64
-	err = eachEntry(ctx, r, func(e entry, _ io.Reader) error {
+	sum := sha256.New()
+	in := &io.LimitedReader{R: io.TeeReader(r, sum), N: maxArchiveBytes}
+	err = eachEntry(ctx, in, func(e entry, _ io.Reader) error {
 		n += e.size()
 		return nil
 	})
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	if in.N == 0 {
+		return 0, fmt.Errorf("it unpacks to more than %d GiB", int64(maxArchiveBytes)>>30)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != diffID.Hex {
+		return 0, fmt.Errorf("its content has the diff ID sha256:%s, the config names %s", got, diffID)
+	}
+	return n, nil
 }
 
 // Open returns the image or index that ref means: a name, a name with a digest, an ID or the start of one. A

@@ -103,7 +103,7 @@ func (r *Registry) Pull(ctx context.Context, ref string, p *v1.Platform, all boo
 	} else {
 		var img v1.Image
 		if img, err = r.image(ctx, n, d, p); err == nil {
-			if err = r.Fetch(ctx, img); err == nil {
+			if err = r.fetchWhole(ctx, n, img); err == nil {
 				keep, err = describe(img)
 			}
 		}
@@ -149,9 +149,26 @@ func (r *Registry) pullAll(ctx context.Context, n reference.Named, d v1.Descript
 		if err != nil {
 			return err
 		}
-		if err := r.Fetch(ctx, img); err != nil {
+		if !isRunnable(child) {
+			err = r.Fetch(ctx, img)
+		} else {
+			err = r.fetchWhole(ctx, n, img)
+		}
+		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// fetchWhole fetches all layers and reads them once: that tells the image's size, and whether the layers are
+// those that its config names.
+func (r *Registry) fetchWhole(ctx context.Context, n reference.Named, img v1.Image) error {
+	if err := r.Fetch(ctx, img); err != nil {
+		return err
+	}
+	if _, err := r.lib.UnpackedSize(ctx, img); err != nil {
+		return fmt.Errorf("pull %s: %w", FamiliarName(n.String()), err)
 	}
 	return nil
 }

@@ -568,7 +568,7 @@ func TestMirrors(t *testing.T) {
 		t.Errorf("said %q", said)
 	}
 	_, err := r.Image(t.Context(), real.host+"/lib/c:1", nil)
-	if err == nil || !strings.Contains(err.Error(), "not found") {
+	if err == nil || !strings.Contains(err.Error(), "the mirror "+mirror.host+" does not have it, and not found") {
 		t.Errorf("in neither: %v", err)
 	}
 	for _, bad := range []string{"ftp://x", "http://", "http://u:p@x", "http://x?y"} {
@@ -597,6 +597,77 @@ func TestPlainHTTP(t *testing.T) {
 	_, err := r.Image(t.Context(), "10.0.0.1:5000/x:1", nil)
 	if err == nil || !strings.Contains(err.Error(), `"insecure": ["10.0.0.1:5000"]`) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A registry listed as insecure may have a certificate that nobody signed; others may not.
+func TestUnsignedCertificate(t *testing.T) {
+	srv := httptest.NewTLSServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(srv.Close)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	host := strings.TrimPrefix(srv.URL, "https://")
+	l := newLibrary(t)
+	img := appImage(t, l, "x")
+	_, err := client(t, l, RegistryOptions{}).Push(t.Context(), img, host+"/x:1", PushOptions{})
+	if err == nil {
+		t.Error("a certificate that nobody signed is believed")
+	}
+	r := client(t, l, RegistryOptions{Insecure: []string{host}})
+	if _, err := r.Push(t.Context(), img, host+"/x:1", PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Pull(t.Context(), host+"/x:1", nil, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// A layer that unpacks to something else than the config names is found.
+func TestPullChecksDiffIDs(t *testing.T) {
+	f := newRegistry(t)
+	img := randomImage(t)
+	cf, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cf.RootFS.DiffIDs[1] = hashOf([]byte("something else"))
+	if img, err = mutate.ConfigFile(img, cf); err != nil {
+		t.Fatal(err)
+	}
+	f.push(t, "x:1", img)
+	l := newLibrary(t)
+	_, err = client(t, l, RegistryOptions{}).Pull(t.Context(), f.host+"/x:1", nil, false)
+	if err == nil || !strings.Contains(err.Error(), "diff ID") {
+		t.Errorf("%v", err)
+	}
+	leftClean(t, l)
+}
+
+// After a pull a name means what it meant before, for all platforms.
+func TestResolveAfterPull(t *testing.T) {
+	f := newRegistry(t)
+	ix := multi(t, "linux/amd64", "linux/arm64")
+	f.push(t, "m:1", ix)
+	l := newLibrary(t)
+	r := client(t, l, RegistryOptions{})
+	if _, err := r.Pull(t.Context(), f.host+"/m:1", &v1.Platform{OS: "linux", Architecture: "arm64"}, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, arch := range []string{"arm64", "amd64"} {
+		res, err := r.Resolve(t.Context(), f.host+"/m:1", &v1.Platform{OS: "linux", Architecture: arch}, ResolveOptions{})
+		if err != nil || res.Digest != digestOfContent(t, ix) || !strings.Contains(string(res.Config), arch) {
+			t.Errorf("%s: %s %v", arch, res.Digest, err)
+		}
+	}
+	// An image of the same name that was built here comes first, where it fits.
+	own := appImage(t, l, "own")
+	if _, err := l.Put(t.Context(), own, f.host+"/m:1"); err != nil {
+		t.Fatal(err)
+	}
+	for arch, want := range map[string]v1.Hash{"amd64": digestOfContent(t, own), "arm64": digestOfContent(t, ix)} {
+		res, err := r.Resolve(t.Context(), f.host+"/m:1", &v1.Platform{OS: "linux", Architecture: arch}, ResolveOptions{})
+		if err != nil || res.Digest != want {
+			t.Errorf("%s: %s %v", arch, res.Digest, err)
+		}
 	}
 }
 

@@ -99,16 +99,16 @@ func (r *Registry) meaning(ctx context.Context, n reference.Named, p *v1.Platfor
 		return d, false, err
 	}
 	full := n.String()
-	if d, err := r.o.Store.Tagged(full); err == nil && !pull && r.fits(d, p) {
-		d.Annotations, d.Platform = nil, nil
-		return d, false, nil
-	}
 	var last resolution
 	known := r.o.Store.Get(recordTag, tagKey(full), &last) == nil
 	if known {
 		if _, _, err := r.o.Store.Blob(last.Descriptor.Digest); err != nil {
 			known = false
 		}
+	}
+	if own, err := r.o.Store.Tagged(full); err == nil && !pull && !(known && r.lists(last.Descriptor, own.Digest)) && r.fits(own, p) {
+		own.Annotations, own.Platform = nil, nil
+		return own, false, nil
 	}
 	if known && !pull {
 		return last.Descriptor, false, nil
@@ -120,6 +120,21 @@ func (r *Registry) meaning(ctx context.Context, n reference.Named, p *v1.Platfor
 		return last.Descriptor, false, nil
 	}
 	return d, true, err
+}
+
+// lists tells whether an index has a manifest: then the image in the store is the one that was pulled, and its
+// name goes on meaning the index.
+func (r *Registry) lists(index v1.Descriptor, h v1.Hash) bool {
+	c, err := r.lib.load(index)
+	if err != nil {
+		return false
+	}
+	ix, ok := c.(v1.ImageIndex)
+	if !ok {
+		return false
+	}
+	m, err := ix.IndexManifest()
+	return err == nil && slices.ContainsFunc(m.Manifests, func(d v1.Descriptor) bool { return d.Digest == h })
 }
 
 // fits tells whether the store has the image of d for p. One for another platform may be all that was pulled.
@@ -216,15 +231,23 @@ func (r *Registry) each(ctx context.Context, step string, n reference.Named, try
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", step, n, err)
 	}
+	lacking := ""
 	for _, s := range sources {
 		if err = try(s); err == nil || ended(ctx) {
 			break
 		}
-		if s.mirror && !missing(err) {
+		if s.mirror && missing(err) {
+			lacking += fmt.Sprintf("the mirror %s does not have it, and ", s.repo.RegistryStr())
+		} else if s.mirror {
 			r.logf("mirror %s: %v", s.repo.RegistryStr(), err)
 		}
 	}
-	return failure(ctx, step, n.String(), reference.Domain(n), err)
+	err = failure(ctx, step, n.String(), reference.Domain(n), err)
+	var known *RegistryError
+	if errors.As(err, &known) {
+		known.Hint = lacking + known.Hint
+	}
+	return err
 }
 
 func missing(err error) bool {
