@@ -237,7 +237,7 @@ func (b *build) measure(ctx context.Context, parts []built, made content, res *B
 			refs = append(refs, p.ref)
 		}
 	}
-	var err error
-	res.StageBytes, err = b.engine.Weigh(ctx, refs...)
+	left, err := b.engine.LeftBehind(ctx, refs...)
+	res.StageBytes = left + res.Size
 	return err
 }

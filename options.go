@@ -66,7 +66,7 @@ type BuildResult struct {
 	Descriptor v1.Descriptor
 	Tags       []string // canonical names
 	Size       int64    // bytes of the files in the layers of the image, or of all images of the index
-	StageBytes int64    // bytes on the disk of all that the build needed: the layers of every stage, bases included
+	StageBytes int64    // Size, and bytes on the disk of what the build needed and left behind: other stages, their bases
 	Built      time.Time
 	Warnings   []client.VertexWarning
 	StdoutUsed bool // an output went to [BuildOptions.Stdout]

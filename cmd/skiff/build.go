@@ -174,7 +174,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, res *skiff.BuildResult) error {
 // weights says what the stages weighed against what ships, where stages were left behind.
 func weights(res *skiff.BuildResult) string {
 	const worth = 1 << 20 // of a megabyte less nobody needs to hear
-	if res.ID == "" || res.StageBytes < 2*res.Size+worth {
+	if res.ID == "" || res.StageBytes < res.Size+worth {
 		return ""
 	}
 	return fmt.Sprintf("\nThe stages weighed %s; %s of it ships.", humanSize(res.StageBytes), humanSize(res.Size))
