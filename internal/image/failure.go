@@ -80,7 +80,10 @@ func failure(ctx context.Context, step, name, host string, err error) error {
 func statusHint(step, host string, status int) string {
 	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden:
-		if step == "push" {
+		switch step {
+		case "login":
+			return "the user name or the password is wrong"
+		case "push":
 			return fmt.Sprintf("access denied: log in by `skiff login %s` as a user who may push there", host)
 		}
 		return fmt.Sprintf("access denied: there is no such image, or it is private: check the name, or log in by `skiff login %s`", host)

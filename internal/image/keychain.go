@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/docker/cli/cli/config"
@@ -82,23 +84,70 @@ func readAuthFile(path string) (*configfile.ConfigFile, error) {
 	return config.LoadFromReader(f)
 }
 
-// lookup returns nil when the file has no credentials for the registry.
+// lookup returns nil when the file has no credentials for the registry. Keys with a path ("quay.io/me") count
+// for what is below them, the longest first (containers-auth.json(5)).
 func lookup(cf *configfile.ConfigFile, r authn.Resource) (authn.Authenticator, error) {
-	for _, key := range []string{r.String(), r.RegistryStr()} {
-		if key == name.DefaultRegistry {
-			key = authn.DefaultAuthKey
+	host, path := r.RegistryStr(), strings.TrimPrefix(r.String(), r.RegistryStr())
+	hosts := []string{host}
+	if host == name.DefaultRegistry {
+		hosts = []string{authn.DefaultAuthKey, "docker.io"}
+	}
+	for ; path != ""; path = path[:strings.LastIndexByte(path, '/')] {
+		for _, h := range hosts {
+			if a, ok := cf.AuthConfigs[h+path]; ok && path != "/" {
+				return authenticator(a), nil
+			}
 		}
-		a, err := cf.GetAuthConfig(key)
-		if err != nil {
-			return nil, err
+	}
+	for _, h := range hosts {
+		if a, err := fromHelper(cf, h); a != nil || err != nil {
+			return a, err
 		}
-		a.ServerAddress = "" // set even where nothing was found
-		if (a != types.AuthConfig{}) {
-			return authn.FromConfig(authn.AuthConfig{
-				Username: a.Username, Password: a.Password, Auth: a.Auth,
-				IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
-			}), nil
+	}
+	for key, a := range cf.AuthConfigs {
+		empty := a.Username == "" && a.Auth == "" && a.IdentityToken == "" && a.RegistryToken == ""
+		if !empty && slices.Contains(hosts, hostOf(key)) {
+			return authenticator(a), nil
 		}
 	}
 	return nil, nil
+}
+
+// fromHelper asks the program that keeps the credentials of a host, where the file names one.
+func fromHelper(cf *configfile.ConfigFile, host string) (authn.Authenticator, error) {
+	if cf.CredentialsStore == "" && cf.CredentialHelpers[host] == "" {
+		return nil, nil
+	}
+	a, err := cf.GetAuthConfig(host)
+	if err != nil {
+		return nil, err
+	}
+	a.ServerAddress = "" // set even where nothing was found
+	if (a == types.AuthConfig{}) {
+		return nil, nil
+	}
+	return authenticator(a), nil
+}
+
+// hostOf returns the registry in a key of Docker's file, "host:port" or "https://host/v1/"; "" for a key with a
+// path, which counts for what is below that alone.
+func hostOf(key string) string {
+	host := strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+	for _, end := range []string{"/", "/v1", "/v2"} {
+		host = strings.TrimSuffix(host, end)
+	}
+	if host == "index.docker.io" {
+		return "docker.io"
+	}
+	if strings.Contains(host, "/") {
+		return ""
+	}
+	return host
+}
+
+func authenticator(a types.AuthConfig) authn.Authenticator {
+	return authn.FromConfig(authn.AuthConfig{
+		Username: a.Username, Password: a.Password, Auth: a.Auth,
+		IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
+	})
 }

@@ -57,11 +57,12 @@ type Transfer struct {
 
 // Registry pulls from and pushes to registries.
 type Registry struct {
-	o       RegistryOptions
-	lib     *Library
-	options []remote.Option
-	pull    *remote.Puller // keeps connections and tokens
-	mirrors *remote.Puller // tries everything once: what a mirror does not give, its registry does
+	o         RegistryOptions
+	lib       *Library
+	transport http.RoundTripper
+	options   []remote.Option
+	pull      *remote.Puller // keeps connections and tokens
+	mirrors   *remote.Puller // tries everything once: what a mirror does not give, its registry does
 }
 
 // NewRegistry returns a Registry. It reads no file: see [LoadRegistryConfig].
@@ -89,7 +90,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	o.RetryWait = orDefault(o.RetryWait, 500*time.Millisecond)
 	r := &Registry{o: o, lib: NewLibrary(o.Store)}
 	t := newTransport(o)
-	r.options = r.remoteOptions(t)
+	r.transport, r.options = t, r.remoteOptions(t)
 	once := *t
 	once.retries = 0
 	never := remote.WithRetryPredicate(func(error) bool { return false })

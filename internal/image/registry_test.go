@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -733,6 +734,74 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("with credentials: %v", err)
 			}
 		})
+	}
+}
+
+func TestCheckLogin(t *testing.T) {
+	f := newRegistry(t)
+	f.spoil = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+		w.WriteHeader(401)
+	}
+	f.takes = func(r *http.Request) bool {
+		user, pass, _ := r.BasicAuth()
+		return user != "me" || pass != "secret"
+	}
+	r := client(t, newLibrary(t), RegistryOptions{})
+	if err := r.CheckLogin(t.Context(), f.host, "me", "secret"); err != nil {
+		t.Error(err)
+	}
+	if err := r.CheckLogin(t.Context(), f.host, "me", "wrong"); err == nil || !strings.Contains(err.Error(), "the password is wrong") {
+		t.Errorf("%v", err)
+	}
+	r = client(t, newLibrary(t), RegistryOptions{Transport: refuse(func(req *http.Request) {
+		if req.URL.Scheme == "http" {
+			t.Errorf("a password may go out to %s", req.URL)
+		}
+	})})
+	if err := r.CheckLogin(t.Context(), "10.0.0.1:5000", "me", "secret"); err == nil {
+		t.Error("no error without a network")
+	}
+}
+
+func TestCredentialKeys(t *testing.T) {
+	auth := func(user string) string {
+		return `{"auth":"` + base64.StdEncoding.EncodeToString([]byte(user+":p")) + `"}`
+	}
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("DOCKER_CONFIG", home)
+	t.Setenv("XDG_CONFIG_HOME", home)
+	t.Setenv("XDG_RUNTIME_DIR", home)
+	t.Setenv("REGISTRY_AUTH_FILE", "")
+	for _, c := range []struct{ auths, repo, user string }{
+		{`"https://index.docker.io/v1/":` + auth("a"), "docker.io/library/x", "a"},
+		{`"docker.io":` + auth("a"), "docker.io/library/x", "a"},
+		{`"docker.io/me":` + auth("a") + `,"docker.io":` + auth("b"), "docker.io/me/x", "a"},
+		{`"docker.io/me":` + auth("a") + `,"docker.io":` + auth("b"), "docker.io/you/x", "b"},
+		{`"quay.io/a/b":` + auth("ab") + `,"quay.io/a":` + auth("a"), "quay.io/a/b/c", "ab"},
+		{`"quay.io/a/b":` + auth("ab") + `,"quay.io/a":` + auth("a"), "quay.io/a/bc", "a"},
+		{`"quay.io/a":` + auth("a"), "quay.io/b", ""},
+		{`"https://quay.io":` + auth("a"), "quay.io/b", "a"},
+		{`"other.io":` + auth("a"), "quay.io/b", ""},
+	} {
+		write(t, filepath.Join(home, "config.json"), `{"auths":{`+c.auths+`}}`)
+		repo, err := name.NewRepository(c.repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := defaultKeychain{}.Resolve(repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := a.Authorization()
+		if err != nil || got.Username != c.user {
+			t.Errorf("%s with %s: %q %v, want %q", c.repo, c.auths, got.Username, err, c.user)
+		}
+	}
+	write(t, filepath.Join(home, "config.json"), `{`)
+	if _, err := (defaultKeychain{}).Resolve(name.MustParseReference("x").Context()); err == nil || !strings.Contains(err.Error(), "config.json") {
+		t.Errorf("a broken file: %v", err)
 	}
 }
 

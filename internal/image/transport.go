@@ -28,13 +28,14 @@ type limitedTransport struct {
 	stallIn  time.Duration
 	retries  int
 	wait     time.Duration
+	log      func(string)
 	plain    func(host string) bool
 	unsigned http.RoundTripper // for hosts that are configured as insecure: certificates are not checked
 	insecure []string
 }
 
 func newTransport(o RegistryOptions) *limitedTransport {
-	t := &limitedTransport{inner: o.Transport, answerIn: o.AnswerIn, stallIn: o.StallIn, retries: 3, wait: o.RetryWait}
+	t := &limitedTransport{inner: o.Transport, answerIn: o.AnswerIn, stallIn: o.StallIn, retries: 3, wait: o.RetryWait, log: o.Log}
 	t.plain = (&Registry{o: o}).isInsecure
 	if t.inner == nil {
 		inner := http.DefaultTransport.(*http.Transport).Clone()
@@ -75,6 +76,9 @@ func (t *limitedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		}
 		io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
 		resp.Body.Close()
+		if pause > 2*time.Second && t.log != nil {
+			t.log(fmt.Sprintf("%s answers %s: trying again in %v", req.URL.Host, resp.Status, pause.Round(time.Second)))
+		}
 		wait *= 2
 		select {
 		case <-req.Context().Done():
