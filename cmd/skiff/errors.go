@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/agext/levenshtein"
 	"github.com/spf13/cobra"
@@ -71,6 +72,8 @@ func hints(err error) []string {
 		return []string{"name it with -f FILE, or give the folder that holds it: skiff build FOLDER"}
 	case errors.As(err, &no) && no.Mend != "":
 		return strings.Split(no.Mend, "\n")
+	case errors.Is(err, syscall.ENOSPC):
+		return []string{"skiff prune frees what no image needs; --root FOLDER keeps the state on another disk"}
 	}
 	return nil
 }

@@ -48,9 +48,12 @@ func setPlatforms(a map[string]string, o Options) error {
 	var out []string
 	seen := map[string]bool{}
 	for _, p := range o.Platforms {
-		parsed, err := platforms.Parse(p)
-		if err != nil {
-			return fmt.Errorf("platform %q: %w", p, err)
+		parsed := platforms.DefaultSpec()
+		if p != "local" { // docker buildx's word for this machine's
+			var err error
+			if parsed, err = platforms.Parse(p); err != nil {
+				return fmt.Errorf("platform %q: %w", p, err)
+			}
 		}
 		norm := platforms.FormatAll(platforms.Normalize(parsed))
 		if seen[norm] {

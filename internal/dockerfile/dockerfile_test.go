@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
@@ -139,6 +140,13 @@ func TestAttributes(t *testing.T) {
 	}
 	if d.Locals()["_context"] != named {
 		t.Errorf("locals %v", d.Locals())
+	}
+}
+
+func TestLocalPlatform(t *testing.T) {
+	d, _ := open(t, Options{Context: dir(t, "Dockerfile", "FROM scratch"), Platforms: []string{"local"}})
+	if got, want := d.attrs["platform"], platforms.FormatAll(platforms.Normalize(platforms.DefaultSpec())); got != want {
+		t.Errorf("platform %q, want %q", got, want)
 	}
 }
 
