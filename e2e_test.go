@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,9 +16,35 @@ import (
 	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
-func TestMain(m *testing.M) { os.Exit(skifftest.Main(m)) }
+// stateRoot is the state of all tests here: each toolchain is unpacked once, and its standard library compiled once.
+var stateRoot string
 
-// cli drives the skiff command with a state and a configuration of its own.
+func TestMain(m *testing.M) {
+	var err error
+	if stateRoot, err = os.MkdirTemp("", "skiff-e2e"); err != nil {
+		log.Fatal(err)
+	}
+	code := skifftest.Main(m, removeState)
+	os.Remove(stateRoot) // still empty where no test used it
+	os.Exit(code)
+}
+
+// removeState takes the way that users have: files may belong to subordinate ids, which only skiff can remove.
+func removeState(binary string) error {
+	cmd := exec.Command(binary, "prune", "-a", "-f")
+	cmd.Env = append(os.Environ(), "SKIFF_ROOT="+stateRoot)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("prune: %w\n%s", err, out)
+	}
+	for _, folder := range []string{"layers", "cache", "tmp"} {
+		if left, err := os.ReadDir(filepath.Join(stateRoot, folder)); err != nil || len(left) > 0 {
+			return fmt.Errorf("prune left %v in %s (%v)", left, folder, err)
+		}
+	}
+	return os.RemoveAll(stateRoot)
+}
+
+// cli drives the skiff command with a configuration of its own.
 type cli struct {
 	t      *testing.T
 	bin    string
@@ -28,14 +56,7 @@ func newCLI(t *testing.T) *cli {
 	t.Helper()
 	skifftest.NoLeftovers(t)
 	c := &cli{t: t, bin: skifftest.Binary(t), config: t.TempDir()}
-	root := filepath.Join(t.TempDir(), "state")
-	c.env = append(os.Environ(), "SKIFF_ROOT="+root, "XDG_CONFIG_HOME="+c.config, "DOCKER_CONFIG="+c.config, "BUILDKIT_PROGRESS=plain")
-	// Files may belong to subordinate ids, which only skiff can remove.
-	t.Cleanup(func() {
-		if out, code := c.try("prune", "-a", "-f"); code != 0 {
-			t.Errorf("prune: %s", out)
-		}
-	})
+	c.env = append(os.Environ(), "SKIFF_ROOT="+stateRoot, "XDG_CONFIG_HOME="+c.config, "DOCKER_CONFIG="+c.config, "BUILDKIT_PROGRESS=plain")
 	return c
 }
 
@@ -206,6 +227,44 @@ func TestBuiltinBaseGivesTheImagesBinary(t *testing.T) {
 					t.Errorf("the binaries differ: %d and %d bytes", len(binaries[0]), len(binaries[1]))
 				}
 			})
+		}
+	}
+}
+
+// planter writes into Go's build cache and says whether somebody had before.
+const planter = `package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	const file = "/root/.cache/go-build/planted"
+	_, err := os.Stat(file)
+	fmt.Println("planted before:", err == nil)
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		panic(err)
+	}
+}
+`
+
+// TestPlantedCacheEntryStaysWithItsProject: a step that runs a program of its own writes to a build cache that no other
+// Dockerfile's steps see.
+func TestPlantedCacheEntryStaysWithItsProject(t *testing.T) {
+	c := newCLI(t)
+	project := func() string {
+		return skifftest.Files(t, "go.mod", "module example.com/planter\n\ngo 1.21\n", "main.go", planter, "Dockerfile",
+			"FROM golang:1.26-alpine AS builder\nWORKDIR /src\nCOPY . .\nRUN go build -o /dev/null .\nRUN go run .\n"+
+				"FROM scratch\nCOPY --from=builder /src/go.mod /\n")
+	}
+	evil, good := project(), project()
+	for i, k := range []struct{ dir, want string }{{evil, "false"}, {evil, "true"}, {good, "false"}} {
+		if err := os.WriteFile(filepath.Join(k.dir, "main.go"), fmt.Appendf(nil, "%s// %d\n", planter, i), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out := c.run("build", k.dir); !strings.Contains(out, "planted before: "+k.want) {
+			t.Errorf("build %d: not \"planted before: %s\":\n%s", i, k.want, out)
 		}
 	}
 }

@@ -17,14 +17,21 @@ var built struct {
 	err       error
 }
 
-// Main runs the tests of a package that uses [Binary], and cleans up after them: os.Exit(skifftest.Main(m)).
-func Main(m *testing.M) int {
-	defer func() {
-		if built.dir != "" {
-			os.RemoveAll(built.dir)
+// Main runs the tests of a package that uses [Binary], and cleans up after them: os.Exit(skifftest.Main(m)). Where the
+// binary was built, each of after is called with its path before that goes; an error is a failure.
+func Main(m *testing.M, after ...func(binary string) error) int {
+	code := m.Run()
+	if built.dir == "" {
+		return code
+	}
+	defer os.RemoveAll(built.dir)
+	for _, f := range after {
+		if err := f(built.file); err != nil {
+			fmt.Fprintln(os.Stderr, "after the tests:", err)
+			code = max(code, 1)
 		}
-	}()
-	return m.Run()
+	}
+	return code
 }
 
 // Binary builds cmd/skiff, static as it is released, once for the tests of a package, and returns its path. The
