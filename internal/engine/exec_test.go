@@ -260,7 +260,7 @@ func TestCancel(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Fatal("it goes on")
 	}
-	if d := time.Since(at); d > time.Second {
+	if d := time.Since(at); d > 3*time.Second { // one second, and two for a machine that does other things as well
 		t.Errorf("it took %v", d)
 	}
 	left, _ := filepath.Glob(filepath.Join(b.store.Root(), "tmp", "*"))
