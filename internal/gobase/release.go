@@ -111,11 +111,11 @@ func releaseOf(version, arch string) (string, bool) {
 // atHand lists the releases that this machine holds, proved or still to be proved.
 func (t *Toolchains) atHand(arch string) []string {
 	var have []string
-	if v, ok := strings.CutPrefix(t.env.GOVERSION, "go"); ok && arch == runtime.GOARCH {
+	if v, ok := strings.CutPrefix(t.env().GOVERSION, "go"); ok && arch == runtime.GOARCH {
 		have = append(have, v)
 	}
-	if t.env.GOMODCACHE != "" {
-		dir := filepath.Join(t.env.GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v")
+	if t.env().GOMODCACHE != "" {
+		dir := filepath.Join(t.env().GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v")
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
 			if v, ok := strings.CutSuffix(e.Name(), ".zip"); ok {
@@ -185,8 +185,8 @@ func (t *Toolchains) goMod(ctx context.Context, m module.Version) ([]byte, error
 		return nil, err
 	}
 	name := path + "/@v/" + version + ".mod"
-	if t.env.GOMODCACHE != "" {
-		file := filepath.Join(t.env.GOMODCACHE, "cache", "download", filepath.FromSlash(name))
+	if t.env().GOMODCACHE != "" {
+		file := filepath.Join(t.env().GOMODCACHE, "cache", "download", filepath.FromSlash(name))
 		if data, err := os.ReadFile(file); err == nil {
 			return data, nil
 		}

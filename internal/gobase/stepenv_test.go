@@ -37,3 +37,15 @@ func TestStepEnvLeavesTheStepsOwn(t *testing.T) {
 		t.Errorf("env %q files %q, want nothing", x.Env, x.Files)
 	}
 }
+
+// TestStepEnvOfOldGo: go commands up to 1.20 are linked against glibc, which the machine lends.
+func TestStepEnvOfOldGo(t *testing.T) {
+	none := func(string) string { return "" }
+	libc := machineLibc()
+	for release, lent := range map[string]bool{"1.13.15": true, "1.20.14": true, "1.21.13": false, "1.26.8": false} {
+		x := stepEnv([]string{"GOLANG_VERSION=" + release, "SSL_CERT_FILE=/x"}, GoEnv{}, none)
+		if want := lent && libc != nil; slices.Contains(x.Env, "LD_LIBRARY_PATH="+glibcPath) != want || (len(x.Files) > 0) != want {
+			t.Errorf("%s: %q %q", release, x.Env, x.Files)
+		}
+	}
+}

@@ -26,7 +26,7 @@ func moduleVersion(release, arch string) string {
 // Safe for concurrent use.
 type Toolchains struct {
 	state State
-	env   GoEnv
+	env   func() GoEnv
 	note  func(string)
 
 	proxies func() (*proxies, error)
@@ -40,25 +40,25 @@ type Toolchains struct {
 // line for the user where something is not as usual; nil drops it.
 func NewToolchains(state State, env *GoEnv, note func(string)) *Toolchains {
 	t := &Toolchains{state: state, note: note, open: map[string]*toolchain{}}
-	if env == nil {
-		e := machineGoEnv()
-		env = &e
+	// Asking the go command takes some 20 ms, which an unchanged build does not spend.
+	t.env = machineGoEnv
+	if env != nil {
+		t.env = func() GoEnv { return *env }
 	}
 	if t.note == nil {
 		t.note = func(string) {}
 	}
-	t.env = *env
-	t.proxies = sync.OnceValues(func() (*proxies, error) { return newProxies(t.env.GOPROXY) })
+	t.proxies = sync.OnceValues(func() (*proxies, error) { return newProxies(t.env().GOPROXY) })
 	t.sums = sync.OnceValues(func() (*checksums, error) {
 		p, err := t.proxies()
 		if err != nil {
 			return nil, err
 		}
 		machine := ""
-		if t.env.GOMODCACHE != "" {
-			machine = filepath.Join(t.env.GOMODCACHE, "cache", "download", "sumdb")
+		if t.env().GOMODCACHE != "" {
+			machine = filepath.Join(t.env().GOMODCACHE, "cache", "download", "sumdb")
 		}
-		return newChecksums(t.env.GOSUMDB, p, filepath.Join(state.Dir(), "sumdb"), machine)
+		return newChecksums(t.env().GOSUMDB, p, filepath.Join(state.Dir(), "sumdb"), machine)
 	})
 	return t
 }
@@ -121,7 +121,7 @@ func (t *Toolchains) local(ctx context.Context, release, arch string) (*toolchai
 			return t.unproved(release, arch, path, want, nil), nil
 		}
 	}
-	if t.env.GOVERSION == "go"+release && arch == runtime.GOARCH && runtime.GOOS == "linux" {
+	if t.env().GOVERSION == "go"+release && arch == runtime.GOARCH && runtime.GOOS == "linux" {
 		return t.machineToolchain(ctx, release, arch)
 	}
 	return nil, nil
@@ -129,10 +129,10 @@ func (t *Toolchains) local(ctx context.Context, release, arch string) (*toolchai
 
 // cachedZip is the toolchain that the machine's go command downloaded for itself, if it did.
 func (t *Toolchains) cachedZip(version string) string {
-	if t.env.GOMODCACHE == "" {
+	if t.env().GOMODCACHE == "" {
 		return ""
 	}
-	path := filepath.Join(t.env.GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v", version+".zip")
+	path := filepath.Join(t.env().GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v", version+".zip")
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return ""
 	}
@@ -142,7 +142,7 @@ func (t *Toolchains) cachedZip(version string) string {
 // machineToolchain takes the machine's own Go where its files hash to what the checksum database has for
 // the release: a distribution's Go differs, and builds other binaries.
 func (t *Toolchains) machineToolchain(ctx context.Context, release, arch string) (*toolchain, error) {
-	tc, err := treeToolchain(release, arch, t.env.GOROOT)
+	tc, err := treeToolchain(release, arch, t.env().GOROOT)
 	if err != nil {
 		return nil, nil // nothing there that could be it; the download says what is wrong
 	}
