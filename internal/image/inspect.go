@@ -109,7 +109,7 @@ func (l *Library) addNames(ctx context.Context, in *Inspection, row Row) error {
 		return err
 	}
 	for _, r := range all {
-		if r.Digest == row.Digest && r.Name != "" {
+		if r.ID == row.ID && r.Name != "" {
 			in.RepoTags = append(in.RepoTags, FamiliarName(r.Name))
 		}
 	}

@@ -70,7 +70,7 @@ func (l *localWriter) write(h *tar.Header, content io.Reader) error {
 	case tar.TypeReg:
 		return l.file(name, h, content)
 	case tar.TypeLink:
-		return l.root.Link(filepath.FromSlash(h.Linkname), name)
+		return l.link(name, h)
 	case tar.TypeSymlink:
 		if err := l.root.Symlink(h.Linkname, name); err != nil {
 			l.log(fmt.Sprintf("%s is left out: %v", h.Name, err)) // Windows asks for a privilege
@@ -124,6 +124,20 @@ func (l *localWriter) file(name string, h *tar.Header, content io.Reader) (err e
 		return err
 	}
 	return l.times(name, h)
+}
+
+// link makes a hard link, or a copy where the file system has no links.
+func (l *localWriter) link(name string, h *tar.Header) error {
+	target := filepath.FromSlash(h.Linkname)
+	if l.root.Link(target, name) == nil {
+		return nil
+	}
+	f, err := l.root.Open(target)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return l.file(name, h, f)
 }
 
 // permissions of a file, set bits included, as BuildKit's local exporter keeps them.

@@ -1,0 +1,114 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+// finishDocker makes images of manifest.json: configs, and layers as plain or compressed tars.
+func (in *importer) finishDocker(ctx context.Context) ([]Loaded, error) {
+	var entries []dockerImage
+	if err := json.Unmarshal(in.small["manifest.json"], &entries); err != nil {
+		return nil, fmt.Errorf("read manifest.json: %w", err)
+	}
+	var loaded []Loaded
+	for _, e := range entries {
+		img, err := in.dockerImage(ctx, e)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", e.Config, err)
+		}
+		id, err := img.ConfigName()
+		if err != nil {
+			return nil, err
+		}
+		names, err := canonicalNames(e.RepoTags)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := in.l.Put(ctx, img, names...); err != nil {
+			return nil, err
+		}
+		loaded = append(loaded, Loaded{Names: names, ID: id})
+	}
+	return loaded, nil
+}
+
+func (in *importer) dockerImage(ctx context.Context, e dockerImage) (v1.Image, error) {
+	m, ok := in.blobs[path.Clean(e.Config)]
+	if !ok {
+		return nil, errors.New("its config is not in the archive")
+	}
+	config, err := in.l.readBlob(m.digest, maxConfig)
+	if err != nil {
+		return nil, err
+	}
+	cf, err := v1.ParseConfigFile(bytes.NewReader(config))
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	if len(cf.RootFS.DiffIDs) != len(e.Layers) {
+		return nil, fmt.Errorf("it has %d layers, its config names %d", len(e.Layers), len(cf.RootFS.DiffIDs))
+	}
+	manifest := v1.Manifest{
+		SchemaVersion: 2, MediaType: types.OCIManifestSchema1, Layers: []v1.Descriptor{},
+		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: m.digest, Size: m.size},
+	}
+	for i, name := range e.Layers {
+		blob, ok := in.blobs[path.Clean(name)]
+		if !ok {
+			return nil, fmt.Errorf("layer %s is not in the archive", name)
+		}
+		mt, err := in.checkLayer(blob, cf.RootFS.DiffIDs[i])
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", name, err)
+		}
+		manifest.Layers = append(manifest.Layers, v1.Descriptor{MediaType: mt, Digest: blob.digest, Size: blob.size})
+	}
+	raw, err := json.MarshalIndent(manifest, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return newImage(raw, config, in.l.openBlob)
+}
+
+// checkLayer compares a layer's content with the diff ID in the config, and tells its media type.
+func (in *importer) checkLayer(b member, diffID v1.Hash) (types.MediaType, error) {
+	if b.digest == diffID {
+		return types.OCIUncompressedLayer, nil
+	}
+	f, err := in.l.st.OpenBlob(b.digest)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	head := make([]byte, 4)
+	n, _ := io.ReadFull(f, head)
+	mt := types.OCIUncompressedLayer
+	switch {
+	case bytes.HasPrefix(head[:n], []byte{0x1f, 0x8b}):
+		mt = types.OCILayer
+	case bytes.HasPrefix(head[:n], []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		mt = types.OCILayerZStd
+	}
+	plain, err := decompress(io.MultiReader(bytes.NewReader(head[:n]), f))
+	if err != nil {
+		return "", err
+	}
+	defer plain.Close()
+	got, _, err := v1.SHA256(io.LimitReader(plain, maxArchiveBytes))
+	if err != nil {
+		return "", err
+	}
+	if got != diffID {
+		return "", fmt.Errorf("its content has the diff ID %s, the config names %s", got, diffID)
+	}
+	return mt, nil
+}
