@@ -197,4 +197,3 @@ func (in *importer) finish(ctx context.Context) (loaded []Loaded, err error) {
 	}
 	return loaded, nil
 }
-

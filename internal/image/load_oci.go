@@ -256,4 +256,3 @@ func blame(err error) error {
 	}
 	return err
 }
-

@@ -678,4 +678,3 @@ func (r refuse) RoundTrip(req *http.Request) (*http.Response, error) {
 	r(req)
 	return nil, errors.New("no network here")
 }
-
