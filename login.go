@@ -3,14 +3,12 @@ package skiff
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 // serverOf is the registry as a name, and the key under which docker keeps its credentials.
@@ -35,8 +33,12 @@ func (s *State) Login(ctx context.Context, registry, user, password string) (str
 	if err != nil {
 		return "", err
 	}
-	if err := tryLogin(ctx, reg, user, password); err != nil {
-		return "", fmt.Errorf("login %s: %w", reg.RegistryStr(), err)
+	client, err := s.registryFor(nil, nil)
+	if err != nil {
+		return "", err
+	}
+	if err := client.CheckLogin(ctx, reg.RegistryStr(), user, password); err != nil {
+		return "", err
 	}
 	file, err := config.Load(os.Getenv("DOCKER_CONFIG"))
 	if err != nil {
@@ -47,25 +49,6 @@ func (s *State) Login(ctx context.Context, registry, user, password string) (str
 		return "", fmt.Errorf("login %s: keep credentials: %w", reg.RegistryStr(), err)
 	}
 	return file.Filename, nil
-}
-
-// tryLogin makes one request that only a known user may make.
-func tryLogin(ctx context.Context, reg name.Registry, user, password string) error {
-	auth := &authn.Basic{Username: user, Password: password}
-	rt, err := transport.NewWithContext(ctx, reg, auth, http.DefaultTransport, nil)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, reg.Scheme()+"://"+reg.RegistryStr()+"/v2/", nil)
-	if err != nil {
-		return err
-	}
-	res, err := (&http.Client{Transport: rt}).Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	return transport.CheckError(res, http.StatusOK)
 }
 
 // Logout forgets the credentials for a registry. An empty one is Docker Hub.
