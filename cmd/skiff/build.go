@@ -115,7 +115,6 @@ func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command) err
 	if err != nil {
 		return err
 	}
-	defer state.Close()
 	f.opts.Progress, f.opts.ProgressMode = cmd.ErrOrStderr(), f.progress
 	if f.check {
 		return f.runCheck(ctx, state, cmd.OutOrStdout())

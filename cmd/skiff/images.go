@@ -19,7 +19,6 @@ func newImages(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			pattern := ""
 			if len(args) == 1 {
 				pattern = args[0]

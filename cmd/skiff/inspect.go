@@ -22,7 +22,6 @@ func newInspect(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			found := []*skiff.ImageDetails{}
 			for _, name := range args {
 				d, err := state.Inspect(ctx, name)

@@ -31,7 +31,6 @@ func newLoad(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			loaded, err := state.Load(ctx, in)
 			if err != nil || quiet {
 				return err

@@ -36,7 +36,6 @@ func newLogin(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			where, err := state.Login(ctx, registry, user, password)
 			if err != nil {
 				return err
@@ -99,7 +98,6 @@ func newLogout(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			if err := state.Logout(registry); err != nil {
 				return err
 			}

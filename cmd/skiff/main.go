@@ -29,11 +29,21 @@ func main() {
 
 // run does what args ask for and returns the exit code.
 func run(args []string) int {
-	root := newRoot()
+	var g global
+	root := newRoot(&g)
 	root.SetArgs(args)
 	root.SetOut(os.Stdout)
 	root.SetErr(os.Stderr)
-	err := root.ExecuteContext(context.Background())
+	code := exitOf(root.ExecuteContext(context.Background()))
+	// What goes wrong in the clean-up takes nothing away from what the command did.
+	if err := g.close(); err != nil {
+		fmt.Fprintf(os.Stderr, "skiff: warning: clean up: %v\n", err)
+	}
+	return code
+}
+
+// exitOf reports err and returns the exit code.
+func exitOf(err error) int {
 	var code exitCode
 	switch {
 	case err == nil:
@@ -51,11 +61,11 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 // global are the settings of every verb.
 type global struct {
-	root string
+	root  string
+	state *skiff.State // nil until a verb needs it
 }
 
-func newRoot() *cobra.Command {
-	var g global
+func newRoot(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:           "skiff",
 		Short:         "Build container images without a daemon",
@@ -73,15 +83,23 @@ func newRoot() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&g.root, "root", "", "folder of skiff's state (default: SKIFF_ROOT, else $XDG_DATA_HOME/skiff)")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(
-		newBuild(&g), newImages(&g), newInspect(&g), newTag(&g), newRmi(&g), newPrune(&g), newSave(&g), newLoad(&g),
-		newPull(&g), newPush(&g), newRun(&g), newLogin(&g), newLogout(&g), newVersion(),
+		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
+		newPull(g), newPush(g), newRun(g), newLogin(g), newLogout(g), newVersion(),
 	)
 	return cmd
 }
 
-// open opens the state. The caller closes it.
-func (g *global) open() (*skiff.State, error) {
-	return skiff.Open(skiff.Config{Root: g.root})
+// open opens the state, which stays open until the command has ended.
+func (g *global) open() (state *skiff.State, err error) {
+	g.state, err = skiff.Open(skiff.Config{Root: g.root})
+	return g.state, err
+}
+
+func (g *global) close() error {
+	if g.state == nil {
+		return nil
+	}
+	return g.state.Close()
 }
 
 // grace is how long an interrupted command may clean up. What it leaves then is swept by the next one.

@@ -36,7 +36,6 @@ func newPrune(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			done, err := state.Prune(ctx, o)
 			if err != nil {
 				return err

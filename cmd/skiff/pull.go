@@ -21,7 +21,6 @@ func newPull(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			if !quiet {
 				o.Progress = cmd.ErrOrStderr()
 			}

@@ -19,7 +19,6 @@ func newRmi(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			var errs []error
 			for _, name := range args {
 				removed, err := state.Remove(ctx, name, force)

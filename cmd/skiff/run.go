@@ -49,7 +49,6 @@ func newRun(g *global) *cobra.Command {
 			if err != nil {
 				return &runFailure{err}
 			}
-			defer state.Close()
 			code, err := state.Run(cmd.Context(), o)
 			switch {
 			case err != nil && code != 0: // it did not start: 126 or 127, as in docker

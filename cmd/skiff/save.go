@@ -29,7 +29,6 @@ func newSave(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			return writeFile(output, cmd.OutOrStdout(), func(w io.Writer) error {
 				return state.Save(ctx, w, skiff.SaveOptions{Images: args, Format: format})
 			})

@@ -16,7 +16,6 @@ func newTag(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer state.Close()
 			return state.Tag(ctx, args[0], args[1])
 		}),
 	}
