@@ -26,7 +26,6 @@ type plan struct {
 // judge walks a definition once, inputs first.
 type judge struct {
 	o     Options
-	ctx   context.Context
 	trees trees
 	local map[string]localFiles
 	bases map[*graph.Vertex]*base
@@ -45,19 +44,19 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 	slices.SortFunc(p.bases, func(x, y *base) int { return strings.Compare(x.source.Digest.String(), y.source.Digest.String()) })
 	// Which Go runs in a stage decides what is served; which go.mod a stage gets decides which Go runs. So the
 	// first walk is for the copies alone.
-	j := a.newJudge(ctx, p.bases)
+	j := a.newJudge(p.bases)
 	if err := j.walk(g); err != nil {
 		return nil, err
 	}
 	for _, b := range p.bases {
 		copies := b.copies
 		*b = base{source: b.source, tag: b.tag, arch: b.arch, release: b.release, copies: copies}
-		j.modules(b)
+		j.modules(ctx, b)
 		if why := libcRefusal(b.goRelease(), b.arch); why != "" {
 			b.refuse(&Refusal{Where: where(b.source), Why: why})
 		}
 	}
-	j = a.newJudge(ctx, p.bases)
+	j = a.newJudge(p.bases)
 	if err := j.walk(g); err != nil {
 		return nil, err
 	}
@@ -70,8 +69,8 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 	return p, nil
 }
 
-func (a *attempt) newJudge(ctx context.Context, bases []*base) *judge {
-	j := &judge{o: a.o, ctx: ctx, trees: trees{}, local: map[string]localFiles{}, bases: map[*graph.Vertex]*base{}}
+func (a *attempt) newJudge(bases []*base) *judge {
+	j := &judge{o: a.o, trees: trees{}, local: map[string]localFiles{}, bases: map[*graph.Vertex]*base{}}
 	for _, b := range bases {
 		b.with = map[string]bool{}
 		j.bases[b.source] = b

@@ -118,12 +118,17 @@ func (s *step) applet(name string, args []value, text string) {
 
 // find judges what -exec runs.
 func (s *step) find(args []value, text string) {
-	for i, a := range args {
-		if a.text == "-exec" || a.text == "-execdir" || a.text == "-ok" {
-			if a.text != "-exec" {
-				s.refuse(text, "the base's small find has no "+a.text)
+	for i := 0; i < len(args); i++ {
+		switch args[i].text {
+		case "-exec":
+			end := i + 1
+			for end < len(args) && args[end].text != ";" && args[end].text != "+" {
+				end++
 			}
-			s.command(args[i+1:], text)
+			s.command(args[i+1:end], text)
+			i = end // each word is read once: commands within commands must not double the work
+		case "-execdir", "-ok":
+			s.refuse(text, "the base's small find has no "+args[i].text)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package gobase
 
 import (
+	"context"
 	"io/fs"
 	"path"
 	"strings"
@@ -12,7 +13,7 @@ import (
 // modules decides, for a tag below Go 1.21, whether the newest Go at hand is to be used: where a go.mod of the
 // context or of a module that it needs asks for more than the tag's Go. From 1.21 on the image's own Go
 // refuses such a go.mod (GOTOOLCHAIN=local), and so does ours.
-func (j *judge) modules(b *base) {
+func (j *judge) modules(ctx context.Context, b *base) {
 	if atLeast(b.release, "1.21") {
 		return
 	}
@@ -31,13 +32,13 @@ func (j *judge) modules(b *base) {
 		key := c.local.Digest.String() + "\n" + c.from
 		if l := j.open(c.local); l.files != nil && !seen[key] {
 			seen[key] = true
-			j.goMods(l.files, c, ask)
+			j.goMods(ctx, l.files, c, ask)
 		}
 	}
 	if need == "" || compareGo(goLine(need), goLine(b.release)) <= 0 {
 		return
 	}
-	instead, err := j.o.Tools.NewestAtHand(j.ctx, goLine(need), b.arch)
+	instead, err := j.o.Tools.NewestAtHand(ctx, goLine(need), b.arch)
 	if err != nil {
 		b.refuse(&Refusal{Where: where(b.source), Why: err.Error()})
 		return
@@ -49,7 +50,7 @@ func (j *judge) modules(b *base) {
 const maxGoMods = 64
 
 // goMods reads the go.mod files that a copy brings along, not deeper than three folders.
-func (j *judge) goMods(files fs.FS, c copied, ask func(string)) {
+func (j *judge) goMods(ctx context.Context, files fs.FS, c copied, ask func(string)) {
 	found := 0
 	visit := func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -71,7 +72,7 @@ func (j *judge) goMods(files fs.FS, c copied, ask func(string)) {
 		if found++; found > maxGoMods {
 			return fs.SkipAll
 		}
-		j.goMod(files, name, ask)
+		j.goMod(ctx, files, name, ask)
 		return nil
 	}
 	starts := []string{orDot(strings.TrimPrefix(c.from, "/"))}
@@ -83,7 +84,7 @@ func (j *judge) goMods(files fs.FS, c copied, ask func(string)) {
 	}
 }
 
-func (j *judge) goMod(files fs.FS, name string, ask func(string)) {
+func (j *judge) goMod(ctx context.Context, files fs.FS, name string, ask func(string)) {
 	data, err := fs.ReadFile(files, name)
 	if err != nil {
 		return
@@ -95,12 +96,12 @@ func (j *judge) goMod(files fs.FS, name string, ask func(string)) {
 	if mod.Go != nil {
 		ask(mod.Go.Version)
 	}
-	j.dependencies(files, path.Dir(name), mod, ask)
+	j.dependencies(ctx, files, path.Dir(name), mod, ask)
 }
 
 // dependencies asks for what the modules want that go.sum has the content of; without a go.sum, those that
 // go.mod names.
-func (j *judge) dependencies(files fs.FS, dir string, mod *modfile.File, ask func(string)) {
+func (j *judge) dependencies(ctx context.Context, files fs.FS, dir string, mod *modfile.File, ask func(string)) {
 	needed := map[module.Version]bool{}
 	if data, err := fs.ReadFile(files, path.Join(dir, "go.sum")); err == nil {
 		for line := range strings.Lines(string(data)) {
@@ -115,6 +116,6 @@ func (j *judge) dependencies(files fs.FS, dir string, mod *modfile.File, ask fun
 		}
 	}
 	for m := range needed {
-		ask(j.o.Tools.moduleGo(j.ctx, m))
+		ask(j.o.Tools.moduleGo(ctx, m))
 	}
 }

@@ -33,7 +33,7 @@ type proxyEntry struct {
 var errProxyEnd = errors.New("no module proxy to ask")
 
 func newProxies(goproxy string) (*proxies, error) {
-	p := &proxies{setting: goproxy, client: &http.Client{Transport: http.DefaultTransport, Timeout: 20 * time.Minute}}
+	p := &proxies{setting: goproxy, client: proxyClient()}
 	for rest := goproxy; rest != ""; {
 		text, fallback := rest, false
 		if i := strings.IndexAny(rest, ",|"); i >= 0 {
@@ -58,6 +58,18 @@ func newProxies(goproxy string) (*proxies, error) {
 		p.list = append(p.list, proxyEntry{u, fallback})
 	}
 	return p, nil
+}
+
+// proxyClient gives up a server that does not answer for a minute, and a download after twenty: a toolchain has
+// 70 to 120 MB.
+func proxyClient() *http.Client {
+	c := &http.Client{Timeout: 20 * time.Minute}
+	if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		t = t.Clone()
+		t.ResponseHeaderTimeout = time.Minute
+		c.Transport = t
+	}
+	return c
 }
 
 // fileOnly reports that the list is one directory: cmd/go asks no checksum database for toolchains then.
