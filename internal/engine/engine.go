@@ -23,6 +23,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/client"
@@ -141,6 +142,9 @@ type Engine struct {
 // maxPulls bounds the blobs that are fetched at once, as containerd and Docker do (3).
 const maxPulls = 3
 
+// endTimeout bounds what the child has to tidy up; what it does not manage is swept by the next trim.
+const endTimeout = time.Second
+
 // New returns an engine. The caller closes it.
 func New(o Options) (*Engine, error) {
 	if o.Store == nil {
@@ -162,6 +166,9 @@ func (e *Engine) Close() error {
 		close(e.closed)
 		err = e.index.Save()
 		if c, ok := e.child.peek(); ok {
+			ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+			defer cancel()
+			_ = c.Call(ctx, methodEnd, envelope{e.o.Store.Root(), struct{}{}}, nil, nil) // tidiness alone
 			err = errors.Join(err, c.Close())
 		}
 	})

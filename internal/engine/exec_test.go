@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client/llb"
+	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/skiff-build/skiff/internal/sandbox"
@@ -59,6 +60,24 @@ func TestExecLeavesNoTraceOfMounts(t *testing.T) {
 	// The source of the bind mount is as it was.
 	again := b.must(b.base().Run(run("ls /mnt"), llb.AddMount("/mnt", other, llb.Readonly)).Root())
 	again.wants(t, "/mnt: d f")
+}
+
+// A working directory that is missing belongs to the user of the step.
+func TestMissingCwd(t *testing.T) {
+	b := newBench(t)
+	st := b.base().Run(run("id"), llb.Dir("/a/b"), llb.User("33:44")).Root()
+	e := b.engine(nil)
+	defer e.Close()
+	handle, err := solve(t, e, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/a", "/a/b"} {
+		got, err := handle.StatFile(t.Context(), gwclient.StatRequest{Path: name})
+		if err != nil || got.Uid != 33 || got.Gid != 44 || os.FileMode(got.Mode).Perm() != 0o755 {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
 }
 
 func TestExecOutputOfAMount(t *testing.T) {

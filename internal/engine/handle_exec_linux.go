@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/skiff-build/skiff/internal/fileop"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/snapshot"
@@ -37,7 +38,7 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 	if err := s.mountAll(ctx); err != nil {
 		return resp, err
 	}
-	if err := s.fillSpec(); err != nil {
+	if err := s.fillSpec(ctx); err != nil {
 		return resp, err
 	}
 	if err := s.run(ctx); err != nil {
@@ -157,19 +158,23 @@ func (s *step) hosts() []byte {
 }
 
 // fillSpec sets what is not a mount.
-func (s *step) fillSpec() error {
+func (s *step) fillSpec(ctx context.Context) error {
 	tree, done, err := inode.Dir(s.spec.Root.Path)
 	if err != nil {
 		return err
 	}
+	s.later(done)
 	user, err := findUser(tree, s.req.User)
-	if err := errors.Join(err, done()); err != nil {
+	if err != nil {
 		return err
 	}
 	p := s.spec.Process
 	p.Args, p.Env, p.User = s.req.Args, s.req.Env, user
 	if p.Cwd = s.req.Cwd; p.Cwd == "" {
 		p.Cwd = "/"
+	}
+	if err := s.makeCwd(ctx, tree); err != nil {
+		return err
 	}
 	if s.spec.Hostname = s.req.Hostname; s.spec.Hostname == "" {
 		s.spec.Hostname = defaultHostname
@@ -190,6 +195,24 @@ func (s *step) fillSpec() error {
 		}
 	}
 	return nil
+}
+
+// makeCwd makes a working directory that is missing, for the user of the step, as BuildKit does
+// (executor/runcexecutor). It stays in the layer. One that lies in a mount is left to the sandbox.
+func (s *step) makeCwd(ctx context.Context, root inode.Tree) error {
+	p := s.spec.Process
+	for _, m := range s.spec.Mounts {
+		if p.Cwd == m.Destination || strings.HasPrefix(p.Cwd, m.Destination+"/") {
+			return nil
+		}
+	}
+	if _, err := inode.Resolve(root, p.Cwd, true); !errors.Is(err, os.ErrNotExist) {
+		return nil // there, or no directory: entering it tells
+	}
+	byID := func(id uint32) *pb.UserOpt { return &pb.UserOpt{User: &pb.UserOpt_ByID{ByID: id}} }
+	return fileop.Apply(ctx, s.spec.Root.Path, &pb.FileAction{Action: &pb.FileAction_Mkdir{Mkdir: &pb.FileActionMkDir{
+		Path: p.Cwd, Mode: 0o755, MakeParents: true, Timestamp: -1,
+		Owner: &pb.ChownOpt{User: byID(p.User.UID), Group: byID(p.User.GID)}}}}, nil, nil)
 }
 
 // insecure gives the step all that this process has (util/entitlements/security in BuildKit).

@@ -31,6 +31,7 @@ func Handlers() map[string]sandbox.Handler {
 		methodList:   handle(w, listChain),
 		methodCache:  handle(w, makeCacheDir),
 		methodRemove: handle(w, removePaths),
+		methodEnd:    handle(w, w.end),
 	}
 }
 
@@ -91,6 +92,9 @@ func (w *worker) snapshots(root string) *snapshot.Snapshots {
 	}
 	return w.snaps[root]
 }
+
+// end removes what was kept for mounts. The child ends after it.
+func (w *worker) end(_ context.Context, j *job, _ struct{}) (any, error) { return nil, j.snaps.Close() }
 
 // later has fn called when the job ends, last first.
 func (j *job) later(fn func() error) { j.undo = append(j.undo, fn) }

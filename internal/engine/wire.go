@@ -17,6 +17,7 @@ const (
 	methodList   = "engine.list"
 	methodCache  = "engine.cache"
 	methodRemove = "engine.remove"
+	methodEnd    = "engine.end"
 )
 
 // treeReq is files to read: a chain of layers, or a local directory.
