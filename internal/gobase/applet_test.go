@@ -162,6 +162,27 @@ func TestPackagesAnswer(t *testing.T) {
 	}
 }
 
+// TestOwnCertificates: CAs that a stage adds reach the bundle that later stages copy.
+func TestOwnCertificates(t *testing.T) {
+	root := newRoot(t, Alpine)
+	for name, data := range map[string]string{"usr/local/share/ca-certificates/own.crt": "OWN CERTIFICATE\n", "etc/ssl/certs/ca-certificates.crt": ""} {
+		file := filepath.Join(root, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, code := runScript(t, root, "update-ca-certificates"); code != 0 {
+		t.Fatal(out)
+	}
+	bundle, err := os.ReadFile(filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"))
+	if err != nil || !bytes.HasSuffix(bundle, []byte("\nOWN CERTIFICATE\n")) || !bytes.HasPrefix(bundle, mozillaBundle()) {
+		t.Errorf("%d bytes, %v", len(bundle), err)
+	}
+}
+
 func TestAppletByName(t *testing.T) {
 	for _, args := range [][]string{{"/bin/sh", "-c", "exit 5"}, {"-sh", "-c", "exit 5"}} {
 		run, ok := Applet(args)

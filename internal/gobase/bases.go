@@ -66,7 +66,7 @@ type Bases struct{ tools *Toolchains }
 func NewBases(t *Toolchains) *Bases { return &Bases{t} }
 
 // tarFormat is part of a layer's name: raise it when the layers' bytes change for the same input.
-const tarFormat = "1"
+const tarFormat = "2"
 
 // Layers returns the layers of a gobase:// identifier, lowest first. The toolchain is fetched and proved when
 // the first of them is opened, not before.

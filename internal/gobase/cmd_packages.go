@@ -1,7 +1,12 @@
 package gobase
 
 import (
+	"bytes"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -59,8 +64,36 @@ func packages(c *call) int {
 	return 0
 }
 
+// Where update-ca-certificates finds CAs of one's own, and where it writes all of them.
+const (
+	ownCertificates = "/usr/local/share/ca-certificates"
+	bundleFile      = "/etc/ssl/certs/ca-certificates.crt"
+)
+
+// updateCertificates adds the CAs that a stage put into [ownCertificates] to the bundle, as the original does.
 func updateCertificates(c *call) int {
-	fmt.Fprintln(c.stdout, "skiff: built-in Go base: Mozilla's certificates are in place")
+	bundle, added := slices.Clone(mozillaBundle()), 0
+	err := filepath.WalkDir(c.system(ownCertificates), func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(name) != ".crt" {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		bundle = append(append(bundle, bytes.TrimSpace(data)...), '\n')
+		added++
+		return nil
+	})
+	if err != nil && !os.IsNotExist(err) {
+		return c.fail(1, "%v", err)
+	}
+	if added > 0 {
+		if err := os.WriteFile(c.system(bundleFile), bundle, 0o644); err != nil {
+			return c.fail(1, "%v", err)
+		}
+	}
+	fmt.Fprintf(c.stdout, "skiff: built-in Go base: Mozilla's certificates and %d from %s\n", added, ownCertificates)
 	return 0
 }
 

@@ -123,28 +123,36 @@ func (b *base) identity() Identity {
 	return id
 }
 
-// apply rewrites the sources, and gives steps what an older tag's Go had by default.
+// apply rewrites the sources, and gives steps what the image's Go has by default and the base's would not.
 func (p *plan) apply() {
 	for _, b := range p.bases {
 		src := b.source.Op.GetSource()
 		src.Identifier, src.Attrs = b.identity().String(), nil
 		b.rename()
-		if b.instead == "" {
-			continue
-		}
 		for _, step := range b.steps {
-			meta := step.Op.GetExec().Meta
-			for i, e := range meta.Env {
-				if strings.HasPrefix(e, "GOLANG_VERSION=") {
-					meta.Env[i] = "GOLANG_VERSION=" + b.instead
-				}
+			b.setDefaults(step.Op.GetExec().Meta)
+		}
+	}
+}
+
+func (b *base) setDefaults(meta *pb.Meta) {
+	var defaults []string
+	if b.instead != "" {
+		for i, e := range meta.Env {
+			if strings.HasPrefix(e, "GOLANG_VERSION=") {
+				meta.Env[i] = "GOLANG_VERSION=" + b.instead
 			}
-			for _, add := range olderDefaults(b.release) {
-				name, _, _ := strings.Cut(add, "=")
-				if !slices.ContainsFunc(meta.Env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
-					meta.Env = append(meta.Env, add)
-				}
-			}
+		}
+		defaults = olderDefaults(b.release)
+	}
+	if len(b.warnings) > 0 && !atLeast(b.goRelease(), "1.20") {
+		// Before 1.20 cgo is on without a C compiler, too: net would be linked against a libc that is not there.
+		defaults = append(defaults, "CGO_ENABLED=0")
+	}
+	for _, add := range defaults {
+		name, _, _ := strings.Cut(add, "=")
+		if !slices.ContainsFunc(meta.Env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+			meta.Env = append(meta.Env, add)
 		}
 	}
 }

@@ -88,7 +88,7 @@ func (r root) folders() []entry {
 		folder("tmp", 0o1777), folder("var/tmp", 0o1777), folder("var/cache", 0o755), folder("var/lib", 0o755),
 		folder("root", 0o700), folder("home", 0o755), folder("mnt", 0o755), folder("opt", 0o755), folder("srv", 0o755),
 		folder("usr/local/bin", 0o755), folder("usr/local/sbin", 0o755), folder("usr/local/lib", 0o755),
-		folder("usr/share", 0o755), folder("etc/ssl/certs", 0o755),
+		folder("usr/share", 0o755), folder("etc/ssl/certs", 0o755), folder("usr/local/share/ca-certificates", 0o755),
 		folder("usr/bin", 0o755), folder("usr/sbin", 0o755), folder("usr/lib", 0o755),
 	}
 	// The official Dockerfile: mkdir -p "$GOPATH/src" "$GOPATH/bin" && chmod -R 1777 "$GOPATH".

@@ -103,9 +103,7 @@ func (g *goCall) judge() {
 			t.built = append(t.built, g.s.abs(o.text))
 		}
 	case "generate":
-		if len(t.base.asked) > 0 {
-			g.s.refuse(g.text, "go generate may call what was installed: "+strings.Join(t.base.asked, ", "))
-		}
+		g.judgeGenerate()
 	}
 }
 
@@ -171,8 +169,9 @@ func (g *goCall) judgeModules() {
 		return
 	}
 	t := g.s.t
-	if g.sub == "get" && !atLeast(t.base.goRelease(), "1.16") && !t.modInit &&
-		(g.env("GO111MODULE").text == "off" || g.env("GO111MODULE").text != "on" && len(t.base.goMods) == 0) {
+	off := g.env("GO111MODULE").text == "off"
+	outside := !atLeast(t.base.goRelease(), "1.16") && !t.modInit && g.env("GO111MODULE").text != "on" && len(t.base.goMods) == 0
+	if g.sub == "get" && (off || outside) {
 		g.s.refuse(g.text, "go get outside of a module fetches repositories with git, which the base has not")
 	}
 }
@@ -185,6 +184,12 @@ func (g *goCall) judgeCgo() {
 	for _, f := range g.flags {
 		if f == "-race" || f == "-msan" || f == "-asan" || strings.HasPrefix(f, "-buildmode=c-") || f == "-buildmode=plugin" || f == "-buildmode=shared" {
 			g.s.refuse(g.text, f+" needs cgo and a C compiler")
+			return
+		}
+	}
+	for _, a := range g.args {
+		if strings.Contains(a.text, "-linkmode external") || strings.Contains(a.text, "-linkmode=external") {
+			g.s.refuse(g.text, "-linkmode external needs a C compiler")
 			return
 		}
 	}

@@ -70,6 +70,9 @@ func TestDecision(t *testing.T) {
 		{"an empty argument", "1.26-alpine", "RUN CGO_ENABLED=0 GOOS=$OS GOARCH= go build -o /app .", ""},
 		{"apt on Alpine", "1.26-alpine", "RUN apt-get update\n" + build, "no apt-get"},
 		{"protoc asked for and generate", "1.26-alpine", "RUN apk add protoc && go generate ./...\n" + build, "go generate may call"},
+		{"generate with go run", "1.26-alpine", "RUN go generate ./gen/good\n" + build, "gen/bad.go has go generate call protoc"},
+		{"external linking", "1.26-alpine", "RUN CGO_ENABLED=0 go build -ldflags '-linkmode external -extldflags -static' -o /app .", "-linkmode external needs"},
+		{"GOPATH mode", "1.13-alpine", "RUN GO111MODULE=off go get example.com/x\n" + build, "outside of a module"},
 		{"ssh", "1.26-alpine", "RUN --mount=type=ssh go mod download\n" + build, "ssh agent"},
 	}
 	for _, tt := range tests {
@@ -77,9 +80,10 @@ func TestDecision(t *testing.T) {
 			files := fstest.MapFS{
 				"Dockerfile": {Data: []byte("FROM golang:" + tt.tag + " AS builder\nWORKDIR /src\nCOPY . .\n" + tt.steps +
 					"\nFROM scratch\nCOPY --from=builder /src /src\n")},
-				"go.mod":   {Data: []byte("module example.com/x\n\ngo 1.13\n")},
-				"main.go":  {Data: []byte("package main\n")},
-				"build.sh": {Data: []byte("#!/bin/sh\n")},
+				"go.mod":     {Data: []byte("module example.com/x\n\ngo 1.13\n")},
+				"main.go":    {Data: []byte("package main\n")},
+				"build.sh":   {Data: []byte("#!/bin/sh\n")},
+				"gen/bad.go": {Data: []byte("package gen\n\n//go:generate go run ./x\n//go:generate protoc --go_out=. x.proto\n")},
 			}
 			b := buildDockerfile(t, files, Options{}, realImages)
 			if b.err != nil {
