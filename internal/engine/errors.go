@@ -8,13 +8,14 @@ import (
 
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/skiff-build/skiff/internal/sandbox"
 )
 
 // StepError is a step that ran and failed. Its text is BuildKit's own, which people search their logs for.
 type StepError struct {
 	Args []string
 	Log  []string // the last lines that it printed, oldest first
-	Err  error    // [*sandbox.ExitError], or why it did not start
+	Err  *sandbox.ExitError
 }
 
 func (e *StepError) Error() string {

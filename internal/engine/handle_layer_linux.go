@@ -83,10 +83,18 @@ func (j *job) newLayer() (dir string, err error) {
 
 func (j *job) commitDir(dir, id string) error {
 	to := filepath.Join(j.root, "layers", id)
-	if err := os.Rename(dir, to); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("commit layer: %w", err)
+	err := os.Rename(dir, to)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	return nil // when it exists, somebody made the same one meanwhile
+	if _, err := os.Lstat(filepath.Join(to, "fs")); err == nil {
+		return nil // somebody made the same one meanwhile
+	}
+	// What is left of a layer that somebody took away by hand.
+	if err := j.snaps.Remove([]string{to}); err != nil {
+		return err
+	}
+	return os.Rename(dir, to)
 }
 
 func digestChain(ctx context.Context, j *job, req digestReq) (rec digestRecord, err error) {

@@ -77,12 +77,12 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 			log.write(ev.Stream, ev.Data)
 		}
 	})
-	var unavailable *sandbox.Unavailable
-	if errors.As(err, &unavailable) || err != nil && ctx.Err() != nil {
-		return nil, err
+	var exit *sandbox.ExitError
+	if errors.As(err, &exit) {
+		return nil, &StepError{Args: o.Meta.Args, Log: log.lines(maxErrorLines), Err: exit}
 	}
 	if err != nil {
-		return nil, &StepError{Args: o.Meta.Args, Log: log.lines(maxErrorLines), Err: err}
+		return nil, err // it did not come to run
 	}
 	return execOutputs(o, req, resp, inputs)
 }
