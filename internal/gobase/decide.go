@@ -61,7 +61,9 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 		return nil, err
 	}
 	if t := j.trees.of(g.Root); t != nil {
-		t.base.refuse(&Refusal{Where: where(t.base.source), Why: "the stage is what ships"})
+		b := t.base
+		b.refuse(&Refusal{Where: where(b.source), Why: "the stage is what ships"})
+		slices.Reverse(b.refusals) // before all that its steps ask for
 	}
 	for _, b := range p.bases {
 		b.settle(p)

@@ -202,7 +202,7 @@ func (g *goCall) judgeCgo() {
 		b.warnings = append(b.warnings, "cgo: "+why+"; here it is off, so a program that imports net or os/user is static, and one that needs cgo fails")
 		return
 	}
-	g.s.refuse(g.text, "cgo: "+why+", so a program that imports net or os/user comes out linked dynamically; CGO_ENABLED=0 settles it")
+	g.s.refuse(g.text, "cgo: "+why+", so a program that imports net or os/user comes out linked dynamically; CGO_ENABLED=0 settles it, and --go-base=builtin builds without cgo")
 }
 
 // cgoOn says why cgo is on in the image for this call, or "" where it is off.

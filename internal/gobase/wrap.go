@@ -161,7 +161,7 @@ func (a *attempt) ResolveImageConfig(ctx context.Context, ref string, opt source
 	}
 	name, dgst, config, err := a.Client.ResolveImageConfig(ctx, ref, opt)
 	if err != nil {
-		return "", "", nil, fmt.Errorf("%w; the built-in Go cannot stand in for the image: %w", err, refusal)
+		return "", "", nil, fmt.Errorf("%w; the built-in Go cannot stand in for the image: %w (a registry or a mirror in reach settles it, or a stage that does without)", err, refusal)
 	}
 	return name, dgst, config, nil
 }
