@@ -1,7 +1,6 @@
 package goaware
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,10 +14,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/skiff-build/skiff/internal/graph"
+	"github.com/skiff-build/skiff/internal/skifftest"
 	"github.com/skiff-build/skiff/internal/store"
 )
-
-var update = flag.Bool("update", false, "write the wanted parts of testdata anew")
 
 // TestDockerfiles runs BuildKit's frontend on each testdata/NAME.txtar and compares what the steps got. Comment lines
 // before the Dockerfile are its reason.
@@ -37,7 +35,7 @@ func TestDockerfiles(t *testing.T) {
 				return Wrap(c, Options{Generation: "GEN", Project: "p"})
 			})
 			got := describe(t, def)
-			if *update {
+			if skifftest.Update() {
 				a.Files = []txtar.File{a.Files[0], {Name: "want", Data: []byte(got)}}
 				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
 					t.Fatal(err)

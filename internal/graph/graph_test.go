@@ -3,17 +3,15 @@ package graph
 import (
 	"context"
 	"errors"
-	"flag"
-	"os"
 	"testing"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/proto"
-)
 
-var update = flag.Bool("update", false, "write the golden texts anew")
+	"github.com/skiff-build/skiff/internal/skifftest"
+)
 
 // twoStages is what a usual multi-stage Dockerfile gives.
 func twoStages(t testing.TB) *pb.Definition {
@@ -43,20 +41,7 @@ func TestStringIsGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const name = "testdata/twostages.txt"
-	got := g.String()
-	if *update {
-		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
+	skifftest.Golden(t, "twostages.txt", g.String())
 }
 
 // What nobody touched keeps its digest, so that progress and source lines still find it.
