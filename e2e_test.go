@@ -50,12 +50,12 @@ type cli struct {
 	bin    string
 	env    []string
 	config string // folder
+	mark   string // NAME=VALUE by which processes of this test are known
 }
 
 func newCLI(t *testing.T) *cli {
 	t.Helper()
-	skifftest.NoLeftovers(t)
-	c := &cli{t: t, bin: skifftest.Binary(t), config: t.TempDir()}
+	c := &cli{t: t, mark: skifftest.NoLeftovers(t), bin: skifftest.Binary(t), config: t.TempDir()}
 	c.env = append(os.Environ(), "SKIFF_ROOT="+stateRoot, "XDG_CONFIG_HOME="+c.config, "DOCKER_CONFIG="+c.config, "BUILDKIT_PROGRESS=plain")
 	return c
 }

@@ -15,19 +15,20 @@ import (
 const marker = "SKIFF_TEST_MARK"
 
 // NoLeftovers fails the test when, after it and all that it cleans up later than this call, a process that it started
-// still runs, or a mount in its temporary directories is there. Processes get five seconds to end.
-func NoLeftovers(t *testing.T) {
+// still runs, or a mount in its temporary directories is there. Processes get five seconds to end. They are known by a
+// variable, NAME=VALUE, which is set for the test and returned for those whose environment does not come from it.
+func NoLeftovers(t *testing.T) (mark string) {
 	t.Helper()
-	mark := marker + "=" + rand.Text()
+	mark = marker + "=" + rand.Text()
 	// Where t.TempDir lies, of subtests too. Elsewhere the machine and the tests of other packages mount what they like.
 	below := filepath.Join(os.TempDir(), strings.ReplaceAll(t.Name(), "/", ""))
 	// Registered before Setenv: cleanups run last in, first out, and the environment is back by then.
 	t.Cleanup(func() {
 		deadline := time.Now().Add(5 * time.Second)
-		left := processes(mark)
+		left := Processes(mark)
 		for len(left) > 0 && time.Now().Before(deadline) {
 			time.Sleep(20 * time.Millisecond)
-			left = processes(mark)
+			left = Processes(mark)
 		}
 		for _, p := range left {
 			t.Errorf("left behind: process %s", p)
@@ -38,6 +39,7 @@ func NoLeftovers(t *testing.T) {
 	})
 	name, value, _ := strings.Cut(mark, "=")
 	t.Setenv(name, value)
+	return mark
 }
 
 // mounts are the mount points of this process's namespace that begin with prefix.
@@ -56,8 +58,8 @@ func mounts(t testing.TB, prefix string) []string {
 	return points
 }
 
-// processes finds those that have mark in their environment. One whose environment may not be read is not seen.
-func processes(mark string) []string {
+// Processes finds those that have mark in their environment. One whose environment may not be read is not seen.
+func Processes(mark string) []string {
 	var found []string
 	envs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, file := range envs {

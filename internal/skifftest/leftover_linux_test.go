@@ -11,12 +11,12 @@ func TestProcessesAreFoundByTheirMark(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if found := processes(marker + "=here"); len(found) != 1 {
+	if found := Processes(marker + "=here"); len(found) != 1 {
 		t.Errorf("while it runs: %q", found)
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	if found := processes(marker + "=here"); len(found) != 0 {
+	if found := Processes(marker + "=here"); len(found) != 0 {
 		t.Errorf("afterwards: %q", found)
 	}
 }
