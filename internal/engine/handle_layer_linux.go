@@ -12,6 +12,7 @@ import (
 
 	"github.com/skiff-build/skiff/internal/fileop"
 	"github.com/skiff-build/skiff/internal/layer"
+	"golang.org/x/sys/unix"
 )
 
 // unpackLayer makes the layer req.ID of a tar.
@@ -29,7 +30,15 @@ func unpackLayer(ctx context.Context, j *job, req unpackReq) (resp unpackResp, e
 	if err != nil {
 		return resp, err
 	}
-	p, err := layer.Unpack(ctx, src, filepath.Join(dir, "fs"), layer.UnpackOptions{Lower: lower})
+	limits, err := unpackLimits(dir, req.Path)
+	if err != nil {
+		return resp, err
+	}
+	limits.Lower = lower
+	p, err := layer.Unpack(ctx, src, filepath.Join(dir, "fs"), limits)
+	if errors.Is(err, layer.ErrLimit) {
+		return resp, fmt.Errorf("%w: it is a bomb, or the disk has no room for it", err)
+	}
 	if err != nil {
 		return resp, err
 	}
@@ -37,6 +46,33 @@ func unpackLayer(ctx context.Context, j *job, req unpackReq) (resp unpackResp, e
 		return resp, fmt.Errorf("the layer's content has the digest %s, and the image's config says %s", p.DiffID, req.DiffID)
 	}
 	return unpackResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, j.commitDir(dir, req.ID)
+}
+
+// What a layer may become. A blob of gzip grows to 1,030 times its size at most, and honest layers to some 20 times; zstd and
+// xz have no such bound. The slack is for small blobs: a sparse file of 1 GB is a few kilobytes.
+const (
+	unpackRatio   = 200
+	unpackSlack   = 2 << 30
+	unpackEntries = 5_000_000 // twice what a root filesystem of ext4 has inodes for in 40 GB
+)
+
+// unpackLimits bounds a layer that is made below dir: nine tenths of the room that is left on the disk, and what is likely for
+// the blob. Without a path the tar comes from skiff itself, and only the disk counts.
+func unpackLimits(dir, path string) (layer.UnpackOptions, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return layer.UnpackOptions{}, fmt.Errorf("room on the disk: %w", err)
+	}
+	o := layer.UnpackOptions{MaxBytes: max(1, int64(st.Bavail)*st.Bsize/10*9), MaxEntries: unpackEntries}
+	if path == "" {
+		return o, nil
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return layer.UnpackOptions{}, err
+	}
+	o.MaxBytes = min(o.MaxBytes, unpackSlack+unpackRatio*fi.Size())
+	return o, nil
 }
 
 func (j *job) tarStream(req unpackReq) (io.ReadCloser, error) {

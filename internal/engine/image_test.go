@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,6 +17,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
@@ -166,6 +169,24 @@ func TestUnpackedLayersCannotLeave(t *testing.T) {
 		}
 	}
 	if m, _ := filepath.Glob(filepath.Join(b.store.Root(), "*", "escaped")); len(m) > 0 {
+		t.Errorf("left: %v", m)
+	}
+}
+
+// A layer says that it holds more than it may: nothing of that size is written, nothing stays.
+func TestLayerBomb(t *testing.T) {
+	var tarball bytes.Buffer
+	w := tar.NewWriter(&tarball)
+	if err := w.WriteHeader(&tar.Header{Name: "bomb", Mode: 0o644, Size: 1 << 50}); err != nil {
+		t.Fatal(err)
+	}
+	l := static.NewLayer(tarball.Bytes(), types.OCIUncompressedLayer)
+	b := newBench(t)
+	out := b.build(llb.Image(skifftest.NewRegistry(t, nil).Push(t, "base:1", skifftest.Image(t, v1.Config{}, l))))
+	if out.err == nil || !strings.Contains(out.err.Error(), "bomb") {
+		t.Errorf("got %v", out.err)
+	}
+	if m, _ := filepath.Glob(filepath.Join(b.store.Root(), "layers", "*")); len(m) > 0 {
 		t.Errorf("left: %v", m)
 	}
 }
