@@ -129,7 +129,7 @@ func (e *Engine) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, o s
 	if o.LogName == "" {
 		return e.metadata(ctx, op, o)
 	}
-	err = e.internalVertex(o.LogName, func() (err error) {
+	err = e.internalVertex(o.LogName, func(func(string)) (err error) {
 		resp, err = e.metadata(ctx, op, o)
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/moby/buildkit/solver/pb"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -224,7 +225,11 @@ func escapeOverlay(p string) string {
 func makeCacheDir(ctx context.Context, j *job, req makeCacheReq) (any, error) {
 	to := filepath.Join(j.root, "cache", req.Cache.Name)
 	if _, err := os.Lstat(filepath.Join(to, "data")); err == nil {
-		return nil, nil
+		now := time.Now()
+		return nil, os.Chtimes(to, now, now) // its last use, for trims
+	}
+	if err := j.snaps.Remove([]string{to}); err != nil { // half of one
+		return nil, err
 	}
 	dir, err := os.MkdirTemp(filepath.Join(j.root, "tmp"), "cache-")
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -61,7 +62,25 @@ func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
 		}
 		return "none", nil
 	}
+	e.introduce(c)
 	return c.Mode(), e.o.Store.Put(kindMode, key, modeRecord{c.Mode()})
+}
+
+// introduce says, the first time that steps run with this state, what they share with the machine and what they lack.
+func (e *Engine) introduce(c *sandbox.Child) {
+	var lines []string
+	if e.network(pb.NetMode_UNSET) == pb.NetMode_HOST {
+		lines = append(lines, "steps use the network of this machine; --network=none gives them none")
+	}
+	if c.Mode() == sandbox.ModeOneID {
+		lines = append(lines, "steps have one user id ("+c.Note()+"): changes of owners and users are pretended to them")
+	}
+	e.internalVertex("[internal] enter the sandbox", func(log func(string)) error {
+		for _, l := range lines {
+			log(l)
+		}
+		return nil
+	})
 }
 
 // forgetMode is for a machine that no longer gives the mode that a record promised.

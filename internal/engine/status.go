@@ -209,12 +209,14 @@ func (l *stepLog) lines(n int) []string {
 }
 
 // internalVertex shows work that is no vertex of a graph, such as a look at a registry.
-func (e *Engine) internalVertex(name string, work func() error) error {
+func (e *Engine) internalVertex(name string, work func(log func(line string)) error) error {
 	now := e.status.now()
 	v := client.Vertex{Digest: digest.FromString("skiff internal " + name), Name: name, Started: &now}
 	first := v
 	e.status.send(&client.SolveStatus{Vertexes: []*client.Vertex{&first}})
-	err := work()
+	err := work(func(line string) {
+		e.status.send(&client.SolveStatus{Logs: []*client.VertexLog{{Vertex: v.Digest, Stream: 2, Data: []byte(line + "\n"), Timestamp: e.status.now()}}})
+	})
 	end := e.status.now()
 	v.Completed = &end
 	if err != nil {
