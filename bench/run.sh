@@ -3,14 +3,14 @@
 # buildah and plain `go build` where they are installed. Prints seconds and, for each, the ratio to plain go build.
 #
 #   bench/run.sh [RUNS]       RUNS of "unchanged" and "one line", the median counts (default 5)
-#   GOLANG=IMAGE              the builder image for the others, where golang:1.26-alpine is out of reach
+#   GOLANG=IMAGE              the builder image for the others, where docker.io is out of reach
 #   BUILDKIT_HOST=ADDRESS     a running buildkitd, for buildctl
 #
 # The machine's network is in the "cold" column: modules, the toolchain for skiff, the image for the others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 runs=${1:-5}
-golang=${GOLANG:-golang:1.26-alpine}
+golang=${GOLANG:-docker.io/library/golang:1.26-alpine}
 work=$(mktemp -d "${TMPDIR:-/tmp}/skiff-bench.XXXXXX")
 trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
 
@@ -104,8 +104,6 @@ descendants() {
 }
 
 memory() {
-  edit skiff memory
-  sed -i 's/pongmemory/pong0/' "$work/src-skiff/bot.go"
   SKIFF_ROOT=$work/state "$work/skiff" build --no-cache -q -t bench:skiff "$work/src-skiff" >/dev/null 2>&1 </dev/null &
   peak $!
 }
