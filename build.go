@@ -40,6 +40,7 @@ type build struct {
 	engine  *engine.Engine
 	policy  gobase.Policy
 	tools   *gobase.Toolchains
+	agents  *agents
 	display *progress.Display // nil shows nothing
 	steps   *steps
 	multi   bool // the result is an index, even of one platform
@@ -78,7 +79,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSecrets(o.Secrets, o.SSH); err != nil {
+	if err := checkSecrets(o.Secrets); err != nil {
 		return nil, err
 	}
 	if o.Tags, err = canonical(o.Tags); err != nil {
@@ -106,6 +107,9 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 			return nil, err
 		}
 	}
+	if b.agents, err = newAgents(o.SSH); err != nil {
+		return nil, err
+	}
 	b.steps = &steps{show: b.show}
 	registry, err := s.registryFor(b.steps.note, nil)
 	if err != nil {
@@ -115,7 +119,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
 		Images: imageSource{registry}, Bases: goBases{gobase.NewBases(b.tools)}, StepEnv: stepEnv,
-		Secrets: secretReader(o.Secrets), SSH: agentFinder(o.SSH), Allow: allow,
+		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
 		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
 	})
 	return b, err
@@ -141,6 +145,9 @@ func (b *build) close() error {
 	var errs []error
 	if b.engine != nil {
 		errs = append(errs, b.engine.Close())
+	}
+	if b.agents != nil {
+		errs = append(errs, b.agents.Close())
 	}
 	if b.display != nil {
 		b.display.Close()

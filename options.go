@@ -51,8 +51,11 @@ type BuildOptions struct {
 // Secret is a value for RUN --mount=type=secret: the content of File, or of the environment variable Env.
 type Secret struct{ ID, File, Env string }
 
-// SSHAgent is the socket of an agent for RUN --mount=type=ssh.
-type SSHAgent struct{ ID, Socket string }
+// SSHAgent is for RUN --mount=type=ssh: the socket of an agent, or files with private keys, which have no passphrase.
+type SSHAgent struct {
+	ID    string
+	Paths []string
+}
 
 // Output is one thing to make of a build's result, as docker build --output names it.
 type Output = image.Output

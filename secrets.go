@@ -13,7 +13,7 @@ import (
 const maxSecret = 500 * 1024
 
 // checkSecrets finds what is missing before anything runs.
-func checkSecrets(secrets []Secret, agents []SSHAgent) error {
+func checkSecrets(secrets []Secret) error {
 	seen := map[string]bool{}
 	for _, s := range secrets {
 		switch {
@@ -41,13 +41,6 @@ func checkSecrets(secrets []Secret, agents []SSHAgent) error {
 		}
 		seen[s.ID] = true
 	}
-	for _, a := range agents {
-		if st, err := os.Stat(a.Socket); err != nil {
-			return fmt.Errorf("ssh %s: %w", a.ID, err)
-		} else if st.Mode()&os.ModeSocket == 0 {
-			return fmt.Errorf("ssh %s: %s: not the socket of an agent; add keys to one with ssh-add", a.ID, a.Socket)
-		}
-	}
 	return nil
 }
 
@@ -64,19 +57,5 @@ func secretReader(secrets []Secret) func(context.Context, string) ([]byte, error
 			return os.ReadFile(s.File)
 		}
 		return nil, engine.ErrNoSecret
-	}
-}
-
-func agentFinder(agents []SSHAgent) func(string) (string, error) {
-	return func(id string) (string, error) {
-		if id == "" {
-			id = "default"
-		}
-		for _, a := range agents {
-			if a.ID == id {
-				return a.Socket, nil
-			}
-		}
-		return "", engine.ErrNoSecret
 	}
 }

@@ -3,7 +3,6 @@ package skiff
 import (
 	"bytes"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +21,7 @@ func TestSecrets(t *testing.T) {
 	}
 	t.Setenv("SKIFF_SECRET", "value")
 	secrets := []Secret{{ID: "a", File: file}, {ID: "b", Env: "SKIFF_SECRET"}}
-	if err := checkSecrets(secrets, nil); err != nil {
+	if err := checkSecrets(secrets); err != nil {
 		t.Fatal(err)
 	}
 	read := secretReader(secrets)
@@ -43,32 +42,8 @@ func TestSecrets(t *testing.T) {
 		"is a folder":            {{ID: "a", File: dir}},
 		"more than 512000 bytes": {{ID: "a", File: large}},
 	} {
-		if err := checkSecrets(s, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if err := checkSecrets(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", s, err, want)
 		}
-	}
-}
-
-func TestAgents(t *testing.T) {
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	agents := []SSHAgent{{ID: "default", Socket: socket}}
-	if err := checkSecrets(nil, agents); err != nil {
-		t.Error(err)
-	}
-	find := agentFinder(agents)
-	if got, err := find(""); err != nil || got != socket {
-		t.Errorf("%q, %v", got, err)
-	}
-	if _, err := find("x"); !errors.Is(err, engine.ErrNoSecret) {
-		t.Errorf("x: %v", err)
-	}
-	if err := checkSecrets(nil, []SSHAgent{{ID: "x", Socket: dir}}); err == nil || !strings.Contains(err.Error(), "not the socket") {
-		t.Errorf("a folder: %v", err)
 	}
 }

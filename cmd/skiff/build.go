@@ -71,7 +71,7 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.Platforms, "platform", platformsFromEnv(), "`OS/ARCH[/VARIANT]` to build for; several give an index")
 	flags.StringArrayVar(&f.contexts, "build-context", nil, "`NAME=FOLDER`, docker-image://, oci-layout:// or a URL, for FROM and COPY --from")
 	flags.StringArrayVar(&f.secrets, "secret", nil, "`id=ID[,src=FILE|,env=NAME]` for RUN --mount=type=secret")
-	flags.StringArrayVar(&f.ssh, "ssh", nil, "`default|ID[=SOCKET]` for RUN --mount=type=ssh")
+	flags.StringArrayVar(&f.ssh, "ssh", nil, "`default|ID[=SOCKET|KEYFILE[,KEYFILE]]` for RUN --mount=type=ssh")
 	flags.BoolVar(&o.NoCache, "no-cache", false, "take no results of earlier builds")
 	flags.StringSliceVar(&o.NoCacheFilter, "no-cache-filter", nil, "`STAGES` that take no results of earlier builds")
 	flags.BoolVar(&o.Pull, "pull", false, "ask the registry for each tag again")

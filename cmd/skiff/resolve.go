@@ -138,8 +138,8 @@ func (f *buildFlags) setSecrets() error {
 func (f *buildFlags) setSSH() error {
 	for _, text := range f.ssh {
 		id, path, _ := strings.Cut(text, "=")
-		if id == "" || strings.Contains(path, ",") {
-			return badFlag("ssh", fmt.Sprintf("%q", text), "want default or ID=SOCKET, the socket of one agent")
+		if id == "" {
+			return badFlag("ssh", fmt.Sprintf("%q", text), "want default, ID=SOCKET or ID=KEYFILE[,KEYFILE]")
 		}
 		if path == "" {
 			path = os.Getenv("SSH_AUTH_SOCK")
@@ -147,7 +147,7 @@ func (f *buildFlags) setSSH() error {
 		if path == "" {
 			return badFlag("ssh", text, "SSH_AUTH_SOCK is not set: start ssh-agent or name its socket, --ssh "+id+"=SOCKET")
 		}
-		f.opts.SSH = append(f.opts.SSH, skiff.SSHAgent{ID: id, Socket: path})
+		f.opts.SSH = append(f.opts.SSH, skiff.SSHAgent{ID: id, Paths: strings.Split(path, ",")})
 	}
 	return nil
 }
