@@ -17,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/moby/buildkit/client/llb"
@@ -125,20 +126,36 @@ func TestLostBaseBlob(t *testing.T) {
 // What a registry sends is verified, and nothing of a blob that is not whole is kept.
 func TestImageThatLies(t *testing.T) {
 	b := newBench(t)
-	for name, wrap := range map[string]func(http.Handler) http.Handler{
-		"a blob cut short": func(h http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
-					w = &cutWriter{ResponseWriter: w, room: 100}
-				}
-				h.ServeHTTP(w, r)
-			})
-		},
+	cut := func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+				w = &cutWriter{ResponseWriter: w, room: 100}
+			}
+			h.ServeHTTP(w, r)
+		})
+	}
+	l := skifftest.Layer(t, skifftest.Entry{Name: "f", Body: strings.Repeat("x", 100000)})
+	img := skifftest.Image(t, v1.Config{}, l)
+	if out := b.build(llb.Image(skifftest.NewRegistry(t, cut).Push(t, "base:1", img))); out.err == nil {
+		t.Error("a blob cut short: no error")
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, diffIDs := range map[string][]v1.Hash{
+		"the config says":            {{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}},
+		"and its config speaks of 2": {file.RootFS.DiffIDs[0], file.RootFS.DiffIDs[0]},
 	} {
-		img := skifftest.Image(t, v1.Config{}, skifftest.Layer(t, skifftest.Entry{Name: "f", Body: strings.Repeat("x", 100000)}))
-		out := b.build(llb.Image(skifftest.NewRegistry(t, wrap).Push(t, "base:1", img)))
-		if out.err == nil {
-			t.Errorf("%s: no error", name)
+		other := file.DeepCopy()
+		other.RootFS.DiffIDs = diffIDs
+		lying, err := mutate.ConfigFile(img, other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := b.build(llb.Image(skifftest.NewRegistry(t, nil).Push(t, "base:1", lying)))
+		if out.err == nil || !strings.Contains(out.err.Error(), name) {
+			t.Errorf("%s: got %v", name, out.err)
 		}
 	}
 	left, _ := filepath.Glob(filepath.Join(b.store.Root(), "layers", "*"))
