@@ -144,7 +144,7 @@ func TestImageThatLies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, diffIDs := range map[string][]v1.Hash{
-		"the config says":            {{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}},
+		"the image's config says":    {{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}},
 		"and its config speaks of 2": {file.RootFS.DiffIDs[0], file.RootFS.DiffIDs[0]},
 	} {
 		other := file.DeepCopy()
