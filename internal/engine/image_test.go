@@ -123,6 +123,24 @@ func TestLostBaseBlob(t *testing.T) {
 	}
 }
 
+// What is known of a base's layers may be collected before what stands on them: then they are fetched again, and leave
+// as they came.
+func TestLostBaseRecord(t *testing.T) {
+	b := newBench(t)
+	name := skifftest.NewRegistry(t, nil).Push(t, "base:1", toolImage(t))
+	st := llb.Image(name).Run(run("write /x y")).Root()
+	first := b.must(st)
+	if err := b.store.Delete(kindBase, hashLines("base", first.layers[0].ID)); err != nil {
+		t.Fatal(err)
+	}
+	second := b.must(st)
+	for i, l := range first.layers {
+		if second.layers[i].DiffID != l.DiffID || (second.layers[i].Base == nil) != (l.Base == nil) {
+			t.Errorf("layer %d: got %+v, then %+v", i, l, second.layers[i])
+		}
+	}
+}
+
 // What a registry sends is verified, and nothing of a blob that is not whole is kept.
 func TestImageThatLies(t *testing.T) {
 	b := newBench(t)

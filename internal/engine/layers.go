@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
@@ -85,13 +86,12 @@ func (e *Engine) layer(ctx context.Context, id string, o LayerOptions) (Layer, e
 			return io.NopCloser(io.LimitReader(zeros{}, emptySize)), nil
 		}}, nil
 	}
-	var base baseRecord
-	err := e.o.Store.Get(kindBase, hashLines("base", id), &base)
-	if err == nil {
-		return e.baseLayer(id, base), nil
-	}
-	if !errors.Is(err, store.ErrMiss) {
-		return Layer{}, err
+	if strings.HasPrefix(id, basePrefix) {
+		rec, err := e.base(id)
+		if err != nil {
+			return Layer{}, err
+		}
+		return e.baseLayer(id, rec), nil
 	}
 	rec, err := e.pack(ctx, id, o)
 	if err != nil {

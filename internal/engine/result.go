@@ -65,7 +65,7 @@ func newRecord(outs []result) resultRecord {
 	return rec
 }
 
-// lookup returns the results stored under a key, if all their layers are still there.
+// lookup returns the results stored under a key, if all their layers are still there, and what is known of them.
 func (e *Engine) lookup(key store.Key) ([]result, bool) {
 	var rec resultRecord
 	if err := e.o.Store.Get(kindResult, key, &rec); err != nil || len(rec.Outputs) == 0 {
@@ -73,12 +73,21 @@ func (e *Engine) lookup(key store.Key) ([]result, bool) {
 	}
 	for _, o := range rec.Outputs {
 		for _, id := range realLayers(o.Layers) {
-			if !e.o.Store.HasLayer(id) {
+			if !e.knows(id) {
 				return nil, false
 			}
 		}
 	}
 	return rec.Outputs, true
+}
+
+func (e *Engine) knows(id string) bool {
+	if strings.HasPrefix(id, basePrefix) {
+		if _, err := e.base(id); err != nil {
+			return false
+		}
+	}
+	return e.o.Store.HasLayer(id)
 }
 
 func (e *Engine) save(key store.Key, outs []result) error {

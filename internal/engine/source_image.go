@@ -79,6 +79,16 @@ type baseRecord struct {
 
 const kindBase = "base"
 
+// basePrefix starts the ids of layers that came with an image. A result that stands on one is known only while the
+// record that describes it is: without that the layer would leave in another form than it came.
+const basePrefix = "base-"
+
+// base is what is known of a layer that came with an image.
+func (e *Engine) base(id string) (rec baseRecord, err error) {
+	err = e.o.Store.Get(kindBase, hashLines("base", id), &rec)
+	return rec, err
+}
+
 // unpackImage fetches the layers side by side and unpacks each on those below it.
 func (n *node) unpackImage(ctx context.Context, img v1.Image, from origin) ([]result, error) {
 	layers, ids, err := n.imageLayers(ctx, img)
@@ -160,7 +170,7 @@ func (n *node) imageLayers(ctx context.Context, img v1.Image) (layers []imageLay
 			return nil, nil, err
 		}
 		k.line("chain", chain)
-		ids = append(ids, k.sum().String()[:layerIDLength])
+		ids = append(ids, basePrefix+k.sum().String()[:layerIDLength])
 	}
 	return layers, ids, nil
 }
@@ -169,8 +179,8 @@ func (n *node) imageLayers(ctx context.Context, img v1.Image) (layers []imageLay
 const layerIDLength = 32
 
 func (e *Engine) hasBase(id string, blob v1.Hash) bool {
-	var rec baseRecord
-	return e.o.Store.Get(kindBase, hashLines("base", id), &rec) == nil && e.o.Store.HasLayer(id) && rec.Desc.Digest == blob
+	rec, err := e.base(id)
+	return err == nil && e.o.Store.HasLayer(id) && rec.Desc.Digest == blob
 }
 
 // fetch stores the compressed blob and returns its path.
