@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/skiff-build/skiff"
+	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
@@ -47,6 +49,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
+		Condition:           condition,
 		Setup: func(e *testscript.Env) error {
 			for k, v := range testEnv(e.WorkDir) {
 				e.Setenv(k, v)
@@ -58,13 +61,22 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// condition knows [oneid]: the user who runs the tests has no other ids to run programs under.
+func condition(name string) (bool, error) {
+	if name != "oneid" {
+		return false, fmt.Errorf("unknown condition %s", name)
+	}
+	mode, err := sandbox.Probe()
+	return mode == sandbox.ModeOneID, err
+}
+
 // TestInterrupt: the first Ctrl-C ends a build within a second, and leaves no process, mount or image.
 func TestInterrupt(t *testing.T) {
 	registry := skifftest.NewRegistry(t, nil)
 	base := registry.Push(t, "shell:1", skifftest.ShellImage(t))
-	skifftest.NoLeftovers(t)
+	mark := skifftest.NoLeftovers(t)
 	dir := t.TempDir()
-	context := skifftest.Files(t, "Dockerfile", "FROM "+base+"\nRUN echo started; sleep 1000\n")
+	context := skifftest.Files(t, "Dockerfile", "FROM "+base+"\nENV "+mark+"\nRUN echo started; sleep 1000\n")
 	command := func(args ...string) *exec.Cmd {
 		cmd := exec.Command(skifftest.Binary(t), args...)
 		cmd.Env = os.Environ()

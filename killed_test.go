@@ -6,9 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/skiff-build/skiff/internal/skifftest"
 )
@@ -52,27 +50,6 @@ func (c *cli) begin(args ...string) *exec.Cmd {
 	}
 	c.t.Fatalf("the step did not begin: %v\n%s", cmd.Wait(), &seen)
 	panic("unreachable")
-}
-
-// TestInterrupt: Ctrl-C ends everything within a second and leaves neither process nor mount.
-func TestInterrupt(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		t.Run(sig.String(), func(t *testing.T) {
-			c := newCLI(t)
-			cmd := c.begin("build", "--build-arg", "SECONDS=1000", c.sleeper())
-			begin := time.Now()
-			if err := cmd.Process.Signal(sig); err != nil {
-				t.Fatal(err)
-			}
-			cmd.Wait()
-			if took := time.Since(begin); took > 2*time.Second { // one second, and one for a loaded machine
-				t.Errorf("ended after %v", took)
-			}
-			if code := cmd.ProcessState.ExitCode(); code != 130 {
-				t.Errorf("exit code %d, want 130", code)
-			}
-		})
-	}
 }
 
 // TestKilled: after kill -9 in the middle of a step nothing runs on, and the next build is as if nothing had been.
