@@ -53,7 +53,7 @@ func buildBinary() (dir, file string, err error) {
 		return dir, "", err
 	}
 	file = filepath.Join(dir, "skiff")
-	cmd := exec.Command("go", "build", "-o", file, "github.com/skiff-build/skiff/cmd/skiff")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", file, "github.com/skiff-build/skiff/cmd/skiff")
 	_, here, _, _ := runtime.Caller(0)
 	if root := filepath.Dir(filepath.Dir(filepath.Dir(here))); filepath.IsAbs(root) {
 		cmd.Dir = root
