@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/client"
@@ -23,6 +24,10 @@ import (
 	"github.com/skiff-build/skiff/internal/localdir"
 	"github.com/skiff-build/skiff/internal/progress"
 )
+
+// Rewrites are the names of what knowing Go allows to change in a build without changing its result; they are printed when
+// they are applied.
+var Rewrites = goaware.Rewrites
 
 // ErrFindings is what [State.Check] returns where the Dockerfile could be better.
 var ErrFindings = dockerfile.ErrFindings
@@ -81,6 +86,11 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	}
 	if err := checkSecrets(o.Secrets); err != nil {
 		return nil, err
+	}
+	for _, name := range o.Faithful {
+		if name != "all" && !slices.Contains(Rewrites, name) {
+			return nil, fmt.Errorf("faithful %q: choose of %s, or all", name, strings.Join(Rewrites, ", "))
+		}
 	}
 	if o.Tags, err = canonical(o.Tags); err != nil {
 		return nil, err
@@ -226,7 +236,7 @@ func (b *build) frontend(ctx context.Context) (*gwclient.Result, error) {
 		return nil, err
 	}
 	c := goaware.Wrap(b.engine, goaware.Options{
-		Faithful: b.o.Faithful, Note: b.steps.note, Generation: generation, Project: b.project(),
+		Faithful: slices.Contains(b.o.Faithful, "all"), Off: b.o.Faithful, Note: b.steps.note, Generation: generation, Project: b.project(),
 	})
 	f := gobase.Wrap(b.df.Build, b.goBaseOptions())
 	return f(ctx, c)

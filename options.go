@@ -34,8 +34,8 @@ type BuildOptions struct {
 	ShmSize  int64    // bytes of /dev/shm; 0 is 64 MiB
 	Allow    []string // "network.host", "security.insecure"
 
-	GoBase   string // for golang stages that do not ship: "auto" (or ""), "builtin", "image"
-	Faithful bool   // no rewrites that knowing Go allows
+	GoBase   string   // for golang stages that do not ship: "auto" (or ""), "builtin", "image"
+	Faithful []string // names of [Rewrites] to leave out; "all" for all
 
 	Tags        []string // names of the image
 	Outputs     []Output // none: the image is kept in the state

@@ -90,7 +90,8 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.shmSize, "shm-size", "", "`SIZE` of /dev/shm in the RUN steps (64m)")
 	flags.StringArrayVar(&o.Allow, "allow", nil, "`ENTITLEMENT` that RUN may use: network.host or security.insecure")
 	flags.StringVar(&o.GoBase, "go-base", "auto", "base of golang stages that do not ship: auto, builtin or image")
-	flags.BoolVar(&o.Faithful, "faithful", false, "rewrite nothing that knowing Go would make faster")
+	flags.StringSliceVar(&o.Faithful, "faithful", nil, "leave `REWRITES` out that knowing Go allows: "+strings.Join(skiff.Rewrites, ", ")+"; alone: all")
+	flags.Lookup("faithful").NoOptDefVal = "all"
 	flags.StringVar(&f.keepStorage, "keep-storage", "", "`SIZE` of the state above which the least recently used goes (10GB or a tenth of the disk)")
 	flags.StringVar(&f.timestamps, "timestamps", "epoch", "times in new layers: epoch (SOURCE_DATE_EPOCH, else 0) or keep")
 	flags.StringVar(&f.compression, "compression", "", "of new layers that leave by -o or --push: gzip (default), zstd or uncompressed")
