@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
 // newRoot makes a root in which the commands of the base are found, with the accounts of a variant.
@@ -178,7 +180,7 @@ func TestOwnCertificates(t *testing.T) {
 		t.Fatal(out)
 	}
 	bundle, err := os.ReadFile(filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"))
-	if err != nil || !bytes.HasSuffix(bundle, []byte("\nOWN CERTIFICATE\n")) || !bytes.HasPrefix(bundle, mozillaBundle()) {
+	if err != nil || !bytes.HasSuffix(bundle, []byte("\nOWN CERTIFICATE\n")) || !bytes.HasPrefix(bundle, rootfiles.CABundle()) {
 		t.Errorf("%d bytes, %v", len(bundle), err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
 // Identity is what a gobase:// identifier says: one base, to the byte.
@@ -87,7 +89,7 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 	}
 	files := Layer{
 		// The time zones come from the toolchain, and a released toolchain never changes: its name stands for it.
-		ID: layerID("files", identifier, string(mozillaBundle()), strings.Join(CommandNames(), " ")),
+		ID: layerID("files", identifier, string(rootfiles.CABundle()), strings.Join(CommandNames(), " ")),
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
 			tc, err := b.tools.get(ctx, id.Release, id.Arch)
 			if err != nil {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
 // packageCommands answer for package managers. What is asked of them was looked at before the step ran
@@ -67,12 +69,12 @@ func packages(c *call) int {
 // Where update-ca-certificates finds CAs of one's own, and where it writes all of them.
 const (
 	ownCertificates = "/usr/local/share/ca-certificates"
-	bundleFile      = "/etc/ssl/certs/ca-certificates.crt"
+	bundleFile      = rootfiles.BundlePath
 )
 
 // updateCertificates adds the CAs that a stage put into [ownCertificates] to the bundle, as the original does.
 func updateCertificates(c *call) int {
-	bundle, added := slices.Clone(mozillaBundle()), 0
+	bundle, added := slices.Clone(rootfiles.CABundle()), 0
 	err := filepath.WalkDir(c.system(ownCertificates), func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(name) != ".crt" {
 			return err

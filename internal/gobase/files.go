@@ -1,18 +1,13 @@
 package gobase
 
 import (
-	"archive/zip"
-	"bytes"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 
-	"golang.org/x/crypto/x509roots/fallback/bundle"
+	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
 // root describes the small files of a base, all but /usr/local/go.
@@ -72,7 +67,7 @@ func (r root) entries() ([]entry, error) {
 		entry{name: strings.TrimPrefix(LibexecPath, "/"), mode: 0o755}, // a step has this program bound here,
 		entry{name: strings.TrimPrefix(bundlePath, "/"), mode: 0o644},  // and the machine's CAs,
 		folder(strings.TrimPrefix(proxyPath, "/"), 0o755),              // and its folder of modules
-		entry{name: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: mozillaBundle()},
+		entry{name: strings.TrimPrefix(rootfiles.BundlePath, "/"), mode: 0o644, data: rootfiles.CABundle()},
 		text("etc/hosts", "127.0.0.1\tlocalhost\n::1\tlocalhost\n"),
 		entry{name: "etc/mtab", link: "/proc/mounts"},
 		entry{name: "var/run", link: "/run"},
@@ -177,50 +172,15 @@ var (
 	}
 )
 
-// mozillaBundle is Mozilla's list of roots as PEM. Roots that Mozilla trusts only up to a date of issue are
-// left out, as Debian and Alpine cannot express that either, and Go programs get no constraint from a file.
-var mozillaBundle = sync.OnceValue(func() []byte {
-	var out bytes.Buffer
-	for r := range bundle.Roots() {
-		if r.Constraint != nil {
-			continue
-		}
-		// Writing to a Buffer does not fail.
-		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: r.Certificate})
-	}
-	return out.Bytes()
-})
-
-// maxZone bounds one time zone in bytes; the largest is 4 kB.
-const maxZone = 1 << 20
-
-// zoneEntries unpacks Go's own zone file to /usr/share/zoneinfo, where Go and C look for it.
+// zoneEntries unpacks Go's own zone file to where Go and C look for it.
 func zoneEntries(data []byte) ([]entry, error) {
 	if data == nil {
 		return nil, nil
 	}
-	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return nil, fmt.Errorf("time zones: %w", err)
-	}
+	zones, err := rootfiles.UnpackZones(data)
 	var all []entry
-	for _, f := range z.File {
-		if strings.HasSuffix(f.Name, "/") {
-			continue
-		}
-		if !fs.ValidPath(f.Name) {
-			return nil, fmt.Errorf("time zones: bad name %q", f.Name)
-		}
-		r, err := f.Open()
-		if err != nil {
-			return nil, fmt.Errorf("time zones: %w", err)
-		}
-		zone, err := readLimited(r, f.Name, maxZone)
-		r.Close()
-		if err != nil {
-			return nil, fmt.Errorf("time zones: %w", err)
-		}
-		all = append(all, entry{name: path.Join("usr/share/zoneinfo", f.Name), mode: 0o644, data: zone})
+	for _, z := range zones {
+		all = append(all, entry{name: path.Join(strings.TrimPrefix(rootfiles.ZonesPath, "/"), z.Name), mode: 0o644, data: z.Data})
 	}
-	return all, nil
+	return all, err
 }

@@ -5,8 +5,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"slices"
@@ -118,25 +116,5 @@ func TestRootOnRequest(t *testing.T) {
 	}
 	if entries["usr/libexec/skiff-glibc/libc.so.6"] == "" {
 		t.Error("an old go command's libc has no place")
-	}
-}
-
-// TestBundle: the roots are ones that Go's own verifier reads.
-func TestBundle(t *testing.T) {
-	pool, n := x509.NewCertPool(), 0
-	for rest := mozillaBundle(); len(rest) > 0; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pool.AddCert(cert)
-		n++
-	}
-	if n < 100 {
-		t.Errorf("%d roots", n)
 	}
 }
