@@ -1,0 +1,187 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// zones finds whether times are shown in places that only the zone database knows.
+func zones(p *program) *Need {
+	const load = "time.LoadLocation"
+	if !p.has(load) {
+		return nil
+	}
+	need := &Need{Kind: NeedZones}
+	calls := p.refs(load, p.outside)
+	if !p.CallGraph {
+		need.Level, need.Open, need.Evidence = Likely, true, []string{load + " is linked"}
+	} else if len(calls) == 0 {
+		need.Level, need.Open = Possible, true
+		need.Evidence = []string{load + " is linked, but nobody calls it directly"}
+		if p.stored(load) {
+			need.Evidence = []string{load + " is stored as a value"}
+		}
+	} else {
+		args := p.Args(calls[0].To, 0, p.outside)
+		need.Values = slices.DeleteFunc(args.Values, func(z string) bool { return z == "" || z == "UTC" || z == "Local" })
+		need.Open = !args.Complete
+		switch {
+		case args.Complete && len(need.Values) == 0:
+			need.Evidence = []string{fmt.Sprintf("%s with %q only: built in", p.called(load, calls), args.Values)}
+		case args.Complete:
+			need.Level = Linked
+			need.Evidence = []string{fmt.Sprintf("%s with %q", p.called(load, calls), need.Values)}
+		default:
+			need.Level = Likely
+			need.Evidence = []string{p.called(load, calls) + " with a name that is made at run time"}
+		}
+	}
+	if p.has("time/tzdata.loadFromEmbeddedTZData") {
+		need.Level = None
+		need.Evidence = append(need.Evidence, "time/tzdata is linked: the zones are embedded")
+	}
+	return need
+}
+
+// userFuncs look into /etc/passwd and /etc/group: the functions that programs call, and where those are inlined what they call.
+var userFuncs = []string{
+	"os/user.Current", "os/user.Lookup", "os/user.LookupId", "os/user.LookupGroup", "os/user.LookupGroupId", "os/user.(*User).GroupIds",
+	"os/user.current", "os/user.lookupUser", "os/user.lookupUserId", "os/user.lookupGroup", "os/user.lookupGroupId", "os/user.listGroups",
+}
+
+// users finds whether names of users and groups are looked up. archive/tar does it, too, and goes on without.
+func users(p *program) *Need {
+	var need *Need
+	add := func(level Level, evidence string) { need = raise(need, NeedUsers, level, evidence) }
+	outside := p.notIn("os/user")
+	tar := false
+	for _, name := range userFuncs {
+		if !p.has(name) {
+			continue
+		}
+		if !p.CallGraph {
+			if name != "os/user.lookupUserId" && name != "os/user.lookupGroupId" && name != "os/user.LookupId" && name != "os/user.LookupGroupId" || !p.has("archive/tar.statUnix") {
+				add(Likely, name+" is linked")
+			}
+			continue
+		}
+		calls := p.refs(name, outside)
+		n := len(calls)
+		for i := 0; i < len(calls); {
+			if p.Name(calls[i].From) == "archive/tar.statUnix" || !p.reached(calls[i].From) {
+				calls = slices.Delete(calls, i, i+1)
+			} else {
+				i++
+			}
+		}
+		tar = tar || n > len(calls)
+		if len(calls) > 0 {
+			level := Linked
+			if !slices.ContainsFunc(calls, isCall) {
+				level = Possible
+			}
+			add(level, p.called(name, calls))
+			if !strings.HasSuffix(name, "urrent") && !strings.HasSuffix(name, "Id") && !strings.HasSuffix(name, "listGroups") && !strings.HasSuffix(name, "GroupIds") {
+				args := p.Args(calls[0].To, 0, outside)
+				need.Values = append(need.Values, args.Values...)
+				need.Open = need.Open || !args.Complete
+			}
+		} else if p.stored(name) {
+			add(Possible, name+" is stored as a value")
+		}
+	}
+	if need == nil && tar {
+		add(None, "archive/tar.statUnix looks up owners, and leaves their names out where it cannot")
+	}
+	return need
+}
+
+// tempDir finds whether temporary files are made where the system keeps them.
+func tempDir(p *program) *Need {
+	var need *Need
+	add := func(level Level, evidence string) { need = raise(need, NeedTemp, level, evidence) }
+	for _, name := range []string{"os.CreateTemp", "os.MkdirTemp"} {
+		fn, ok := p.Lookup(name)
+		if !ok {
+			continue
+		}
+		if !p.CallGraph {
+			add(Likely, name+" is linked")
+			continue
+		}
+		if p.stored(name) {
+			add(Possible, name+" is stored as a value")
+		}
+		for _, r := range p.Refs(fn) {
+			caller := p.Name(r.From)
+			if p.std(r.From) && !strings.HasPrefix(caller, "io/ioutil.") {
+				if p.reached(r.From) {
+					add(Possible, p.called(name, p.refs(name, p.only(r.From))))
+				}
+				continue
+			}
+			switch args := p.Arg(r, 0); {
+			case slices.Contains(args.Values, ""):
+				add(Linked, fmt.Sprintf("%s is called by %s with directory %q", name, caller, ""))
+			case slices.ContainsFunc(args.Values, inTmp):
+				add(Linked, fmt.Sprintf("%s is called by %s with directory %q", name, caller, args.Values))
+			case !args.Complete:
+				add(Possible, fmt.Sprintf("%s is called by %s with a directory that is made at run time", name, caller))
+			}
+		}
+	}
+	// os.TempDir is inlined: what is seen of it is the question for TMPDIR.
+	for _, name := range []string{"os.Getenv", "os.LookupEnv", "syscall.Getenv", "os.TempDir", "os.tempDir"} {
+		for _, r := range p.refs(name, p.outside) {
+			if strings.HasSuffix(name, "empDir") || slices.Contains(p.Arg(r, 0).Values, "TMPDIR") {
+				add(Likely, p.Name(r.From)+" asks for the directory of temporary files (os.TempDir)")
+			}
+		}
+	}
+	for name, word := range map[string]int{"os.OpenFile": 0, "os.Create": 0, "os.WriteFile": 0, "os.Mkdir": 0, "os.MkdirAll": 0, "net.Listen": 2, "net.ListenUnix": 2} {
+		for _, r := range p.refs(name, p.outside) {
+			if at := slices.IndexFunc(p.Arg(r, word).Values, inTmp); at >= 0 {
+				add(Likely, fmt.Sprintf("%s is called by %s with %q", name, p.Name(r.From), p.Arg(r, word).Values[at]))
+			}
+		}
+	}
+	if p.runsGo() {
+		add(Likely, "it runs the go command, which works in the directory of temporary files")
+	}
+	return need
+}
+
+func inTmp(path string) bool {
+	return path == "/tmp" || strings.HasPrefix(path, "/tmp/") || path == "/var/tmp" || strings.HasPrefix(path, "/var/tmp/")
+}
+
+// home finds whether the user's own directory is asked for. os/user asks for it as well.
+func home(p *program) *Need {
+	var need *Need
+	add := func(level Level, evidence string) { need = raise(need, NeedHome, level, evidence) }
+	for _, name := range []string{"os.UserHomeDir", "os.UserConfigDir", "os.UserCacheDir"} {
+		if !p.CallGraph {
+			if p.has(name) && (name != "os.UserHomeDir" || !p.has("os/user.current")) {
+				add(Likely, name+" is linked")
+			}
+			continue
+		}
+		if calls := p.refs(name, p.outside); len(calls) > 0 {
+			add(Likely, p.called(name, calls))
+		} else if p.stored(name) {
+			add(Possible, name+" is stored as a value")
+		}
+	}
+	for _, name := range []string{"os.Getenv", "os.LookupEnv", "syscall.Getenv"} {
+		for _, r := range p.refs(name, p.outside) {
+			if slices.Contains(p.Arg(r, 0).Values, "HOME") {
+				add(Possible, fmt.Sprintf("%s is called by %s with %q", name, p.Name(r.From), "HOME"))
+			}
+		}
+	}
+	if p.runsGo() {
+		add(Likely, "it runs the go command, which keeps its caches below HOME")
+	}
+	return need
+}
