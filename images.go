@@ -15,6 +15,9 @@ import (
 // NotFoundError says that the state has no image of that name.
 type NotFoundError = image.NotFoundError
 
+// RegistryError is a failure of a registry.
+type RegistryError = image.RegistryError
+
 // Image is an image in the state, under one of its names.
 type Image struct {
 	ID         string // digest of the config, "sha256:…"

@@ -129,7 +129,11 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 	var best string
 	score := 0.0
 	look := func(f *pflag.Flag) {
-		if s := levenshtein.Similarity(name, f.Name, nil); s > score && !f.Hidden {
+		s := levenshtein.Similarity(name, f.Name, nil)
+		if swapped(name, f.Name) {
+			s = 1
+		}
+		if s > score && !f.Hidden {
 			best, score = f.Name, s
 		}
 	}
@@ -139,6 +143,17 @@ func nearestFlag(cmd *cobra.Command, name string) string {
 		return ""
 	}
 	return best
+}
+
+// swapped says whether two neighbours that changed places make one word of the other: of a short word the usual typing error,
+// which counts as two for a Levenshtein distance.
+func swapped(a, b string) bool {
+	for i := 0; i+1 < len(a) && len(a) == len(b); i++ {
+		if a[i] != b[i] {
+			return a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
+		}
+	}
+	return false
 }
 
 func unknownCommand(cmd *cobra.Command, name string) error {

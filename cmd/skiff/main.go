@@ -86,6 +86,9 @@ func newRoot(g *global) *cobra.Command {
 		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
 		newPull(g), newPush(g), newRun(g), newLogin(g), newLogout(g), newVersion(),
 	)
+	for _, verb := range cmd.Commands() {
+		verb.DisableFlagsInUseLine = true // they say [FLAGS] themselves, before the arguments
+	}
 	return cmd
 }
 

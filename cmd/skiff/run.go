@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -55,7 +57,7 @@ func newRun(g *global) *cobra.Command {
 				report(cmd.ErrOrStderr(), err)
 				return exitCode(code)
 			case err != nil:
-				return &runFailure{err}
+				return &runFailure{withNames(cmd.Context(), state, o.Image, err)}
 			case code != 0:
 				return exitCode(code)
 			}
@@ -111,4 +113,26 @@ func environment(files, flags []string) ([]string, error) {
 		out = append(out, e)
 	}
 	return out, nil
+}
+
+// withNames adds to an error of a registry that the image is not in the state, and which of its tags are: who runs what they
+// have just built left the tag out, or mistyped it.
+func withNames(ctx context.Context, state *skiff.State, name string, err error) error {
+	var registry *skiff.RegistryError
+	if !errors.As(err, &registry) {
+		return err
+	}
+	repository := name
+	if colon := strings.LastIndex(name, ":"); colon > strings.LastIndex(name, "/") {
+		repository = name[:colon]
+	}
+	here, listErr := state.Images(ctx, repository)
+	if listErr != nil || len(here) == 0 {
+		return withHint(err, "there is no image "+name+" here either; skiff images lists what there is")
+	}
+	var names []string
+	for _, i := range here {
+		names = append(names, i.Repository+":"+i.Tag)
+	}
+	return withHint(err, "here is "+strings.Join(names, ", "))
 }

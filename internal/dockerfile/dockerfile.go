@@ -100,7 +100,11 @@ func (d *Dockerfile) Close() error {
 
 // Build is a [gwclient.BuildFunc]: it runs the frontend on c. It may run more than once.
 func (d *Dockerfile) Build(ctx context.Context, c gwclient.Client) (*gwclient.Result, error) {
-	return builder.Build(ctx, d.client(c, d.attrs))
+	res, err := builder.Build(ctx, d.client(c, d.attrs))
+	if errors.Is(err, filepath.ErrBadPattern) && Source(err) == "" { // the frontend does not say where it read it
+		err = fmt.Errorf("read .dockerignore: %w: a [ has no ], or a \\ stands last", err)
+	}
+	return res, err
 }
 
 // Warnings are what the frontend warned of, each once however often it ran.
@@ -115,7 +119,7 @@ func checkContext(dir string) error {
 	case dir == "":
 		return errors.New("build context: the path is empty")
 	case dir == "-":
-		return errors.New("build context: a tar archive on standard input is not read; unpack it and give the directory")
+		return errors.New("build context: standard input is not read as a context; for a Dockerfile from there: skiff build -f - FOLDER; unpack a tar archive and give its directory")
 	case isURL(dir):
 		return fmt.Errorf("build context: %s: a context by URL is not fetched; clone it and give the directory", dir)
 	}
