@@ -49,6 +49,8 @@ type build struct {
 	display *progress.Display // nil shows nothing
 	steps   *steps
 	multi   bool // the result is an index, even of one platform
+
+	generation string // of Go's module cache
 }
 
 // Build builds o and makes what o.Outputs asks for. Errors name the step; where they are about a line of the Dockerfile,
@@ -128,7 +130,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	b.tools = gobase.NewToolchains(gobase.StoreState(s.store), nil, b.steps.note)
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
-		Images: imageSource{registry}, Bases: goBases{gobase.NewBases(b.tools)}, StepEnv: stepEnv,
+		Images: imageSource{registry}, Bases: goBases{gobase.NewBases(b.tools)}, StepEnv: b.stepEnv,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
 		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
 	})
@@ -158,6 +160,9 @@ func (b *build) close() error {
 	}
 	if b.agents != nil {
 		errs = append(errs, b.agents.Close())
+	}
+	if b.tools != nil {
+		errs = append(errs, b.tools.Close())
 	}
 	if b.display != nil {
 		b.display.Close()
@@ -231,12 +236,12 @@ func (b *build) run(ctx context.Context) (*BuildResult, error) {
 // frontend runs the Dockerfile frontend over the chain of what skiff adds to the engine: the built-in Go base decides around
 // it, what knowing Go allows is rewritten under it.
 func (b *build) frontend(ctx context.Context) (*gwclient.Result, error) {
-	generation, err := goaware.Generation(b.state.store)
-	if err != nil {
+	var err error
+	if b.generation, err = goaware.Generation(b.state.store); err != nil {
 		return nil, err
 	}
 	c := goaware.Wrap(b.engine, goaware.Options{
-		Faithful: slices.Contains(b.o.Faithful, "all"), Off: b.o.Faithful, Note: b.steps.note, Generation: generation, Project: b.project(),
+		Faithful: slices.Contains(b.o.Faithful, "all"), Off: b.o.Faithful, Note: b.steps.note, Generation: b.generation, Project: b.project(),
 	})
 	f := gobase.Wrap(b.df.Build, b.goBaseOptions())
 	return f(ctx, c)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/skiff-build/skiff/internal/engine"
+	"github.com/skiff-build/skiff/internal/goaware"
 	"github.com/skiff-build/skiff/internal/gobase"
 )
 
@@ -48,7 +51,26 @@ func (b *build) goBaseOptions() gobase.Options {
 }
 
 // stepEnv is what a step in the built-in base gets of this machine while it runs.
-func stepEnv(_ context.Context, env []string) (engine.StepExtras, error) {
-	x := gobase.StepEnv(env)
-	return engine.StepExtras{Env: x.Env, Files: x.Files}, nil
+func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtras, error) {
+	x := gobase.StepEnv(s.Env)
+	if s.Hints[goaware.HintModules] != "" && !s.NoNetwork {
+		err := b.tools.LendModules(&x, func() {
+			b.steps.note(fmt.Sprintf("%s: %s: modules that this machine has are taken from it, and checked as from a proxy", goaware.UserModules, s.Name))
+		})
+		if err != nil {
+			return engine.StepExtras{}, err
+		}
+	}
+	if cache := s.Hints[goaware.HintCache]; cache != "" {
+		lent, ok := b.tools.LendCache(ctx, gobase.CacheLoan{
+			Release: s.Hints[goaware.HintRelease], Cache: cache, Step: slices.Concat(s.Args, s.Env), State: b.generation,
+		})
+		if ok {
+			x.Env, x.Done = append(x.Env, lent.Env...), lent.Done
+			maps.Copy(x.Files, lent.Files)
+			b.steps.note(fmt.Sprintf("%s: %s: Go's build cache of this machine completes the shared one, its go is the released %s",
+				goaware.UserCache, s.Name, s.Hints[goaware.HintRelease]))
+		}
+	}
+	return engine.StepExtras{Env: x.Env, Files: x.Files, Done: x.Done}, nil
 }

@@ -55,7 +55,7 @@ type Options struct {
 	Bases GoBase
 	// StepEnv makes what a step in a built-in base gets of the machine: variables that are set unless the step has
 	// them, and read-only mounts. Neither is part of a key. nil: nothing.
-	StepEnv func(ctx context.Context, env []string) (StepExtras, error)
+	StepEnv func(ctx context.Context, s StepInfo) (StepExtras, error)
 
 	// Secrets and SSH give the value of a secret, and the path of an agent's socket. nil: there are none.
 	Secrets func(ctx context.Context, id string) ([]byte, error)
@@ -114,10 +114,19 @@ type BaseLayer struct {
 	Open func(ctx context.Context) (io.ReadCloser, error) // uncompressed tar
 }
 
+// StepInfo is what [Options.StepEnv] is asked about: a step in a built-in base that is about to run.
+type StepInfo struct {
+	Name      string
+	Args, Env []string
+	NoNetwork bool
+	Hints     map[string]string // the description of its operation, which is in no key
+}
+
 // StepExtras is what a step in a built-in base gets beside what it asks for.
 type StepExtras struct {
 	Env   []string          // NAME=VALUE
 	Files map[string]string // path in the step → file of this machine, read only
+	Done  func()            // called when the step has ended well; nil: nothing
 }
 
 // Engine implements the gateway client. It is safe for concurrent use.

@@ -30,6 +30,8 @@ type execReq struct {
 	Mounts    []mountReq
 	GoBase    bool              // sandbox.Self is mounted
 	Files     map[string]string // path in the step → file of this machine, read only
+
+	done func() // from [StepExtras]; nil: nothing
 }
 
 type mountReq struct {
@@ -83,6 +85,9 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	}
 	if err != nil {
 		return nil, err // it did not come to run
+	}
+	if req.done != nil {
+		req.done()
 	}
 	return execOutputs(o, req, resp, inputs)
 }
@@ -165,7 +170,7 @@ func (n *node) addGoBase(ctx context.Context, req *execReq) error {
 	if n.e.o.StepEnv == nil {
 		return nil
 	}
-	extra, err := n.e.o.StepEnv(ctx, req.Env)
+	extra, err := n.e.o.StepEnv(ctx, StepInfo{Name: n.v.Name(), Args: req.Args, Env: req.Env, NoNetwork: req.NoNetwork, Hints: n.v.Meta.GetDescription()})
 	if err != nil {
 		return fmt.Errorf("built-in base: %w", err)
 	}
@@ -174,7 +179,7 @@ func (n *node) addGoBase(ctx context.Context, req *execReq) error {
 			req.Env = append(req.Env, kv)
 		}
 	}
-	req.Files = extra.Files
+	req.Files, req.done = extra.Files, extra.Done
 	return nil
 }
 

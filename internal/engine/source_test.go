@@ -42,7 +42,7 @@ func TestGoBase(t *testing.T) {
 	proxy := "http://one"
 	b.options = func(o *Options) {
 		o.Bases = bases{skifftest.Layer(t, skifftest.Entry{Name: "bin/sh", Mode: 0o755, Body: string(bin)})}
-		o.StepEnv = func(context.Context, []string) (StepExtras, error) {
+		o.StepEnv = func(context.Context, StepInfo) (StepExtras, error) {
 			return StepExtras{Env: []string{"GOPROXY=" + proxy, "SET=machine"}, Files: map[string]string{"/ca.pem": machine}}, nil
 		}
 	}

@@ -18,6 +18,9 @@ func (l *lineage) plan(modules bool) []plan {
 			continue
 		}
 		p := plan{step: s, trusted: s.trusted()}
+		if p.trusted {
+			p.release = builtin(l.base)
+		}
 		if dir := buildCache(s.env, s.op.Meta.Cwd); l.private(dir) && !s.mounts(dir) {
 			p.build = dir
 		}

@@ -3,7 +3,9 @@
 // off, and never changes what the final image holds:
 //
 //   - gocache: a RUN that calls go, in a stage that does not ship, gets the persistent build and module caches;
-//   - force: its `go build -a` loses the -a, since Go's cache is keyed by content and gives the same, bit for bit.
+//   - force: its `go build -a` loses the -a, since Go's cache is keyed by content and gives the same, bit for bit;
+//   - usercache: where that step is trusted, the build cache of the machine's user fills the shared one;
+//   - usermodules: likewise the modules that the user has are found before a proxy is asked.
 //
 // What a RUN does is read off its words (shell.go, commands.go, gocommand.go), what becomes of its files off the graph
 // (lineage.go). Where either is unclear the step stays as it is: a rewrite that is left out costs time only.
@@ -13,6 +15,9 @@
 // "skiff-go:build"). Others see it as the lower side of an overlay of their own ("skiff-go:build+PROJECT"). The module
 // cache ("skiff-go:mod-GENERATION") is shared out alike. A step that filled it leaves no modules in its layer, so the
 // generation, which is drawn anew when the caches are lost, is part of the ID and with that of each such step's key.
+//
+// What usercache and usermodules need is of this machine, and no part of a key. They are hints (hint.go) beside the
+// operation: an engine that knows nothing of them runs the step without.
 package goaware
 
 import (
@@ -32,12 +37,14 @@ const Prefix = "skiff-go:"
 
 // The names of the rewrites, as notes and [Options.Off] have them.
 const (
-	GoCache = "gocache"
-	Force   = "force"
+	GoCache     = "gocache"
+	Force       = "force"
+	UserCache   = "usercache"
+	UserModules = "usermodules"
 )
 
 // Rewrites are the names of all rewrites.
-var Rewrites = []string{GoCache, Force}
+var Rewrites = []string{GoCache, Force, UserCache, UserModules}
 
 // Options choose the rewrites. The zero value switches all on, but shares the module cache with nobody.
 type Options struct {
@@ -79,6 +86,7 @@ func (c *client) rewrite(def *pb.Definition) (*pb.Definition, error) {
 		return nil, err
 	}
 	changed := renameReserved(g)
+	changed = dropHints(g) || changed
 	if !c.o.Faithful && c.on(GoCache) {
 		for _, l := range lineages(g) {
 			for _, p := range l.plan(c.o.Generation != "") {

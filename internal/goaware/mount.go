@@ -14,6 +14,7 @@ type plan struct {
 	*step
 	build, mod string // where the caches are mounted; empty: not at all
 	trusted    bool   // writes the caches that all projects share
+	release    string // of the built-in base; empty: another base, or the step is not trusted
 }
 
 // apply changes the step's operation.
@@ -35,6 +36,29 @@ func (c *client) apply(p plan) {
 	if p.build != "" && c.on(Force) && p.dropForce() {
 		c.note("%s: %s: -a left out, the build cache is keyed by content", Force, p.v.Name())
 	}
+	if p.release == "" {
+		return
+	}
+	p.hint(HintRelease, p.release)
+	if p.build != "" && c.on(UserCache) && p.script.calls(compiling) && !goOlderThan(p.release, 1, 24) {
+		p.hint(HintCache, p.build)
+	}
+	if c.on(UserModules) && p.script.calls(fetching) {
+		p.hint(HintModules, "yes")
+	}
+}
+
+// compiling and fetching are what go commands of a trusted step may do beside writing its caches.
+var (
+	compiling = words("build install vet")
+	fetching  = words("build install vet list mod")
+)
+
+// calls says whether the script calls go with one of these verbs.
+func (s script) calls(verbs []string) bool {
+	return slices.ContainsFunc(s.commands, func(c command) bool {
+		return len(c.words) > 1 && isGo(c.words[0]) && slices.Contains(verbs, c.words[1])
+	})
 }
 
 func (c *client) cacheID(what string, trusted bool) string {

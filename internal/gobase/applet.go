@@ -37,11 +37,14 @@ type command struct {
 	raw   bool
 }
 
-// Applet returns what to run when this process was started as one of the base's commands: args is os.Args of
-// a process, whose first is the name it was called by. run returns the exit code.
+// Applet returns what to run when this process was started as one of the base's commands, or as what GOCACHEPROG
+// names: args is os.Args of a process, whose first is the name it was called by. run returns the exit code.
 func Applet(args []string) (run func() int, ok bool) {
 	if len(args) == 0 {
 		return nil, false
+	}
+	if len(args) > 1 && args[0] == LibexecPath && args[1] == gocacheCommand {
+		return func() int { return serveCache(args[2:]) }, true
 	}
 	name := filepath.Base(strings.TrimPrefix(args[0], "-"))
 	if _, ok := commands()[name]; !ok {

@@ -17,12 +17,14 @@ import (
 type GoEnv struct {
 	GOPROXY, GOSUMDB, GONOSUMDB, GONOPROXY, GOPRIVATE, GOINSECURE string
 	GOMODCACHE                                                    string // empty: none known
+	GOCACHE                                                       string // empty: no go command found, or it did not say
 	GOROOT                                                        string // empty: no go command found
 	GOVERSION                                                     string // of that GOROOT, "go1.26.8"
 }
 
 var goEnvNames = []string{
-	"GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "GOINSECURE", "GOMODCACHE", "GOROOT", "GOVERSION",
+	"GOPROXY", "GOSUMDB", "GONOSUMDB", "GONOPROXY", "GOPRIVATE", "GOINSECURE", "GOMODCACHE", "GOCACHE",
+	"GOROOT", "GOVERSION",
 }
 
 // machineGoEnv reads the machine's settings once in the life of the process.
@@ -46,6 +48,7 @@ var machineGoEnv = sync.OnceValue(func() GoEnv {
 		GOPRIVATE:  get("GOPRIVATE", ""),
 		GOINSECURE: get("GOINSECURE", ""),
 		GOMODCACHE: get("GOMODCACHE", ""),
+		GOCACHE:    get("GOCACHE", ""),
 		GOROOT:     said["GOROOT"],
 		GOVERSION:  said["GOVERSION"],
 	}

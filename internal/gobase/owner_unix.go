@@ -23,4 +23,11 @@ func linksOf(info fs.FileInfo) uint64 {
 	return 1
 }
 
+func inodeOf(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Ino
+	}
+	return 0
+}
+
 func crossDevice(err error) bool { return errors.Is(err, syscall.EXDEV) }

@@ -14,6 +14,7 @@ import (
 type StepExtras struct {
 	Env   []string          // NAME=VALUE, of variables that the step does not set itself
 	Files map[string]string // path in the step → file or folder of this machine, to be bound read only
+	Done  func()            // to be called when the step has ended well; nil: nothing
 }
 
 // Places in a step that files of the machine are bound at: beside the program, where no image has anything.

@@ -32,8 +32,9 @@ type Toolchains struct {
 	proxies func() (*proxies, error)
 	sums    func() (*checksums, error)
 
-	mu   sync.Mutex
-	open map[string]*toolchain // by module version
+	mu      sync.Mutex
+	open    map[string]*toolchain // by module version
+	modules *moduleServer         // nil: not wanted yet
 }
 
 // NewToolchains returns the toolchains that the settings env reach; nil means the machine's. note gets a
