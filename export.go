@@ -42,7 +42,7 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 			return err
 		}
 		st.did("exporting layers")
-		return b.outputs(ctx, st, made, res)
+		return b.delivery().outputs(ctx, st, made, res)
 	})
 	if err != nil {
 		return nil, err
@@ -140,38 +140,47 @@ func (b *build) layer(ctx context.Context, l engine.Layer) (image.Layer, error) 
 	return out, b.state.library.NoteFiles(diffID, l.Files)
 }
 
+// delivery brings an image where a build's options ask for it.
+type delivery struct {
+	state *State
+	o     BuildOptions
+	steps *steps
+}
+
+func (b *build) delivery() *delivery { return &delivery{state: b.state, o: b.o, steps: b.steps} }
+
 // outputs makes everything that was asked for of an image.
-func (b *build) outputs(ctx context.Context, st *step, made content, res *BuildResult) (err error) {
-	list := b.o.Outputs
-	if len(list) == 0 || b.o.Load {
+func (d *delivery) outputs(ctx context.Context, st *step, made content, res *BuildResult) (err error) {
+	list := d.o.Outputs
+	if len(list) == 0 || d.o.Load {
 		list = append([]Output{{Type: "image"}}, list...)
 	}
-	registry, err := b.state.registryFor(b.steps.note, nil)
+	registry, err := d.state.registryFor(d.steps.note, nil)
 	if err != nil {
 		return err
 	}
-	stdout := b.o.Stdout
+	stdout := d.o.Stdout
 	if stdout == nil {
 		stdout = os.Stdout
 	}
 	x := &image.Exporter{
-		Library: b.state.library, Registry: registry, Stdout: stdout, Epoch: made.epoch, Log: b.steps.note,
+		Library: d.state.library, Registry: registry, Stdout: stdout, Epoch: made.epoch, Log: d.steps.note,
 		Progress: func(t image.Transfer) { st.progress("pushing layer "+t.Digest, t.Done, t.Total) },
 	}
 	for _, o := range list {
-		if err := b.output(ctx, st, x, o, made, res); err != nil {
+		if err := d.output(ctx, st, x, o, made, res); err != nil {
 			return err
 		}
 	}
-	if b.o.Load {
-		return b.loadWhereDocker(ctx, st, made)
+	if d.o.Load {
+		return d.loadWhereDocker(ctx, st, made)
 	}
 	return nil
 }
 
 // output makes one thing of an image.
-func (b *build) output(ctx context.Context, st *step, x *image.Exporter, o Output, made content, res *BuildResult) error {
-	names := b.o.Tags
+func (d *delivery) output(ctx context.Context, st *step, x *image.Exporter, o Output, made content, res *BuildResult) error {
+	names := d.o.Tags
 	if len(o.Names) > 0 {
 		var err error
 		if names, err = canonical(o.Names); err != nil {
@@ -209,11 +218,11 @@ func (b *build) output(ctx context.Context, st *step, x *image.Exporter, o Outpu
 }
 
 // loadWhereDocker gives the image to the Docker daemon, if one answers: what --load asks for beside keeping it.
-func (b *build) loadWhereDocker(ctx context.Context, st *step, made content) error {
-	_, err := image.LoadIntoDocker(ctx, []image.Named{{Content: made.Content, Names: b.o.Tags}}, made.epoch)
+func (d *delivery) loadWhereDocker(ctx context.Context, st *step, made content) error {
+	_, err := image.LoadIntoDocker(ctx, []image.Named{{Content: made.Content, Names: d.o.Tags}}, made.epoch)
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
-		b.steps.note("no Docker daemon answers: the image is kept here alone")
+		d.steps.note("no Docker daemon answers: the image is kept here alone")
 		return nil
 	}
 	if err == nil {

@@ -44,6 +44,16 @@ func (s *steps) run(ctx context.Context, name string, f func(context.Context, *s
 	return err
 }
 
+// cached shows that a step had nothing to do.
+func (s *step) cached() { s.vertex.Cached = true }
+
+// log shows a line that a step printed.
+func (s *step) log(line string) {
+	s.of.send(&client.SolveStatus{Logs: []*client.VertexLog{{
+		Vertex: s.vertex.Digest, Stream: 2, Data: []byte(line + "\n"), Timestamp: time.Now(),
+	}}})
+}
+
 // did shows a part of a step that is done.
 func (s *step) did(what string) {
 	now := time.Now()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -39,20 +40,25 @@ type buildFlags struct {
 	push        bool
 	load        bool
 	refused     refusedFlags
+	golang      goFlags
 }
 
 func newBuild(g *global) *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
-		Use:   "build [FLAGS] FOLDER",
-		Short: "Build an image from a Dockerfile",
+		Use:   "build [FLAGS] FOLDER|PACKAGE...",
+		Short: "Build an image from a Dockerfile, or from Go packages",
+		Long: "Build an image from the Dockerfile in FOLDER; where there is none, from the Go main package in it, or from the\n" +
+			"packages that patterns and import paths name, with the machine's own go command. A name that ends in a slash,\n" +
+			"-t PREFIX/, makes an image of each main package.",
 		Example: "  skiff build -t app:1 .\n" +
 			"  skiff build -t app:1 -f build/Dockerfile --target release --build-arg VERSION=1 .\n" +
-			"  skiff build -o type=local,dest=out .",
-		Args: exactArgs(1, "skiff build -t app:1 ."),
+			"  skiff build -o type=local,dest=out .\n" +
+			"  skiff build -t app:1 ./cmd/app\n" +
+			"  skiff build -t registry.example/team/ --push --platform linux/amd64,linux/arm64 ./cmd/...",
+		Args: minArgs(1, "skiff build -t app:1 ."),
 		RunE: interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
-			f.opts.Context = args[0]
-			return f.run(ctx, g, cmd)
+			return f.run(ctx, g, cmd, args)
 		}),
 	}
 	f.define(cmd.Flags())
@@ -96,6 +102,7 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.timestamps, "timestamps", "epoch", "times in new layers: epoch (SOURCE_DATE_EPOCH, else 0) or keep")
 	flags.StringVar(&f.compression, "compression", "", "of new layers that leave by -o or --push: gzip (default), zstd or uncompressed")
 	f.refused.define(flags)
+	f.golang.define(flags)
 }
 
 func platformsFromEnv() []string {
@@ -105,10 +112,21 @@ func platformsFromEnv() []string {
 	return nil
 }
 
-func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command) error {
+func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command, args []string) error {
 	if err := f.refused.check(); err != nil {
 		return err
 	}
+	isGo, err := f.golang.chosen(cmd.Flags(), args)
+	if err != nil {
+		return err
+	}
+	if err := f.golang.refuse(cmd.Flags(), isGo, args); err != nil {
+		return err
+	}
+	if !isGo && len(args) > 1 {
+		return exactArgs(1, "skiff build -t app:1 .")(cmd, args)
+	}
+	f.opts.Context = args[0]
 	if err := f.resolve(cmd.InOrStdin()); err != nil {
 		return err
 	}
@@ -121,11 +139,14 @@ func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command) err
 		return f.runCheck(ctx, state, cmd.OutOrStdout())
 	}
 	f.opts.Stdout = cmd.OutOrStdout()
+	if isGo {
+		return f.runGo(ctx, state, cmd, args)
+	}
 	res, err := state.Build(ctx, f.opts)
 	if err != nil {
 		return err
 	}
-	return f.finish(cmd, res)
+	return f.finish(cmd, []*skiff.BuildResult{res})
 }
 
 func (f *buildFlags) runCheck(ctx context.Context, state *skiff.State, out io.Writer) error {
@@ -137,36 +158,47 @@ func (f *buildFlags) runCheck(ctx context.Context, state *skiff.State, out io.Wr
 	return err
 }
 
-// finish prints and writes what a build came to.
-func (f *buildFlags) finish(cmd *cobra.Command, res *skiff.BuildResult) error {
+// finish prints and writes what a build came to: one image, or several of Go packages.
+func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) error {
 	out, errOut := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	var ids []string
+	var rows []skiff.Image
+	for _, res := range results {
+		if res.ID != "" {
+			ids, rows = append(ids, res.ID), append(rows, res.Images()...)
+		}
+	}
 	if f.iidFile != "" {
-		if err := os.WriteFile(f.iidFile, []byte(res.ID), 0o644); err != nil {
+		if err := os.WriteFile(f.iidFile, []byte(strings.Join(ids, "\n")), 0o644); err != nil {
 			return fmt.Errorf("write image ID: %w", err)
 		}
 	}
 	if f.metadata != "" {
-		if err := writeMetadata(f.metadata, res); err != nil {
+		if err := writeMetadata(f.metadata, results); err != nil {
 			return err
 		}
 	}
 	switch {
-	case res.StdoutUsed:
+	case slices.ContainsFunc(results, func(r *skiff.BuildResult) bool { return r.StdoutUsed }):
 		return nil
 	case f.quiet:
-		if res.ID != "" {
-			fmt.Fprintln(out, res.ID)
+		for _, id := range ids {
+			fmt.Fprintln(out, id)
 		}
 		return nil
 	}
-	skiff.PrintWarnings(errOut, res.Warnings)
-	if res.ID != "" {
-		if err := printTable(out, res.Images(), tableOptions{}); err != nil {
+	for _, res := range results {
+		skiff.PrintWarnings(errOut, res.Warnings)
+	}
+	if len(rows) > 0 {
+		if err := printTable(out, rows, tableOptions{}); err != nil {
 			return err
 		}
 	}
-	if line := weights(res); line != "" {
-		fmt.Fprintln(out, line)
+	for _, res := range results {
+		if line := weights(res); line != "" {
+			fmt.Fprintln(out, line)
+		}
 	}
 	return nil
 }

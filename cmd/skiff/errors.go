@@ -39,6 +39,11 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, "skiff: interrupted")
 		return exitInterrupted
 	}
+	var golang *skiff.GoExitError
+	if errors.As(err, &golang) { // as go prints it, and no word more
+		_, _ = w.Write(golang.Output)
+		return golang.Code
+	}
 	fmt.Fprint(w, skiff.DockerfileSource(err))
 	text := err.Error()
 	var no *skiff.UnavailableError
@@ -69,7 +74,8 @@ func hints(err error) []string {
 	case errors.As(err, &hint):
 		return hint.hints
 	case errors.As(err, &missing) && !missing.Given:
-		return []string{"name it with -f FILE, or give the folder that holds it: skiff build FOLDER"}
+		return []string{"name it with -f FILE, or give the folder that holds it: skiff build FOLDER",
+			"without one, skiff builds a Go main package: give its folder"}
 	case errors.As(err, &no) && no.Mend != "":
 		return strings.Split(no.Mend, "\n")
 	case errors.Is(err, syscall.ENOSPC):

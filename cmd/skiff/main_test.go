@@ -41,17 +41,22 @@ func testEnv(dir string) map[string]string {
 	}
 }
 
-// TestScripts runs testdata/script. In $REGISTRY is a registry with the image shell:1, which has a shell and small commands.
+// TestScripts runs testdata/script. In $REGISTRY is a registry with the image shell:1, which has a shell and small commands. A
+// script that builds Go packages takes the machine's caches: env GOCACHE=$GO_CACHE GOMODCACHE=$GO_MODCACHE.
 func TestScripts(t *testing.T) {
 	registry := skifftest.NewRegistry(t, nil)
 	registry.Push(t, "shell:1", skifftest.ShellImage(t))
 	skifftest.NoLeftovers(t)
+	caches := map[string]string{"GO_CACHE": skifftest.GoEnv(t, "GOCACHE"), "GO_MODCACHE": skifftest.GoEnv(t, "GOMODCACHE")}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		Condition:           condition,
 		Setup: func(e *testscript.Env) error {
 			for k, v := range testEnv(e.WorkDir) {
+				e.Setenv(k, v)
+			}
+			for k, v := range caches {
 				e.Setenv(k, v)
 			}
 			e.Setenv("REGISTRY", registry.Host)

@@ -37,16 +37,15 @@ func (f *buildFlags) setOutputs() error {
 	return nil
 }
 
-// writeMetadata writes the keys that docker buildx writes and users read.
-func writeMetadata(path string, res *skiff.BuildResult) error {
-	m := map[string]any{}
-	if res.ID != "" {
-		m["containerimage.config.digest"] = res.ID
-		m["containerimage.digest"] = res.Descriptor.Digest
-		m["containerimage.descriptor"] = res.Descriptor
-	}
-	if len(res.Tags) > 0 {
-		m["image.name"] = strings.Join(res.Tags, ",")
+// writeMetadata writes the keys that docker buildx writes and users read; of several images, an object with those of each under
+// its first name, as docker buildx bake does.
+func writeMetadata(path string, results []*skiff.BuildResult) error {
+	m := metadataOf(results[0])
+	if len(results) > 1 {
+		m = map[string]any{}
+		for _, res := range results {
+			m[res.Tags[0]] = metadataOf(res)
+		}
 	}
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
@@ -56,4 +55,17 @@ func writeMetadata(path string, res *skiff.BuildResult) error {
 		return fmt.Errorf("write metadata: %w", err)
 	}
 	return nil
+}
+
+func metadataOf(res *skiff.BuildResult) map[string]any {
+	m := map[string]any{}
+	if res.ID != "" {
+		m["containerimage.config.digest"] = res.ID
+		m["containerimage.digest"] = res.Descriptor.Digest
+		m["containerimage.descriptor"] = res.Descriptor
+	}
+	if len(res.Tags) > 0 {
+		m["image.name"] = strings.Join(res.Tags, ",")
+	}
+	return m
 }

@@ -60,9 +60,10 @@ func GolangImage(t testing.TB) v1.Image {
 }
 
 // GoVersion is the version of the go command, as go1.26.8.
-func GoVersion(t testing.TB) string { return goEnv(t, "GOVERSION") }
+func GoVersion(t testing.TB) string { return GoEnv(t, "GOVERSION") }
 
-func goEnv(t testing.TB, name string) string {
+// GoEnv is what go env says of name.
+func GoEnv(t testing.TB, name string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
 	if err != nil {
@@ -74,7 +75,7 @@ func goEnv(t testing.TB, name string) string {
 // gorootLayer is the machine's GOROOT without what no build reads.
 func gorootLayer(t testing.TB) v1.Layer {
 	t.Helper()
-	goroot, err := filepath.EvalSymlinks(goEnv(t, "GOROOT"))
+	goroot, err := filepath.EvalSymlinks(GoEnv(t, "GOROOT"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,365 @@
+package skiff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
+
+	"github.com/skiff-build/skiff/internal/gobuild"
+	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/progress"
+)
+
+// GoExitError is a go command that failed; its Output says best why.
+type GoExitError = gobuild.ExitError
+
+// GoOptions say what to make of Go packages without a Dockerfile. Only Packages is required.
+type GoOptions struct {
+	Packages []string // folders, package patterns or import paths
+
+	LDFlags, GCFlags, Tags string   // of go build; LDFlags come after -s -w
+	Env                    []string // "NAME=VALUE" for the go command
+	Debug                  bool     // keep symbol table and debug information
+	LabelVCS               bool     // revision and date into the binary and the labels
+
+	Base       string   // image to build on; "" is none
+	Add        []Added  // files beside the program
+	Entrypoint []string // the first is a program or a path; nil is the only program
+	Cmd        []string
+	Expose     []string // "PORT[/PROTOCOL]"
+	User       string   // "" is 65532, or the base's where that is not root
+	WorkDir    string   // "" is the base's, or /
+	ImageEnv   []string // "NAME=VALUE"
+}
+
+// Added is a file or folder for an image: Source on this machine, Target an absolute path in the image.
+type Added struct{ Source, Target string }
+
+// goBuild is one build of Go packages while it runs.
+type goBuild struct {
+	state   *State
+	o       BuildOptions
+	g       GoOptions
+	targets []gobuild.Platform
+	prefix  bool // a name is a prefix: each program is an image of its own
+	epoch   time.Time
+	display *progress.Display
+	steps   *steps
+}
+
+// BuildGo builds Go packages into one image, or where a name in o.Tags ends in a slash, into one for each main package, and makes
+// what o.Outputs asks for. Of o count what is not about a Dockerfile. Where code does not compile the error is a [*GoExitError].
+func (s *State) BuildGo(ctx context.Context, o BuildOptions, g GoOptions) ([]*BuildResult, error) {
+	b, err := s.newGoBuild(o, g)
+	if err != nil {
+		return nil, err
+	}
+	res, err := b.run(ctx)
+	if b.display != nil {
+		b.display.Close()
+	}
+	return res, err
+}
+
+func (s *State) newGoBuild(o BuildOptions, g GoOptions) (*goBuild, error) {
+	b := &goBuild{state: s, o: o, g: g, epoch: time.Unix(0, 0).UTC()}
+	var err error
+	if b.targets, err = goPlatforms(o.Platforms); err != nil {
+		return nil, err
+	}
+	if text := o.BuildArgs["SOURCE_DATE_EPOCH"]; text != "" {
+		seconds, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("SOURCE_DATE_EPOCH %q: want seconds since 1970", text)
+		}
+		b.epoch = time.Unix(seconds, 0).UTC()
+	}
+	if err := b.checkTags(); err != nil {
+		return nil, err
+	}
+	if err := g.check(); err != nil {
+		return nil, err
+	}
+	mode, err := progress.Mode(o.ProgressMode, os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	if o.Progress != nil {
+		if b.display, err = progress.New(mode, o.Progress); err != nil {
+			return nil, err
+		}
+		b.steps = &steps{show: b.display.Status}
+	} else {
+		b.steps = &steps{}
+	}
+	return b, nil
+}
+
+// goPlatforms are the platforms to build for: those of --platform, else linux on the architecture of GOARCH or this machine.
+func goPlatforms(list []string) ([]gobuild.Platform, error) {
+	if len(list) == 0 {
+		if system := os.Getenv("GOOS"); system != "" && system != "linux" {
+			return nil, fmt.Errorf("GOOS=%s: images of Go packages are for linux: unset it, or say --platform linux/%s", system, runtime.GOARCH)
+		}
+		arch := os.Getenv("GOARCH")
+		if arch == "" {
+			arch = runtime.GOARCH
+		}
+		return []gobuild.Platform{{OS: "linux", Arch: arch}}, nil
+	}
+	var out []gobuild.Platform
+	seen := map[gobuild.Platform]bool{}
+	for _, text := range list {
+		p, err := platforms.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("platform %q: %w", text, err)
+		}
+		p = platforms.Normalize(p)
+		t := gobuild.Platform{OS: p.OS, Arch: p.Architecture, Variant: p.Variant}
+		if !seen[t] {
+			out = append(out, t)
+		}
+		seen[t] = true
+	}
+	return out, nil
+}
+
+// checkTags finds out whether names are prefixes: then all are.
+func (b *goBuild) checkTags() error {
+	prefixes := 0
+	for _, t := range b.o.Tags {
+		if _, _, ok := tagPrefix(t); ok {
+			prefixes++
+		}
+	}
+	b.prefix = prefixes > 0
+	if b.prefix && prefixes < len(b.o.Tags) {
+		return fmt.Errorf("tags %s: one that ends in a slash names an image for each program, the others a single one", strings.Join(b.o.Tags, " "))
+	}
+	if b.prefix && len(b.g.Entrypoint) > 0 {
+		return errors.New("entrypoint: with a name that ends in a slash each program is the entrypoint of an image of its own")
+	}
+	var err error
+	if !b.prefix {
+		b.o.Tags, err = canonical(b.o.Tags)
+	}
+	return err
+}
+
+// tagPrefix takes PREFIX/ or PREFIX/:TAG apart.
+func tagPrefix(name string) (prefix, tag string, ok bool) {
+	if i := strings.LastIndex(name, "/:"); i > 0 {
+		return name[:i+1], name[i+1:], true
+	}
+	return name, "", strings.HasSuffix(name, "/")
+}
+
+// named are the names of the image of a program.
+func (b *goBuild) named(program string) ([]string, error) {
+	var names []string
+	for _, t := range b.o.Tags {
+		prefix, tag, _ := tagPrefix(t)
+		names = append(names, prefix+program+tag)
+	}
+	return canonical(names)
+}
+
+// run builds the programs and the images.
+func (b *goBuild) run(ctx context.Context) ([]*BuildResult, error) {
+	var results []gobuild.Result
+	var names []string
+	for _, t := range b.targets {
+		names = append(names, t.String())
+	}
+	title := fmt.Sprintf("go build %s for %s", strings.Join(b.g.Packages, " "), strings.Join(names, ", "))
+	err := b.steps.run(ctx, title, func(ctx context.Context, st *step) (err error) {
+		results, err = gobuild.Build(ctx, b.programOptions(st))
+		if err == nil && !anyBuilt(results) {
+			st.cached()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	images, err := b.plan(results)
+	if err != nil {
+		return nil, err
+	}
+	b.state.wrote(b.o.KeepStorage)
+	var out []*BuildResult
+	for _, img := range images {
+		res, err := b.export(ctx, img)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, res)
+	}
+	return out, nil
+}
+
+func (b *goBuild) programOptions(st *step) gobuild.Options {
+	return gobuild.Options{
+		Packages: b.g.Packages, Platforms: b.targets, Store: b.state.store,
+		LDFlags: b.g.LDFlags, GCFlags: b.g.GCFlags, Tags: b.g.Tags, Env: b.g.Env, Debug: b.g.Debug, VCS: b.g.LabelVCS,
+		Again: b.o.NoCache, Epoch: b.epoch, KeepTimes: b.o.KeepTimes, Log: st.log,
+	}
+}
+
+func anyBuilt(results []gobuild.Result) bool {
+	for _, r := range results {
+		for _, p := range r.Programs {
+			if p.Built {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// goImage is an image to be made: for each platform, in the order of the build's, its programs.
+type goImage struct {
+	tags      []string
+	platforms []gobuild.Result
+	entry     string // name of the program that is the entrypoint; "" for one that is no program
+}
+
+// plan deals the programs out to images.
+func (b *goBuild) plan(results []gobuild.Result) ([]goImage, error) {
+	first := results[0].Programs
+	for _, r := range results[1:] {
+		if err := samePrograms(results[0], r); err != nil {
+			return nil, err
+		}
+	}
+	if !b.prefix {
+		entry, err := b.entry(first)
+		return []goImage{{tags: b.o.Tags, platforms: results, entry: entry}}, err
+	}
+	if err := b.singleDestination(len(first)); err != nil {
+		return nil, err
+	}
+	var images []goImage
+	for i, p := range first {
+		tags, err := b.named(p.Name)
+		if err != nil {
+			return nil, err
+		}
+		img := goImage{tags: tags, entry: p.Name}
+		for _, r := range results {
+			img.platforms = append(img.platforms, gobuild.Result{Platform: r.Platform, Programs: r.Programs[i : i+1]})
+		}
+		images = append(images, img)
+	}
+	return images, nil
+}
+
+func samePrograms(a, b gobuild.Result) error {
+	there := map[string]bool{}
+	for _, p := range a.Programs {
+		there[p.ImportPath] = true
+	}
+	for _, p := range b.Programs {
+		if !there[p.ImportPath] {
+			return fmt.Errorf("%s is a main package for %s, and not for %s", p.ImportPath, b.Platform, a.Platform)
+		}
+		delete(there, p.ImportPath)
+	}
+	for missing := range there {
+		return fmt.Errorf("%s is a main package for %s, and not for %s", missing, a.Platform, b.Platform)
+	}
+	return nil
+}
+
+// entry is the program that --entrypoint names, or the only one.
+func (b *goBuild) entry(programs []gobuild.Program) (string, error) {
+	var names []string
+	for _, p := range programs {
+		if len(b.g.Entrypoint) > 0 && b.g.Entrypoint[0] == p.Name {
+			return p.Name, nil
+		}
+		names = append(names, p.Name)
+	}
+	switch {
+	case len(b.g.Entrypoint) > 0 && strings.HasPrefix(b.g.Entrypoint[0], "/"):
+		return "", nil
+	case len(b.g.Entrypoint) > 0:
+		return "", fmt.Errorf("entrypoint %s: the programs are %s", b.g.Entrypoint[0], strings.Join(names, ", "))
+	case len(programs) > 1:
+		return "", fmt.Errorf("%d programs: %s: for an image of each end the name in a slash, -t NAME/; for one with all of them say which one it starts, --entrypoint %s",
+			len(programs), strings.Join(names, ", "), names[0])
+	}
+	return names[0], nil
+}
+
+// singleDestination refuses outputs that hold one image where there are several.
+func (b *goBuild) singleDestination(images int) error {
+	for _, o := range b.o.Outputs {
+		if images > 1 && o.Type != "image" && o.Type != "registry" {
+			return fmt.Errorf("output type=%s holds one image, and these are %d: build them one after the other", o.Type, images)
+		}
+	}
+	return nil
+}
+
+// export makes an image and what was asked for of it.
+func (b *goBuild) export(ctx context.Context, img goImage) (*BuildResult, error) {
+	o := b.o
+	o.Tags = img.tags
+	d := &delivery{state: b.state, o: o, steps: b.steps}
+	res := &BuildResult{Built: time.Now()}
+	title := "exporting"
+	if b.prefix {
+		title += " " + img.entry
+	}
+	err := b.steps.run(ctx, title, func(ctx context.Context, st *step) error {
+		made, err := b.assemble(ctx, img)
+		if err != nil {
+			return err
+		}
+		st.did("exporting layers")
+		for _, i := range made.images {
+			n, err := b.state.library.UnpackedSize(ctx, i)
+			if err != nil {
+				return err
+			}
+			res.Size += n
+		}
+		res.StageBytes = res.Size
+		return d.outputs(ctx, st, made, res)
+	})
+	return res, err
+}
+
+// assemble makes the image of each platform, and an index where there are several.
+func (b *goBuild) assemble(ctx context.Context, img goImage) (content, error) {
+	c := content{epoch: b.epoch}
+	var images []image.PlatformImage
+	index := map[string]string{}
+	for _, r := range img.platforms {
+		pi, err := b.platformImage(ctx, img, r, index)
+		if err != nil {
+			return c, err
+		}
+		images, c.images = append(images, pi), append(c.images, pi.Image)
+	}
+	if len(images) == 1 {
+		h, err := images[0].Image.ConfigName()
+		c.Content, c.id = images[0].Image, h.String()
+		return c, err
+	}
+	ix, err := image.AssembleIndex(images, index)
+	if err != nil {
+		return c, err
+	}
+	h, err := ix.Digest()
+	c.Content, c.id = ix, h.String()
+	return c, err
+}

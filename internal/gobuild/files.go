@@ -1,0 +1,196 @@
+package gobuild
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// Static is a file, or the content of a folder, of this machine for an image.
+type Static struct {
+	Source string
+	Target string // absolute; with a slash at its end a file goes below it
+	Follow bool   // symbolic links are followed, instead of kept
+}
+
+// FilesOptions say how a layer of files is made.
+type FilesOptions struct {
+	Store     *store.Store
+	Epoch     time.Time // zero: 1970
+	KeepTimes bool      // files have their own times
+}
+
+// Files is a layer of static files.
+type Files struct {
+	Layer v1.Hash
+	Bytes int64 // of the layer, an uncompressed tar
+	Size  int64 // of the files in it
+}
+
+// WriteFiles puts static files into one layer. They belong to root, and of their permissions only whether they can be run
+// counts: those of a checkout depend on who made it. What was packed before, and has not been touched since, is not read again.
+func WriteFiles(ctx context.Context, statics []Static, o FilesOptions) (Files, error) {
+	c := &collector{o: o, at: Options{Epoch: o.Epoch}.epoch(), seen: map[string]Entry{}, key: fmt.Appendf(nil, "files 1\n%d\n%t\n", o.Epoch.Unix(), o.KeepTimes)}
+	c.settled = true
+	for _, s := range statics {
+		if err := c.add(s); err != nil {
+			return Files{}, err
+		}
+	}
+	key := store.Key(sha256.Sum256(c.key))
+	var rec filesRecord
+	if c.settled && o.Store.Get(recordStatics, key, &rec) == nil && rec.there(o.Store) {
+		return rec.Files, nil
+	}
+	var err error
+	if rec.Layer, rec.Bytes, err = WriteLayer(ctx, o.Store, c.sorted()); err != nil {
+		return Files{}, err
+	}
+	rec.Size, rec.Blobs = c.size, []v1.Hash{rec.Layer}
+	return rec.Files, o.Store.Put(recordStatics, key, rec)
+}
+
+// recordStatics is the kind of records of layers of static files, by the stamps of those.
+const recordStatics = "gofiles"
+
+type filesRecord struct {
+	Files
+	Blobs []v1.Hash `json:"blobs"`
+}
+
+func (r filesRecord) there(st *store.Store) bool {
+	_, n, err := st.Blob(r.Layer)
+	return err == nil && n == r.Bytes
+}
+
+// collector gathers the files of a layer.
+type collector struct {
+	o       FilesOptions
+	at      time.Time
+	seen    map[string]Entry // by name
+	key     []byte
+	settled bool // no file was touched so lately that a later write might not show in its stamp
+	size    int64
+	above   []fs.FileInfo // folders that are being read: a link to one of them never ends
+}
+
+func (c *collector) add(s Static) error {
+	st, err := os.Stat(s.Source)
+	if err != nil {
+		return err
+	}
+	target := path.Clean(s.Target)
+	if !st.IsDir() && strings.HasSuffix(s.Target, "/") {
+		target = path.Join(target, filepath.Base(s.Source))
+	}
+	for _, e := range parents(target, c.at) {
+		if _, ok := c.seen[e.Name]; !ok {
+			c.seen[e.Name] = e
+		}
+	}
+	return c.file(s, s.Source, target, st)
+}
+
+// file adds one file, or a folder with what is in it. st is of the file itself, or of what it links to.
+func (c *collector) file(s Static, source, target string, st fs.FileInfo) error {
+	stamp := stampOf(st)
+	c.settled = c.settled && stamp.settled(time.Now())
+	c.key = stamp.append(fmt.Appendf(c.key, "%q %q ", source, target))
+	e := Entry{Name: target, Mode: 0o644, Time: c.at}
+	if c.o.KeepTimes {
+		e.Time = st.ModTime()
+	}
+	switch {
+	case st.IsDir():
+		return c.folder(s, source, e, st)
+	case st.Mode()&fs.ModeSymlink != 0:
+		link, err := os.Readlink(source)
+		if err != nil {
+			return err
+		}
+		e.Link, e.Mode = filepath.ToSlash(link), 0o777
+		c.key = fmt.Appendf(c.key, "-> %q", link)
+	case st.Mode().IsRegular():
+		if st.Mode()&0o111 != 0 {
+			e.Mode = 0o755
+		}
+		e.Size, e.Open = st.Size(), func() (io.ReadCloser, error) { return os.Open(source) }
+		c.size += st.Size()
+	default:
+		return fmt.Errorf("%s: only files, folders and symbolic links go into an image", source)
+	}
+	if other, ok := c.seen[target]; ok {
+		return fmt.Errorf("%s: %s is there already, %s", source, target, map[bool]string{true: "as a link", false: "as a file"}[other.Link != ""])
+	}
+	c.seen[target] = e
+	return nil
+}
+
+func (c *collector) folder(s Static, source string, e Entry, st fs.FileInfo) error {
+	for _, above := range c.above {
+		if os.SameFile(above, st) {
+			return fmt.Errorf("%s: a symbolic link leads back to a folder above it", source)
+		}
+	}
+	c.above = append(c.above, st)
+	defer func() { c.above = c.above[:len(c.above)-1] }()
+	if target := e.Name; target != "/" {
+		e.Name, e.Mode = target+"/", 0o755
+		c.seen[e.Name] = e
+	}
+	entries, err := os.ReadDir(source)
+	if err != nil {
+		return err
+	}
+	for _, d := range entries {
+		name := filepath.Join(source, d.Name())
+		stat := os.Lstat
+		if s.Follow {
+			stat = os.Stat
+		}
+		st, err := stat(name)
+		if err != nil {
+			return err
+		}
+		if err := c.file(s, name, path.Join("/", strings.TrimSuffix(e.Name, "/"), d.Name()), st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sorted are the entries by name: a folder before what is in it.
+func (c *collector) sorted() []Entry {
+	var out []Entry
+	for _, e := range c.seen {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// KoData is the folder beside a program that ko puts into its image, at [KoDataPath]; not ok: there is none.
+func KoData(p Program) (dir string, ok bool, err error) {
+	dir = filepath.Join(p.Dir, "kodata")
+	st, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	return dir, err == nil && st.IsDir(), err
+}
+
+// KoDataPath is where the content of kodata lies in the image; the variable KO_DATA_PATH says so to the program.
+const KoDataPath = "/var/run/ko"

@@ -1,0 +1,161 @@
+// Package gobuild makes the layers of images from Go packages: it runs the machine's go command as its user would, and packs
+// each program into a layer of its own.
+//
+// What goes in is a list of folders, package patterns and import paths ([Options]); what comes out is, for each platform, the
+// main packages among them as [Program]s, whose layers lie in the store. There is one `go build` a platform. Nothing here
+// needs a namespace or a privilege: layers are made of tar entries alone, and the same sources, settings and toolchain give the
+// same bytes on every machine.
+//
+// What the go command read is remembered (inputs.go), so that no go process starts when none of it changed, and only the
+// programs are linked again that a change can reach.
+package gobuild
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// Options say what to build. Packages, Platforms and Store are required.
+type Options struct {
+	Packages  []string // folders, package patterns or import paths, as `go build` takes them
+	Platforms []Platform
+	Store     *store.Store
+
+	LDFlags, GCFlags, Tags string   // as of go build
+	Env                    []string // "KEY=VALUE" for the go command, over the environment
+	Debug                  bool     // keep symbol table and debug information
+	VCS                    bool     // stamp the state of the version control system into the programs
+	Again                  bool     // take nothing of earlier builds; go's own cache still serves
+
+	Epoch     time.Time // time of the files in layers; the zero time is 1970
+	KeepTimes bool      // files have the time at which they were built instead
+
+	// Inspect is asked of each program that was built for what is to be remembered beside it; nil for nothing. Facts names
+	// the version of its answers: others than those are asked for again.
+	Inspect func(path string, p Platform) ([]byte, error)
+	Facts   string
+
+	Log func(line string) // what the go command prints while it succeeds; nil drops it
+}
+
+// Program is a main package, built for one platform.
+type Program struct {
+	ImportPath string
+	Name       string // of the file, as go build chooses it: the last element of the path, without a version
+	Dir        string // folder of the package
+
+	Path   string // of the file in the image, absolute
+	Size   int64  // bytes of the file
+	Layer  v1.Hash
+	Bytes  int64 // of the layer, an uncompressed tar
+	Facts  []byte
+	Module Module // that the main package is of
+	VCS    VCS
+	Built  bool // by this call; false: it was remembered
+}
+
+// Module is the main module of a program, as its build info names it.
+type Module struct{ Path, Version string }
+
+// VCS is what the build info says of the state of the sources; empty without [Options.VCS].
+type VCS struct {
+	Revision string
+	Time     time.Time
+	Modified bool
+}
+
+// Result is what a platform came to: its programs in the order of their import paths.
+type Result struct {
+	Platform Platform
+	Programs []Program
+}
+
+// Build builds the packages for each platform, in the order of o.Platforms. What the go command says about code that does not
+// compile is an *[ExitError].
+func Build(ctx context.Context, o Options) ([]Result, error) {
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	where, err := locate(o.Packages)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]Result, len(o.Platforms))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, runtime.GOMAXPROCS(0)/2)) // a go build keeps all processors busy but while it links
+	for i, p := range o.Platforms {
+		g.Go(func() error {
+			b := &build{o: o, platform: p, dir: where.dir, patterns: where.patterns}
+			programs, err := b.run(ctx)
+			results[i] = Result{Platform: p, Programs: programs}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+// build is the build for one platform.
+type build struct {
+	o        Options
+	platform Platform
+	dir      string   // where the go command runs
+	patterns []string // as it gets them
+	env      []string // its environment
+	flags    []string // of go build and go list
+	goenv    goEnv
+}
+
+func (b *build) run(ctx context.Context) ([]Program, error) {
+	if err := b.settings(ctx); err != nil {
+		return nil, err
+	}
+	list, err := b.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mains, err := mainsOf(list)
+	if err != nil {
+		return nil, err
+	}
+	return b.make(ctx, mains)
+}
+
+// make builds mains by one go build and packs each.
+func (b *build) make(ctx context.Context, mains []listed) ([]Program, error) {
+	out, err := os.MkdirTemp("", "skiff-go-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(out)
+	args := slices.Concat([]string{"build"}, b.flags, []string{"-o", out + string(os.PathSeparator), "--"})
+	for _, m := range mains {
+		args = append(args, m.ImportPath)
+	}
+	if _, err := b.goCommand(ctx, args...); err != nil {
+		return nil, err
+	}
+	programs := make([]Program, len(mains))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, m := range mains {
+		g.Go(func() (err error) {
+			if programs[i], err = b.pack(ctx, out, m); err != nil {
+				return fmt.Errorf("pack %s: %w", m.ImportPath, err)
+			}
+			return nil
+		})
+	}
+	return programs, g.Wait()
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package gobuild
+
+import "os/exec"
+
+// interruptible leaves it at ending the go command itself.
+func interruptible(*exec.Cmd) {}
