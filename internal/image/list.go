@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/skiff-build/skiff/internal/rootfs"
 	"github.com/skiff-build/skiff/internal/store"
 )
 
@@ -179,8 +180,8 @@ func countFiles(ctx context.Context, layer v1.Layer, diffID v1.Hash) (int64, err
 	var n int64
 	sum := sha256.New()
 	in := &io.LimitedReader{R: io.TeeReader(r, sum), N: maxArchiveBytes}
-	err = eachEntry(ctx, in, func(e entry, _ io.Reader) error {
-		n += e.size()
+	err = rootfs.EachEntry(ctx, in, func(e rootfs.Entry, _ io.Reader) error {
+		n += e.Bytes()
 		return nil
 	})
 	if err != nil {
@@ -353,6 +354,37 @@ func imageFor(c Content, p *v1.Platform) (v1.Image, error) {
 		return c.Image(d.Digest)
 	}
 	return nil, fmt.Errorf("%T is neither image nor index", c)
+}
+
+// ImagesFor are the images that c is made of: itself, or those of an index that are here and run on p, with nil all.
+func ImagesFor(c Content, p *v1.Platform) ([]v1.Image, error) {
+	ix, ok := c.(v1.ImageIndex)
+	if !ok || p != nil {
+		img, err := imageFor(c, p)
+		return []v1.Image{img}, err
+	}
+	m, err := ix.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	var images []v1.Image
+	for _, d := range m.Manifests {
+		if !isRunnable(d) || !d.MediaType.IsImage() {
+			continue
+		}
+		img, err := ix.Image(d.Digest)
+		if errors.Is(err, store.ErrMiss) {
+			continue // of another platform than was pulled
+		}
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, img)
+	}
+	if len(images) == 0 {
+		return nil, errors.New("image index: none of its images is here")
+	}
+	return images, nil
 }
 
 func platformsOf(c Content) ([]string, error) {

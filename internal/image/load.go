@@ -15,6 +15,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/skiff-build/skiff/internal/rootfs"
 )
 
 // Bounds of what an archive may hold. The largest images in use have some 30 GB; `docker save` makes a member
@@ -124,7 +126,7 @@ func (in *importer) readTar(ctx context.Context, r io.Reader) error {
 		if n >= maxArchiveMembers {
 			return fmt.Errorf("the archive has more than %d members", maxArchiveMembers)
 		}
-		name, err := cleanName(h.Name)
+		name, err := rootfs.CleanName(h.Name)
 		if err != nil {
 			return err
 		}
@@ -136,7 +138,7 @@ func (in *importer) readTar(ctx context.Context, r io.Reader) error {
 		case tar.TypeSymlink: // older docker save: a layer that two images share
 			links[name] = path.Join(path.Dir(name), h.Linkname)
 		case tar.TypeLink:
-			if links[name], err = cleanName(h.Linkname); err != nil {
+			if links[name], err = rootfs.CleanName(h.Linkname); err != nil {
 				return err
 			}
 		}

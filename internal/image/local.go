@@ -13,6 +13,8 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/skiff-build/skiff/internal/rootfs"
 )
 
 // WriteLocal writes the root filesystem of an image into the folder dir, which is made. As with BuildKit, files
@@ -37,7 +39,7 @@ func WriteLocal(ctx context.Context, dir string, c Content, log func(string)) er
 		}
 		defer root.Close()
 		l := &localWriter{root: root, log: log}
-		if err := Flatten(ctx, img, l.write); err != nil {
+		if err := rootfs.Flatten(ctx, img, l.write); err != nil {
 			return err
 		}
 		return l.finish()

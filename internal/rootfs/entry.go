@@ -1,4 +1,4 @@
-package image
+package rootfs
 
 import (
 	"archive/tar"
@@ -10,14 +10,15 @@ import (
 	"strings"
 )
 
-// entry is a member of a layer.
-type entry struct {
+// Entry is a member of a layer.
+type Entry struct {
 	*tar.Header
-	name string // clean, relative, below the root: "." is the root itself
+	Clean  string // its name, relative to the root: "." is the root itself
+	Sparse bool   // its content is not stored as one piece
 }
 
-// size is that of a regular file in bytes, else 0.
-func (e entry) size() int64 {
+// Bytes is the size of a regular file, else 0.
+func (e Entry) Bytes() int64 {
 	if e.Typeflag == tar.TypeReg {
 		return e.Header.Size
 	}
@@ -27,9 +28,9 @@ func (e entry) size() int64 {
 // maxEntries bounds the members of a layer or archive: the largest images known have some 500,000 files.
 const maxEntries = 5_000_000
 
-// eachEntry calls fn for each member of a layer, an uncompressed tar, with its content. A member whose name
+// EachEntry calls fn for each member of a layer, an uncompressed tar, with its content. A member whose name
 // would leave the root is an error. It reads r to its end, so that a digest over it is verified.
-func eachEntry(ctx context.Context, r io.Reader, fn func(e entry, content io.Reader) error) error {
+func EachEntry(ctx context.Context, r io.Reader, fn func(e Entry, content io.Reader) error) error {
 	tr := tar.NewReader(r)
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
@@ -45,14 +46,15 @@ func eachEntry(ctx context.Context, r io.Reader, fn func(e entry, content io.Rea
 		if n > maxEntries {
 			return errors.New("read tar: more than 5,000,000 files")
 		}
-		name, err := cleanName(h.Name)
+		name, err := CleanName(h.Name)
 		if err != nil {
 			return fmt.Errorf("read tar: %w", err)
 		}
+		sparse := isSparse(h)
 		if h.Typeflag == tar.TypeRegA || h.Typeflag == tar.TypeGNUSparse { //nolint:staticcheck // old tars have it
 			h.Typeflag = tar.TypeReg
 		}
-		if err := fn(entry{h, name}, tr); err != nil {
+		if err := fn(Entry{h, name, sparse}, tr); err != nil {
 			return err
 		}
 	}
@@ -60,9 +62,9 @@ func eachEntry(ctx context.Context, r io.Reader, fn func(e entry, content io.Rea
 	return err
 }
 
-// cleanName makes a member's name relative to the root. As tar and Docker do, an absolute one counts from the
+// CleanName makes a member's name relative to the root. As tar and Docker do, an absolute one counts from the
 // root; one that climbs above it is refused.
-func cleanName(name string) (string, error) {
+func CleanName(name string) (string, error) {
 	if len(name) > 4096 || strings.ContainsRune(name, 0) {
 		return "", fmt.Errorf("%.100q is no name for a file", name)
 	}
@@ -71,4 +73,14 @@ func cleanName(name string) (string, error) {
 		return "", fmt.Errorf("%q leads outside the image", name)
 	}
 	return clean, nil
+}
+
+// isSparse reports the two forms of files with holes in tars of GNU's.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }

@@ -1,0 +1,195 @@
+package rootfs
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+)
+
+// Whiteouts in layers (image-spec layer.md, "Whiteouts").
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// node is a file of the flattened root filesystem; hard links of one file share it.
+type node struct {
+	header   *tar.Header
+	layer    int   // where its content is,
+	entry    int   // as which member,
+	offset   int64 // from which byte of the uncompressed tar on; -1: it is not stored as one piece
+	note     any   // what [Options.Look] returned
+	names    []string
+	children map[string]*node // of a folder
+}
+
+func (n *node) isDir() bool { return n.header.Typeflag == tar.TypeDir }
+
+func newDir() *node {
+	return &node{
+		header:   &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755},
+		layer:    -1,
+		children: map[string]*node{},
+	}
+}
+
+// flattener applies a layer to the tree of those below it.
+type flattener struct {
+	root  *node
+	layer int
+	fresh map[place]bool // what this layer put there: whiteouts do not touch it
+	look  func(int, *tar.Header, io.Reader) (any, error)
+}
+
+// place is an entry of a folder.
+type place struct {
+	dir  *node
+	name string
+}
+
+func (f *flattener) apply(ctx context.Context, r io.Reader) error {
+	f.fresh = map[place]bool{}
+	in := &counted{r: r}
+	i := -1
+	return EachEntry(ctx, in, func(e Entry, content io.Reader) error {
+		i++
+		n := &node{header: e.Header, layer: f.layer, entry: i, offset: in.n}
+		if e.Sparse {
+			n.offset = -1
+		}
+		err := f.add(e, n)
+		if err == nil && f.look != nil && e.Typeflag == tar.TypeReg {
+			n.note, err = f.look(f.layer, e.Header, content)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", e.Clean, err)
+		}
+		return nil
+	})
+}
+
+// counted counts what is read through it. A tar reader reads a header and no byte more before it returns it.
+type counted struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (f *flattener) add(e Entry, n *node) error {
+	if e.Clean == "." {
+		f.root.header = e.Header
+		return nil
+	}
+	dir, base := path.Split(e.Clean)
+	parent, err := f.folder(path.Clean(dir), 0)
+	if err != nil {
+		return err
+	}
+	switch {
+	case base == whiteoutOpaque:
+		f.clear(parent)
+		return nil
+	case strings.HasPrefix(base, whiteoutPrefix):
+		name := strings.TrimPrefix(base, whiteoutPrefix)
+		if !f.fresh[place{parent, name}] {
+			delete(parent.children, name)
+		}
+		return nil
+	}
+	switch e.Typeflag {
+	case tar.TypeDir:
+		n.children = map[string]*node{}
+		if old := parent.children[base]; old != nil && old.isDir() {
+			old.header, old.layer = e.Header, f.layer // it stays, with new attributes
+			n = old
+		}
+	case tar.TypeLink:
+		if n, err = f.linked(e.Linkname); err != nil {
+			return err
+		}
+	case tar.TypeReg, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+	default:
+		return nil // extended headers for programs that we are not
+	}
+	parent.children[base] = n
+	f.fresh[place{parent, base}] = true
+	return nil
+}
+
+// clear makes a folder opaque: what lower layers have in it goes. It tells whether something stays.
+func (f *flattener) clear(dir *node) (stays bool) {
+	for name, c := range dir.children {
+		keep := f.fresh[place{dir, name}]
+		if c.isDir() {
+			keep = f.clear(c) || keep
+		}
+		if !keep {
+			delete(dir.children, name)
+		}
+		stays = stays || keep
+	}
+	return stays
+}
+
+// linked finds the file that a hard link names.
+func (f *flattener) linked(target string) (*node, error) {
+	name, err := CleanName(target)
+	if err != nil {
+		return nil, err
+	}
+	dir, base := path.Split(name)
+	parent, err := f.folder(path.Clean(dir), 0)
+	if err != nil {
+		return nil, err
+	}
+	n := parent.children[base]
+	if n == nil || n.isDir() {
+		return nil, fmt.Errorf("hard link to %q, which is no file in the image", target)
+	}
+	return n, nil
+}
+
+// folder returns the folder of that name. Missing ones are made; symlinks in between are followed within the
+// image, as they are when a layer is unpacked.
+func (f *flattener) folder(name string, links int) (*node, error) {
+	at, rest := f.root, strings.Split(name, "/")
+	where := ""
+	for len(rest) > 0 {
+		part := rest[0]
+		rest = rest[1:]
+		if part == "." || part == "" {
+			continue
+		}
+		n := at.children[part]
+		switch {
+		case n == nil:
+			n = newDir()
+			at.children[part] = n
+			f.fresh[place{at, part}] = true
+		case n.header.Typeflag == tar.TypeSymlink:
+			if links > 40 {
+				return nil, errors.New("too many symbolic links")
+			}
+			to := path.Join("/", where, n.header.Linkname)
+			if path.IsAbs(n.header.Linkname) {
+				to = path.Clean(n.header.Linkname)
+			}
+			return f.folder(path.Join(append([]string{strings.TrimPrefix(to, "/")}, rest...)...), links+1)
+		case !n.isDir():
+			n = newDir() // as overlayfs would show it: the folder replaces the file
+			at.children[part] = n
+			f.fresh[place{at, part}] = true
+		}
+		at, where = n, path.Join(where, part)
+	}
+	return at, nil
+}
