@@ -1,0 +1,280 @@
+// Package doctor examines a finished image: what the Go programs in it need and the root filesystem lacks, whether the
+// image's program can start at all, and what ships that should not. Images come from anywhere; where this build made it,
+// findings name the line of the Dockerfile.
+//
+// [Examine] goes from a v1.Image to a [Report]; [Complete] from programs to the files that are missing. A finding is a fact
+// about the image or a proof about a program. What a program may need, or what could not be read, is said as undecided and
+// is no finding. The same image gives the same report. Nothing in an image is believed: sizes are bounded, links stay
+// within the root, and broken programs are undecided, never a panic.
+package doctor
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/skiff-build/skiff/internal/rootfs"
+)
+
+// Rules is the version of what is looked for. A report that was kept counts only for the version that made it.
+const Rules = 1
+
+// Options for [Examine]. The zero value works.
+type Options struct {
+	Name string // of the image, for the report
+	// Plain opens the uncompressed tar of a layer where it lies as a file, as [rootfs.Options] has it.
+	Plain func(diffID v1.Hash) (*os.File, error)
+	// Dockerfile is what the image was built from; nil where that is not known.
+	Dockerfile *Dockerfile
+}
+
+// maxReported bounds the files, programs and pieces of evidence that are listed.
+const (
+	maxLargest  = 10
+	maxEvidence = 6
+	maxPrograms = 200 // Go programs that are read
+)
+
+// Examine reads an image and reports what there is to say of it.
+func Examine(ctx context.Context, img v1.Image, o Options) (*Report, error) {
+	e, err := open(ctx, img, o)
+	if err != nil {
+		return nil, fmt.Errorf("examine image: %w", err)
+	}
+	if err := e.readPrograms(ctx); err != nil {
+		return nil, fmt.Errorf("examine image: %w", err)
+	}
+	e.entrypoint()
+	e.foreignLoader()
+	e.needs()
+	e.user()
+	e.contents()
+	e.secrets()
+	e.instructions()
+	e.report.sort()
+	return e.report, nil
+}
+
+// examination is one image while it is examined.
+type examination struct {
+	ctx      context.Context // of the call that it lives in
+	o        Options
+	fs       *rootfs.FS
+	root     imageRoot
+	config   *v1.ConfigFile
+	account  account
+	layers   []layerOrigin
+	programs []goProgram // Go programs: the entrypoint first, then by path
+	entry    entry
+	hidden   []hiddenSecret
+	report   *Report
+}
+
+// goProgram is a Go program with its path.
+type goProgram struct {
+	*Binary
+	path  string
+	file  rootfs.File
+	bytes int64
+}
+
+// hiddenSecret is one that a layer holds, wherever later layers put something else.
+type hiddenSecret struct {
+	layer int
+	name  string
+	what  string
+	bytes int64
+}
+
+// open indexes the image's files.
+func open(ctx context.Context, img v1.Image, o Options) (*examination, error) {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	e := &examination{ctx: ctx, o: o, config: config, report: &Report{Schema: Schema, Name: o.Name, Findings: []Finding{}}}
+	if err := e.describe(img); err != nil {
+		return nil, err
+	}
+	e.fs, err = rootfs.Open(ctx, img, rootfs.Options{Plain: o.Plain, Look: e.look})
+	if err != nil {
+		return nil, err
+	}
+	e.root = imageRoot{e.fs}
+	e.account = accountOf(e.root, config.Config.User)
+	e.entry = e.findEntry()
+	return e, nil
+}
+
+// look takes a note of a file and counts it for its layer.
+func (e *examination) look(layer int, h *tar.Header, content io.Reader) (any, error) {
+	n, err := look(h, content)
+	if err != nil {
+		return nil, err
+	}
+	l := &e.report.Layers[layer]
+	l.Bytes += h.Size
+	l.Files++
+	e.report.Bytes += h.Size
+	if n.secret != "" {
+		e.hidden = append(e.hidden, hiddenSecret{layer, path.Clean("/" + h.Name), n.secret, h.Size})
+	}
+	return n, nil
+}
+
+// describe fills in what manifest and config say.
+func (e *examination) describe(img v1.Image) error {
+	digest, err := img.Digest()
+	if err != nil {
+		return err
+	}
+	id, err := img.ConfigName()
+	if err != nil {
+		return err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return err
+	}
+	r := e.report
+	r.Digest, r.ID, r.Platform = digest.String(), id.String(), e.config.Platform().String()
+	r.Entrypoint = append(slices.Clone(e.config.Config.Entrypoint), e.config.Config.Cmd...)
+	r.User = e.config.Config.User
+	e.layers = originsOf(e.config.History, len(layers), e.o.Dockerfile)
+	for i, l := range layers {
+		d, err := l.Digest()
+		if err != nil {
+			return err
+		}
+		size, err := l.Size()
+		if err != nil {
+			return err
+		}
+		diffID, err := l.DiffID()
+		if err != nil {
+			return err
+		}
+		r.Layers = append(r.Layers, Layer{
+			Digest: d.String(), DiffID: diffID.String(), Compressed: size,
+			CreatedBy: e.layers[i].createdBy, Source: e.layers[i].source(),
+		})
+	}
+	return nil
+}
+
+// readPrograms reads the Go programs of the image, and notes its largest files.
+func (e *examination) readPrograms(ctx context.Context) error {
+	var executables, all []rootfs.File
+	seen := map[string]bool{}
+	err := e.fs.Walk(func(f rootfs.File) error {
+		if !f.IsRegular() {
+			return ctx.Err()
+		}
+		all = append(all, f)
+		n, _ := f.Note.(note)
+		// A hard link is the same program once more; what the toolchain starts itself is no program of the image.
+		key := fmt.Sprintf("%d %s", f.Layer, f.Header.Name)
+		if n.kind == kindELF && n.elf.executable && f.Header.Mode&0o111 != 0 && !seen[key] && !strings.Contains(f.Path, "/pkg/tool/") {
+			seen[key] = true
+			executables = append(executables, f)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(a, b rootfs.File) int { return cmp.Compare(b.Header.Size, a.Header.Size) })
+	for _, f := range all[:min(len(all), maxLargest)] {
+		e.report.Largest = append(e.report.Largest, Sized{f.Path, f.Header.Size})
+	}
+	if err := e.fs.Contents(ctx, executables, e.readProgram); err != nil {
+		return err
+	}
+	slices.SortFunc(e.programs, func(a, b goProgram) int {
+		return cmp.Or(cmp.Compare(e.rank(a), e.rank(b)), cmp.Compare(a.path, b.path))
+	})
+	for _, p := range e.programs {
+		e.report.Programs = append(e.report.Programs, describeProgram(p))
+	}
+	return nil
+}
+
+func (e *examination) rank(p goProgram) int {
+	if e.entry.found && p.file.Same(e.entry.file) {
+		return 0
+	}
+	return 1
+}
+
+func (e *examination) readProgram(f rootfs.File, c rootfs.Content) error {
+	if len(e.programs) >= maxPrograms && !(e.entry.found && f.Same(e.entry.file)) {
+		if len(e.programs) == maxPrograms {
+			e.undecided("there are more than %d Go programs: the needs of the others were not read", maxPrograms)
+		}
+		return nil
+	}
+	b, err := ReadBinary(c, c.Size)
+	switch {
+	case errors.Is(err, ErrNotGo):
+		return nil
+	case err != nil:
+		e.undecided("%s could not be read: %v", f.Path, err)
+		return nil
+	}
+	e.programs = append(e.programs, goProgram{b, f.Path, f, c.Size})
+	return nil
+}
+
+func describeProgram(p goProgram) Program {
+	out := Program{Path: p.path, Bytes: p.bytes, GoVersion: p.GoVersion, Main: p.MainPath, Arch: p.Arch}
+	for _, n := range p.Needs {
+		if n.Level > None {
+			out.Needs = append(out.Needs, string(n.Kind)+": "+n.Level.String())
+		}
+	}
+	return out
+}
+
+func (e *examination) undecided(format string, args ...any) {
+	e.report.Undecided = append(e.report.Undecided, fmt.Sprintf(format, args...))
+}
+
+func (e *examination) find(f Finding) {
+	if len(f.Evidence) > maxEvidence {
+		f.Evidence = append(f.Evidence[:maxEvidence:maxEvidence], fmt.Sprintf("and %d more", len(f.Evidence)-maxEvidence))
+	}
+	e.report.Findings = append(e.report.Findings, f)
+}
+
+// imageRoot is the image's files as [Complete] asks for them.
+type imageRoot struct{ fs *rootfs.FS }
+
+func (r imageRoot) Stat(name string) (File, error) {
+	f, err := r.fs.Find(name)
+	if err != nil {
+		return File{}, err
+	}
+	return File{Path: f.Path, Mode: f.Header.Mode, UID: f.Header.Uid, GID: f.Header.Gid, Dir: f.IsDir(), Size: f.Header.Size}, nil
+}
+
+// ReadFile returns files of which a note has the text.
+func (r imageRoot) ReadFile(name string) ([]byte, error) {
+	f, err := r.fs.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	n, _ := f.Note.(note)
+	if n.text == nil {
+		return nil, fmt.Errorf("read %s: its text was not kept", name)
+	}
+	return n.text, nil
+}

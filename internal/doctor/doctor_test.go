@@ -1,0 +1,269 @@
+package doctor_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/skiff-build/skiff/internal/doctor"
+	"github.com/skiff-build/skiff/internal/skifftest"
+)
+
+type entry = skifftest.Entry
+
+// sources are of the programs in the images.
+var sources = map[string]string{
+	"plain": "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n",
+	"all": `package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"time"
+)
+
+func main() {
+	r, err := http.Get(os.Args[1])
+	fmt.Println(r, err)
+	l, err := time.LoadLocation("Asia/Tokyo")
+	fmt.Println(l, err)
+	u, err := user.Current()
+	fmt.Println(u, err)
+	f, err := os.CreateTemp("", "x")
+	fmt.Println(f, err)
+	home, err := os.UserCacheDir()
+	fmt.Println(home, err)
+	fmt.Println(exec.Command("git", "version").Run())
+}
+`,
+}
+
+func build(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(file, []byte(sources[name]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, name)
+	cmd := exec.CommandContext(t.Context(), "go", append(append([]string{"build", "-trimpath", "-o", out}, args...), file)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=", "GOWORK=off")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	return out
+}
+
+// said are the findings, a line each: severity, id, path.
+func said(r *doctor.Report) []string {
+	var lines []string
+	for _, f := range r.Findings {
+		lines = append(lines, fmt.Sprintf("%s %s %s", f.Severity, f.ID, f.Path))
+	}
+	return lines
+}
+
+func examine(t *testing.T, img v1.Image, o doctor.Options) *doctor.Report {
+	t.Helper()
+	r, err := doctor.Examine(t.Context(), img, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+const key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAt0dGtYYp0mC1p6bqDn0X6v8rL8L9mVbTzqVQx1\n-----END RSA PRIVATE KEY-----\n"
+
+// TestFindings has an image for each kind of finding: what is said of it, and no more.
+func TestFindings(t *testing.T) {
+	plain := build(t, "plain", "-ldflags=-s -w")
+	app := entry{Name: "app", File: plain, Mode: 0o755}
+	start := v1.Config{Entrypoint: []string{"/app"}, User: "65532"}
+	pie := entry{Name: "app", File: build(t, "plain", "-buildmode=pie", "-ldflags=-s -w"), Mode: 0o755}
+	debug := entry{Name: "app", File: build(t, "plain"), Mode: 0o755}
+	cmd := func(args ...string) v1.Config { return v1.Config{Cmd: args, User: "65532"} }
+	for name, c := range map[string]struct {
+		config v1.Config
+		files  []entry
+		want   []string
+	}{
+		"nothing":           {start, []entry{app}, nil},
+		"root":              {v1.Config{Entrypoint: []string{"/app"}}, []entry{app}, []string{"warning root-user "}},
+		"root by name":      {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app}, []string{"warning root-user "}},
+		"unknown user":      {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app}, []string{"error users /etc/passwd"}},
+		"no program":        {v1.Config{}, []entry{{Name: "data/x", Body: "x"}}, nil},
+		"missing":           {start, []entry{{Name: "bin/app", File: plain, Mode: 0o755}}, []string{"error entrypoint-missing /app"}},
+		"missing in PATH":   {cmd("app"), []entry{app}, []string{"error entrypoint-missing app"}},
+		"in PATH":           {v1.Config{Cmd: []string{"app"}, User: "1", Env: []string{"PATH=/bin:/"}}, []entry{app}, nil},
+		"by a link":         {cmd("/bin/app"), []entry{app, {Name: "bin", Link: "/"}}, nil},
+		"dangling":          {start, []entry{{Name: "app", Link: "/elsewhere"}}, []string{"error entrypoint-missing /app"}},
+		"links in circles":  {start, []entry{{Name: "app", Link: "b"}, {Name: "b", Link: "app"}}, []string{"error entrypoint-missing /app"}},
+		"link that climbs":  {start, []entry{{Name: "x/app", File: plain, Mode: 0o755}, {Name: "app", Link: "../../../x/app"}}, nil},
+		"not executable":    {start, []entry{{Name: "app", File: plain, Mode: 0o644}}, []string{"error entrypoint-not-executable /app"}},
+		"not by this user":  {start, []entry{{Name: "app", File: plain, Mode: 0o700}}, []string{"error entrypoint-not-executable /app"}},
+		"a folder":          {start, []entry{{Name: "app/"}, {Name: "app/app", File: plain, Mode: 0o755}}, []string{"error entrypoint-not-executable /app"}},
+		"shell form":        {cmd("/bin/sh", "-c", "/app serve"), []entry{app}, []string{"error shell-form /bin/sh"}},
+		"a script":          {start, []entry{{Name: "app", Body: "#!/bin/sh\n", Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
+		"a script by env":   {start, []entry{{Name: "app", Body: "#!/usr/bin/env -S bash -e\n", Mode: 0o755}, {Name: "usr/bin/env", File: plain, Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
+		"Windows lines":     {start, []entry{{Name: "app", Body: "#!/bin/sh\r\n", Mode: 0o755}, {Name: "bin/sh", File: plain, Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
+		"a good script":     {start, []entry{{Name: "app", Body: "#! /bin/sh -e\n", Mode: 0o755}, {Name: "bin/sh", File: plain, Mode: 0o755}}, nil},
+		"text":              {start, []entry{{Name: "app", Body: "echo hello\n", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"empty":             {start, []entry{{Name: "app", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"macOS":             {start, []entry{{Name: "app", Body: "\xcf\xfa\xed\xfe\x07\x00\x00\x01", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"Windows":           {start, []entry{{Name: "app", Body: "MZ\x90\x00", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"pie":               {start, []entry{pie}, []string{"error pie /app"}},
+		"pie with a loader": {start, []entry{pie, {Name: "lib64/ld-linux-x86-64.so.2", Body: "x", Mode: 0o755}}, nil},
+		"debug information": {start, []entry{debug}, []string{"info debug-info /app"}},
+		"sources": {start, []entry{app, {Name: "go.mod", Body: "module x\n"}, {Name: "main.go", Body: "package main\n"}, {Name: "Makefile", Body: "x"}},
+			[]string{"warning sources /Makefile"}},
+		"vcs":          {start, []entry{app, {Name: ".git/HEAD", Body: "ref: refs/heads/main\n"}, {Name: ".git/objects/ab/cd", Body: "x"}}, []string{"warning vcs /.git"}},
+		"no vcs":       {start, []entry{app, {Name: "srv/.git/description", Body: "x"}}, nil},
+		"module cache": {start, []entry{app, {Name: "go/pkg/mod/cache/download/x/@v/list", Body: "v1\n"}, {Name: "go/pkg/mod/x@v1/x.go", Body: "package x\n"}}, []string{"warning go-cache /go/pkg/mod"}},
+		"build cache":  {start, []entry{app, {Name: "root/.cache/go-build/README", Body: "x"}, {Name: "root/.cache/go-build/00/a", Body: "x"}}, []string{"warning go-cache /root/.cache/go-build"}},
+		"toolchain": {start, []entry{app, {Name: "usr/local/go/VERSION", Body: "go1.26.8"}, {Name: "usr/local/go/pkg/tool/linux_amd64/compile", File: plain, Mode: 0o755},
+			{Name: "usr/local/go/src/fmt/print.go", Body: "package fmt\n"}}, []string{"warning go-toolchain /usr/local/go"}},
+		"package index": {start, []entry{app, {Name: "var/lib/apt/lists/x_Packages", Body: "x"}, {Name: "var/cache/apk/APKINDEX.tar.gz", Body: "x"}}, []string{"info package-index /var/cache/apk"}},
+		"test data":     {start, []entry{app, {Name: "go.mod", Body: "module x\n"}, {Name: "testdata/big", Body: "x"}}, []string{"warning sources /go.mod", "info test-data /testdata"}},
+		"set-user-ID":   {start, []entry{app, {Name: "bin/su", File: plain, Mode: 0o4755}}, []string{"info setuid /bin/su"}},
+		"broken program": {start, []entry{app, {Name: "bin/x", Body: "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00" + strings.Repeat("\xff", 400), Mode: 0o755}},
+			nil},
+		"a private key":     {start, []entry{app, {Name: "etc/tls.pem", Body: key}}, []string{"error secret /etc/tls.pem"}},
+		"a certificate":     {start, []entry{app, {Name: "etc/tls.pem", Body: strings.ReplaceAll(key, "RSA PRIVATE KEY", "CERTIFICATE")}}, nil},
+		"a key of a test":   {start, []entry{app, {Name: "src/testdata/tls.pem", Body: key}}, nil},
+		".env":              {start, []entry{app, {Name: "srv/.env", Body: "PORT=80\nSLACK_BOT_TOKEN=abc123\n"}}, []string{"error secret /srv/.env"}},
+		".env.example":      {start, []entry{app, {Name: "srv/.env.example", Body: "SLACK_BOT_TOKEN=abc123\n"}}, nil},
+		".env, harmless":    {start, []entry{app, {Name: "srv/.env", Body: "PORT=80\nTOKEN=\nSECRET=changeme\n"}}, nil},
+		".netrc":            {start, []entry{app, {Name: "root/.netrc", Body: "machine x login y password z\n"}}, []string{"error secret /root/.netrc"}},
+		".netrc, empty":     {start, []entry{app, {Name: "root/.netrc"}}, nil},
+		"Docker":            {start, []entry{app, {Name: "root/.docker/config.json", Body: `{"auths":{"x":{"auth":"eDp5"}}}`}}, []string{"error secret /root/.docker/config.json"}},
+		"Docker's helper":   {start, []entry{app, {Name: "root/.docker/config.json", Body: `{"credsStore":"pass"}`}}, nil},
+		"AWS":               {start, []entry{app, {Name: "root/.aws/credentials", Body: "[default]\naws_secret_access_key = abc\n"}}, []string{"error secret /root/.aws/credentials"}},
+		"AWS's sample":      {start, []entry{app, {Name: "doc", Body: "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n"}}, nil},
+		"a token of GitHub": {start, []entry{app, {Name: "x.txt", Body: "token: ghp_" + strings.Repeat("a1B2", 9) + "\n"}}, []string{"error secret /x.txt"}},
+		"an environment": {v1.Config{Entrypoint: []string{"/app"}, User: "1", Env: []string{"API_TOKEN=abc", "TOKEN_FILE=/run/x"}},
+			[]entry{app}, []string{"error secret ENV API_TOKEN"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := examine(t, skifftest.Image(t, c.config, skifftest.Layer(t, c.files...)), doctor.Options{})
+			if got := said(r); !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q\n%+v", got, c.want, r.Findings)
+			}
+			for _, f := range r.Findings {
+				if !slices.Contains(doctor.IDs, f.ID) || f.Message == "" || len(f.Remedy) == 0 {
+					t.Errorf("not a whole finding: %+v", f)
+				}
+				if strings.Contains(fmt.Sprint(f), "abc123") || strings.Contains(fmt.Sprint(f), "MIIE") {
+					t.Errorf("the secret is told: %+v", f)
+				}
+			}
+		})
+	}
+}
+
+// TestNeeds: what a program lacks is found, supplied, and then not found.
+func TestNeeds(t *testing.T) {
+	app := entry{Name: "app", File: build(t, "all", "-ldflags=-s -w"), Mode: 0o755}
+	for name, c := range map[string]struct {
+		config v1.Config
+		more   []entry
+		want   []string
+		rest   []string // what is left when all that can be has been supplied
+		files  []string
+		env    []string
+	}{
+		"scratch": {
+			config: v1.Config{Entrypoint: []string{"/app"}, User: "65532:65532"},
+			want: []string{"error ca-certificates /app", "error time-zones /app", "error temp-dir /app", "warning users /app", "warning home /app",
+				"warning program /app"},
+			rest: []string{"warning program /app"},
+			files: []string{"/etc", "/etc/group", "/etc/passwd", "/etc/ssl", "/etc/ssl/certs", "/etc/ssl/certs/ca-certificates.crt", "/home", "/home/nonroot",
+				"/tmp", "/usr", "/usr/share", "/usr/share/zoneinfo", "/usr/share/zoneinfo/Asia", "/usr/share/zoneinfo/Asia/Tokyo"},
+			env: []string{"HOME=/home/nonroot"},
+		},
+		"root": {
+			config: v1.Config{Entrypoint: []string{"/app"}},
+			more: []entry{{Name: "etc/ssl/cert.pem", Body: "x"}, {Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"},
+				{Name: "usr/bin/git", Body: "#!/app\n", Mode: 0o755}, {Name: "etc/passwd", Body: "root:x:0:0::/root:/bin/sh\n"}, {Name: "tmp/", Mode: 0o755}},
+			want: []string{"warning root-user "}, rest: []string{"warning root-user "},
+		},
+		"a number without a name": {
+			config: v1.Config{Entrypoint: []string{"/app"}, User: "1000", Env: []string{"HOME=/data", "TMPDIR=/data"}},
+			more: []entry{{Name: "etc/ssl/cert.pem", Body: "x"}, {Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"}, {Name: "data/", UID: 1000},
+				{Name: "usr/bin/git", Body: "#!/app\n", Mode: 0o755}, {Name: "etc/passwd", Body: "root:x:0:0::/root:/bin/sh", Mode: 0o600}},
+			want:  []string{"warning users /app"},
+			files: []string{"/etc/group", "/etc/passwd"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := skifftest.Image(t, c.config, skifftest.Layer(t, append([]entry{app}, c.more...)...))
+			r := examine(t, img, doctor.Options{})
+			if got := said(r); !slices.Equal(got, c.want) {
+				t.Errorf("got %q, want %q\n%+v", got, c.want, r.Findings)
+			}
+			s, err := doctor.Missing(t.Context(), img, doctor.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var files []string
+			entries := []entry{}
+			for _, f := range s.Files {
+				files = append(files, f.Path)
+				e := entry{Name: strings.TrimPrefix(f.Path, "/"), Body: string(f.Data), Mode: f.Mode, UID: f.UID, GID: f.GID}
+				if f.Dir {
+					e.Name += "/"
+				}
+				entries = append(entries, e)
+			}
+			if !slices.Equal(files, c.files) || !slices.Equal(s.Env, c.env) {
+				t.Errorf("supplied %q %q, want %q %q", files, s.Env, c.files, c.env)
+			}
+			img, err = mutate.AppendLayers(img, skifftest.Layer(t, entries...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.config.Env = append(c.config.Env, s.Env...)
+			if img, err = mutate.Config(img, c.config); err != nil {
+				t.Fatal(err)
+			}
+			if got := said(examine(t, img, doctor.Options{})); !slices.Equal(got, c.rest) {
+				t.Errorf("after that: %q, want %q", got, c.rest)
+			}
+		})
+	}
+}
+
+// TestHiddenSecret: what a later layer removes ships all the same.
+func TestHiddenSecret(t *testing.T) {
+	img := skifftest.Image(t, v1.Config{}, skifftest.Layer(t, entry{Name: "id_rsa", Body: key}), skifftest.Layer(t, entry{Name: ".wh.id_rsa"}))
+	r := examine(t, img, doctor.Options{})
+	if len(r.Findings) != 1 || r.Findings[0].ID != doctor.IDSecret || !strings.Contains(fmt.Sprint(r.Findings[0].Evidence), "layer 1 ships it") {
+		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// TestArchitecture: a program for another machine than the image says.
+func TestArchitecture(t *testing.T) {
+	img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}, User: "1"}, skifftest.Layer(t, entry{Name: "app", File: build(t, "plain", "-ldflags=-s -w"), Mode: 0o755}))
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.Architecture = "arm64"
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	if got := said(examine(t, img, doctor.Options{})); !slices.Equal(got, []string{"error entrypoint-architecture /app"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,108 @@
+package doctor
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// instructions reports what the Dockerfile does that makes builds differ from day to day, or slow.
+func (e *examination) instructions() {
+	d := e.o.Dockerfile
+	if d == nil {
+		return
+	}
+	for i, s := range d.Stages {
+		if !d.used(i) {
+			continue
+		}
+		e.base(d, i)
+		for _, in := range s.Instructions {
+			if in.Name == "RUN" {
+				e.goCommand(d, in)
+			}
+		}
+	}
+}
+
+// used says that the target is made of a stage: starts from it, or copies from it.
+func (d *Dockerfile) used(i int) bool { return d.needs(d.Target, i, map[int]bool{}) }
+
+func (d *Dockerfile) needs(from, i int, seen map[int]bool) bool {
+	if from == i {
+		return true
+	}
+	if from < 0 || from >= len(d.Stages) || seen[from] {
+		return false
+	}
+	seen[from] = true
+	if d.needs(d.stage(d.Stages[from].Base, from), i, seen) {
+		return true
+	}
+	for _, in := range d.Stages[from].Instructions {
+		for _, name := range append(mountedFrom(in.Text), in.From) {
+			if d.needs(d.stage(name, from), i, seen) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// base reports a base image without a tag, or with one that moves.
+func (e *examination) base(d *Dockerfile, i int) {
+	name := d.Stages[i].Base
+	if d.stage(name, i) >= 0 || strings.EqualFold(name, "scratch") || strings.ContainsAny(name, "@$") {
+		return
+	}
+	f := Finding{ID: IDUnpinned, Severity: Warning, Path: name, Source: sourceOf(d.File, d.Stages[i].From)}
+	_, tag, ok := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
+	switch {
+	case !ok:
+		f.Message = fmt.Sprintf("the base %s has no tag: it is another image from one day to the next", name)
+		f.Remedy = []string{fmt.Sprintf("FROM %s:TAG", name), fmt.Sprintf("FROM %s:TAG@sha256:…", name)}
+	case tag == "latest":
+		f.Message = fmt.Sprintf("the base %s is another image from one day to the next", name)
+		f.Remedy = []string{"name a version for a tag", fmt.Sprintf("FROM %s@sha256:…", name)}
+	case i == d.base():
+		f.Severity = Info
+		f.Message = fmt.Sprintf("the base %s ships, and its tag may be moved", name)
+		f.Remedy = []string{fmt.Sprintf("FROM %s@sha256:…", name)}
+	default:
+		return
+	}
+	e.find(f)
+}
+
+var (
+	tidy       = regexp.MustCompile(`\bgo mod tidy\b`)
+	getModules = regexp.MustCompile(`\bgo get\s+(-u\b|-t\b|\./\.\.\.|[a-z0-9.-]+\.[a-z]+/)`)
+	buildAll   = regexp.MustCompile(`\bgo (?:build|install)\b[^&|;]*?\s-a(?:\s|$)`)
+	mountFrom  = regexp.MustCompile(`--mount=\S*\bfrom=([^,\s]+)`)
+)
+
+func mountedFrom(text string) []string {
+	var names []string
+	for _, m := range mountFrom.FindAllStringSubmatch(text, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+// goCommand reports what a RUN asks of the go command that it should not.
+func (e *examination) goCommand(d *Dockerfile, in Instruction) {
+	if tidy.MatchString(in.Text) || getModules.MatchString(in.Text) {
+		e.find(Finding{
+			ID: IDTidy, Severity: Warning, Source: sourceOf(d.File, in),
+			Message: "the build changes go.mod: what is built is not what was committed, and another day gives other modules",
+			Remedy:  []string{"go mod download", "go mod tidy before the commit"},
+		})
+	}
+	if buildAll.MatchString(in.Text) {
+		e.find(Finding{
+			ID: IDBuildAll, Severity: Info, Source: sourceOf(d.File, in),
+			Message: "go build -a compiles everything again, the standard library too; the result is the same without",
+			Remedy:  []string{"leave -a out"},
+		})
+	}
+}

@@ -1,0 +1,108 @@
+package doctor
+
+import (
+	"archive/tar"
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"io"
+	"strings"
+)
+
+// note is what a look at a file's content told, taken while its layer was read.
+type note struct {
+	kind    kind
+	elf     elfHead
+	shebang string // of a script: the line after #!
+	secret  string // what it looks like, "" for nothing; never the secret itself
+	text    []byte // of the small files that are read whole: passwd, group
+}
+
+type kind byte
+
+const (
+	kindOther kind = iota
+	kindEmpty
+	kindELF
+	kindScript
+	kindMachO
+	kindPE
+)
+
+// elfHead is what the first bytes of an ELF file say.
+type elfHead struct {
+	machine    elf.Machine
+	executable bool // a program or a shared object: it can be started
+}
+
+// Bounds of what is read of a file while its layer is: the head tells what it is; text files up to maxText are searched for
+// secrets, which are short and stand in small files.
+const (
+	headBytes = 512
+	maxText   = 1 << 20
+)
+
+// look examines one file of a layer.
+func look(h *tar.Header, content io.Reader) (note, error) {
+	head := make([]byte, headBytes)
+	n, err := io.ReadFull(content, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return note{}, err
+	}
+	head = head[:n]
+	out := note{kind: kindOf(head)}
+	switch out.kind {
+	case kindELF:
+		out.elf = elfHeadOf(head)
+		return out, nil
+	case kindScript:
+		line, _, _ := bytes.Cut(head[2:], []byte("\n"))
+		out.shebang = string(line)
+	case kindMachO, kindPE, kindEmpty:
+		return out, nil
+	}
+	name := "/" + strings.TrimLeft(h.Name, "/")
+	if h.Size > maxText || !searched(name, head) {
+		return out, nil
+	}
+	rest, err := io.ReadAll(io.LimitReader(content, maxText))
+	if err != nil {
+		return note{}, err
+	}
+	text := append(head, rest...)
+	out.secret = secretIn(name, text)
+	if name == "/etc/passwd" || name == "/etc/group" {
+		out.text = text
+	}
+	return out, nil
+}
+
+func kindOf(head []byte) kind {
+	has := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
+	switch {
+	case len(head) == 0:
+		return kindEmpty
+	case has("\x7fELF"):
+		return kindELF
+	case has("#!"):
+		return kindScript
+	case has("MZ"):
+		return kindPE
+	case has("\xcf\xfa\xed\xfe"), has("\xce\xfa\xed\xfe"), has("\xca\xfe\xba\xbe\x00\x00\x00\x02"):
+		return kindMachO
+	}
+	return kindOther
+}
+
+// elfHeadOf reads the fields that lie in the first 20 bytes (elf(5)).
+func elfHeadOf(head []byte) elfHead {
+	if len(head) < 20 {
+		return elfHead{}
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	t := elf.Type(order.Uint16(head[16:]))
+	return elfHead{machine: elf.Machine(order.Uint16(head[18:])), executable: t == elf.ET_EXEC || t == elf.ET_DYN}
+}

@@ -1,0 +1,151 @@
+package doctor
+
+import (
+	"bytes"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Secrets are told by name and content together: a name alone raises false alarms (an empty .netrc, .env.example), and so does
+// content alone (the keys that libraries are tested with). What is reported is the kind, never a part of the secret.
+
+// searched says that a file may hold a secret: one with a name that secrets have, or a text.
+func searched(name string, head []byte) bool {
+	if foreign(name) {
+		return false
+	}
+	return slices.ContainsFunc(named, func(n namedSecret) bool { return n.matches(name) }) || bytes.IndexByte(head, 0) < 0
+}
+
+// foreign are places whose keys are known to the world: tests, samples, documentation and what packages bring along.
+func foreign(name string) bool {
+	if strings.HasSuffix(name, "_test.go") {
+		return true
+	}
+	for _, part := range []string{
+		"/testdata/", "/pkg/mod/", "/usr/local/go/", "/usr/share/", "/usr/lib/", "/usr/include/", "/node_modules/", "/site-packages/",
+		"/dist-packages/", "/vendor/",
+	} {
+		if strings.Contains(name, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// namedSecret is a file that programs keep secrets in. It counts where its content has what: an empty what is any content.
+type namedSecret struct {
+	suffix string // of the path, from a slash on
+	what   string // for the user
+	has    *regexp.Regexp
+}
+
+func (n namedSecret) matches(name string) bool { return strings.HasSuffix(name, n.suffix) }
+
+var named = []namedSecret{
+	{"/.netrc", "a netrc file with a password", regexp.MustCompile(`(?m)\bpassword\s+\S`)},
+	{"/_netrc", "a netrc file with a password", regexp.MustCompile(`(?m)\bpassword\s+\S`)},
+	{"/.git-credentials", "credentials of git", regexp.MustCompile(`://[^\s/:@]+:[^\s/@]+@`)},
+	{"/.docker/config.json", "credentials of Docker registries", regexp.MustCompile(`"(auth|identitytoken|registrytoken)"\s*:\s*"[^"]`)},
+	{"/.dockercfg", "credentials of Docker registries", regexp.MustCompile(`"auth"\s*:\s*"[^"]`)},
+	{"/containers/auth.json", "credentials of registries", regexp.MustCompile(`"auth"\s*:\s*"[^"]`)},
+	{"/.aws/credentials", "credentials of AWS", regexp.MustCompile(`(?i)aws_secret_access_key\s*=\s*\S`)},
+	{"/application_default_credentials.json", "credentials of Google Cloud", regexp.MustCompile(`"(refresh_token|private_key)"\s*:\s*"[^"]`)},
+	{"/.config/gcloud/credentials.db", "credentials of Google Cloud", nil},
+	{"/.config/gcloud/access_tokens.db", "credentials of Google Cloud", nil},
+	{"/.azure/accessTokens.json", "credentials of Azure", regexp.MustCompile(`"(accessToken|refreshToken)"\s*:\s*"[^"]`)},
+	{"/.azure/msal_token_cache.json", "credentials of Azure", regexp.MustCompile(`"secret"\s*:\s*"[^"]`)},
+	{"/.kube/config", "credentials of Kubernetes", regexp.MustCompile(`(?m)^\s*(token|client-key-data|password):\s*\S`)},
+	{"/.npmrc", "a token of npm", regexp.MustCompile(`(?m)_(authToken|auth|password)\s*=\s*"?[^\s"$]`)},
+	{"/.pypirc", "a password of PyPI", regexp.MustCompile(`(?m)^\s*password\s*[:=]\s*\S`)},
+	{"/.pgpass", "passwords of PostgreSQL", regexp.MustCompile(`(?m)^[^#\s][^:]*(:[^:]*){3}:\S`)},
+	{"/.vault-token", "a token of Vault", nil},
+}
+
+// environmentFile are .env files, which are made to hold secrets; samples of them are not.
+var (
+	environmentFile = regexp.MustCompile(`^(\.env(\.[A-Za-z0-9_-]+)?|[A-Za-z0-9_-]+\.env)$`)
+	sampleFile      = regexp.MustCompile(`(?i)(example|sample|template|dist|defaults?)`)
+	// secretName are names of variables that hold secrets; those that only tell where one is end otherwise.
+	secretName = regexp.MustCompile(`(?i)(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|SECRET_?KEY|AUTH_?KEY)$`)
+	// keyFile are names of private keys: there the first line is enough.
+	keyFile     = regexp.MustCompile(`^(id_(rsa|dsa|ecdsa|ed25519).*|.*\.(pem|key))$`)
+	keyHeader   = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----`)
+	urlPassword = regexp.MustCompile(`://[^\s/:@]+:[^\s/@$]+@`)
+	assignment  = regexp.MustCompile(`(?m)^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=[ \t]*(.*)$`)
+	// placeholder are values that stand for one.
+	placeholder = regexp.MustCompile(`(?i)^(|["']{2}|\$.*|<.*>|x+|\*+|\.+|(your|my|the|some|insert|put)[-_ ].*|change[-_ ]?me.*|replace[-_ ]?me.*|todo|none|null|true|false|example.*|dummy.*)$`)
+)
+
+// signatures are texts that are secrets wherever they stand. first is looked for before the expression, which is slow.
+var signatures = []struct {
+	what  string
+	first string
+	text  *regexp.Regexp
+}{
+	{"a private key", "PRIVATE KEY", regexp.MustCompile(`-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED )?PRIVATE KEY-----\s*(?:\\n)?\s*(?:[A-Z][A-Za-z-]+: [^\n]+\n\s*)*[A-Za-z0-9+/=]{40}`)},
+	{"a private key of PGP", "PGP PRIVATE KEY", regexp.MustCompile(`-----BEGIN PGP PRIVATE KEY BLOCK-----`)},
+	{"a key of AWS", "aws_secret_access_key", regexp.MustCompile(`(?i)aws_secret_access_key["']?\s*[=:]\s*["']?[A-Za-z0-9/+]{40}\b`)},
+	{"a token of GitHub", "gh", regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59})\b`)},
+	{"a token of GitLab", "glpat-", regexp.MustCompile(`\bglpat-[A-Za-z0-9_-]{20}\b`)},
+	{"a token of Slack", "xox", regexp.MustCompile(`\bxox[baprs]-[0-9]{9,14}-[A-Za-z0-9-]{20,}`)},
+	{"an app token of Slack", "xapp-", regexp.MustCompile(`\bxapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-f0-9]{32,}`)},
+	{"a key of Stripe", "_live_", regexp.MustCompile(`\b[sr]k_live_[0-9A-Za-z]{24,}\b`)},
+	{"a token of npm", "npm_", regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36}\b`)},
+}
+
+// secretIn says what a file's content gives away, "" where it is nothing.
+func secretIn(name string, text []byte) string {
+	if foreign(name) || len(bytes.TrimSpace(text)) == 0 {
+		return ""
+	}
+	for _, n := range named {
+		if n.matches(name) && (n.has == nil || n.has.Match(text)) {
+			return n.what
+		}
+	}
+	if base := path.Base(name); environmentFile.MatchString(base) && !sampleFile.MatchString(base) && assignsSecret(text) {
+		return "an environment file with secrets"
+	}
+	if keyFile.MatchString(path.Base(name)) && keyHeader.Match(text) {
+		return "a private key"
+	}
+	return signature(text)
+}
+
+func assignsSecret(text []byte) bool {
+	for _, m := range assignment.FindAllSubmatch(text, -1) {
+		value := strings.TrimSpace(string(m[2]))
+		if isSecret(string(m[1]), value) || urlPassword.MatchString(value) {
+			return true
+		}
+	}
+	return false
+}
+
+// isSecret says that a variable of that name holds a secret.
+func isSecret(name, value string) bool {
+	return secretName.MatchString(name) && !placeholder.MatchString(strings.Trim(value, `"'`))
+}
+
+func signature(text []byte) string {
+	folded := text
+	for _, s := range signatures {
+		if s.first == "aws_secret_access_key" {
+			folded = bytes.ToLower(text)
+		} else {
+			folded = text
+		}
+		if !bytes.Contains(folded, []byte(s.first)) {
+			continue
+		}
+		for _, m := range s.text.FindAll(text, -1) {
+			if !bytes.Contains(m, []byte("EXAMPLE")) { // as AWS's documentation marks its samples
+				return s.what
+			}
+		}
+	}
+	return ""
+}

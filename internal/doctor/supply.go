@@ -1,0 +1,327 @@
+package doctor
+
+import (
+	"archive/tar"
+	"cmp"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/skiff-build/skiff/internal/rootfiles"
+)
+
+// File is a file or directory to add to a root filesystem.
+type File struct {
+	Path     string // absolute
+	Mode     int64  // permissions, with the set-id and sticky bits where tar has them
+	UID, GID int
+	Dir      bool
+	Link     string // target of a symbolic link; "" for others
+	Data     []byte
+	// Open gives the content in place of Data, Size bytes of it: of libraries, which may be large.
+	Open func() (io.ReadCloser, error)
+	Size int64
+}
+
+// size is that of the content in bytes.
+func (f File) size() int64 {
+	if f.Open != nil {
+		return f.Size
+	}
+	return int64(len(f.Data))
+}
+
+// Supply is what completes a root filesystem for the programs in it. The same programs, root and options give the same
+// supply, to the byte, on every machine.
+type Supply struct {
+	Files []File   // sorted by path; directories before what is in them
+	Env   []string // NAME=VALUE for the image's config, sorted
+	Kinds []NeedKind
+}
+
+// Empty says that nothing is missing.
+func (s Supply) Empty() bool { return len(s.Files) == 0 && len(s.Env) == 0 }
+
+// Bytes is the content of all files.
+func (s Supply) Bytes() (n int64) {
+	for _, f := range s.Files {
+		n += f.size()
+	}
+	return n
+}
+
+// Existing is the root filesystem to complete. A nil one is empty.
+type Existing interface {
+	// Stat returns the file at an absolute path, with symbolic links followed within the root; an error that is
+	// [fs.ErrNotExist] where there is none. Its Data and Open are not set.
+	Stat(name string) (File, error)
+	// ReadFile returns a small file whole.
+	ReadFile(name string) ([]byte, error)
+}
+
+// SupplyOptions say for whom the root filesystem is. The zero value is an empty root and the superuser.
+type SupplyOptions struct {
+	User  string   // of the image's config: "", "65532", "app", "65532:65532"
+	Env   []string // of the image's config
+	Root  Existing
+	Level Level // the least that is supplied; zero is [Likely]
+	// Loaders is where the dynamic loader and libraries are taken from: a root filesystem, such as this machine's. With
+	// nil, a program that needs them is an error.
+	Loaders fs.FS
+}
+
+// Complete returns what programs need and the root lacks: the CA bundle, the one time zone that they name or all of them,
+// accounts, a temporary directory, a home, and with o.Loaders the loader and the libraries. What a program needs that cannot
+// be had is an error, but not the programs that it starts: which those are is not certain.
+func Complete(programs []*Binary, o SupplyOptions) (Supply, error) {
+	c := &completion{o: o, root: o.Root, files: map[string]File{}}
+	if o.Level == None {
+		c.o.Level = Likely
+	}
+	if c.root == nil {
+		c.root = nothing{}
+	}
+	c.account = accountOf(c.root, o.User)
+	for _, b := range programs {
+		for _, n := range b.Needs {
+			if n.Level < c.o.Level {
+				continue
+			}
+			if err := c.need(b, n); err != nil {
+				return Supply{}, err
+			}
+		}
+	}
+	return c.supply(), nil
+}
+
+// completion collects a supply.
+type completion struct {
+	o       SupplyOptions
+	root    Existing
+	account account
+	files   map[string]File
+	env     []string
+	kinds   []NeedKind
+}
+
+// need supplies what one need asks for, if the root lacks it.
+func (c *completion) need(b *Binary, n Need) error {
+	before := len(c.files) + len(c.env)
+	switch n.Kind {
+	case NeedCA:
+		if !c.hasAny(bundlePaths) {
+			c.add(File{Path: rootfiles.BundlePath, Mode: 0o644, Data: rootfiles.CABundle()})
+		}
+	case NeedZones:
+		c.zones(n)
+	case NeedUsers:
+		c.accounts()
+	case NeedTemp:
+		c.temp()
+	case NeedHome:
+		c.home()
+	case NeedLoader:
+		if err := c.loader(b); err != nil {
+			return err
+		}
+	}
+	if len(c.files)+len(c.env) > before && !slices.Contains(c.kinds, n.Kind) {
+		c.kinds = append(c.kinds, n.Kind)
+	}
+	return nil
+}
+
+// bundlePaths and zonePaths are where Go looks for the CA bundle on Linux (crypto/x509/root_linux.go) and for time zones
+// (time/zoneinfo_unix.go).
+var (
+	bundlePaths = []string{
+		rootfiles.BundlePath, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cacert.pem",
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+	}
+	zonePaths = []string{rootfiles.ZonesPath, "/usr/share/lib/zoneinfo", "/usr/lib/locale/TZ", "/etc/zoneinfo"}
+)
+
+// zones supplies the zones that constants name; all where there may be others, or one of them is none that is known here.
+func (c *completion) zones(n Need) {
+	names, missing := missingZones(c.root, n)
+	if len(names) == 0 && missing {
+		for _, z := range rootfiles.Zones() {
+			c.addZone(z)
+		}
+	}
+	for _, name := range names {
+		if z, err := rootfiles.Zone(name); err == nil {
+			c.addZone(z)
+		}
+	}
+}
+
+func (c *completion) addZone(z rootfiles.ZoneFile) {
+	c.add(File{Path: path.Join(rootfiles.ZonesPath, z.Name), Mode: 0o644, Data: z.Data})
+}
+
+// missingZones says whether a root lacks zones that a need names. With no names, it is all that there are.
+func missingZones(root Existing, n Need) (names []string, missing bool) {
+	known := func(name string) bool { _, err := rootfiles.Zone(name); return err == nil }
+	if n.Open || len(n.Values) == 0 || !slices.ContainsFunc(n.Values, known) {
+		// All or none of them are there; this one is in every set.
+		return nil, !hasZone(root, "Europe/Berlin")
+	}
+	for _, name := range n.Values {
+		if known(name) && !hasZone(root, name) {
+			names = append(names, name)
+		}
+	}
+	return names, len(names) > 0
+}
+
+func hasZone(root Existing, name string) bool {
+	return slices.ContainsFunc(zonePaths, func(dir string) bool { return hasFile(root, path.Join(dir, name)) })
+}
+
+// accounts supplies passwd and group, or the line of the image's user where they lack it.
+func (c *completion) accounts() {
+	if !lacksAccount(c.root, c.account) || c.account.uid < 0 {
+		return
+	}
+	uid, gid := strconv.Itoa(c.account.uid), strconv.Itoa(c.account.gid)
+	c.accountFile(rootfiles.PasswdPath, rootfiles.Passwd, uid, "user:x:"+uid+":"+gid+":user:"+c.account.home+":/sbin/nologin\n")
+	c.accountFile(rootfiles.GroupPath, rootfiles.Group, gid, "user:x:"+gid+":\n")
+}
+
+func lacksAccount(root Existing, a account) bool {
+	return !hasFile(root, rootfiles.PasswdPath) || !a.known
+}
+
+// accountFile supplies one of the files, with a line for id.
+func (c *completion) accountFile(name, text, id, line string) {
+	mode, there := int64(0o644), false
+	if st, err := c.root.Stat(name); err == nil {
+		old, err := c.root.ReadFile(name)
+		if err != nil {
+			return // not of a size that such a file has: left alone
+		}
+		text, mode, there = string(old), st.Mode&0o7777, true
+		if text != "" && !strings.HasSuffix(text, "\n") {
+			text += "\n"
+		}
+	}
+	if field(text, 2, id) == nil {
+		text += line
+	} else if there {
+		return
+	}
+	c.add(File{Path: name, Mode: mode, Data: []byte(text)})
+}
+
+func (c *completion) temp() {
+	if slices.ContainsFunc(c.o.Env, func(e string) bool { return strings.HasPrefix(e, "TMPDIR=/") }) {
+		return
+	}
+	if !writable(c.root, "/tmp", c.account) {
+		c.add(File{Path: "/tmp", Mode: 0o1777, Dir: true})
+	}
+}
+
+// home supplies a folder that is the user's own, and names it.
+func (c *completion) home() {
+	if !needsHome(c.root, c.o.Env, c.account) {
+		return
+	}
+	home := c.account.home
+	if given := lookup(c.o.Env, "HOME"); given != "" {
+		home = given
+	} else {
+		c.env = append(c.env, "HOME="+home)
+	}
+	if !writable(c.root, home, c.account) && path.IsAbs(home) && path.Clean(home) != "/" {
+		c.add(File{Path: path.Clean(home), Mode: 0o700, UID: max(c.account.uid, 0), GID: max(c.account.gid, 0), Dir: true})
+	}
+}
+
+func (c *completion) has(name string) bool { return hasFile(c.root, name) }
+
+func (c *completion) hasAny(names []string) bool { return slices.ContainsFunc(names, c.has) }
+
+// hasFile says that a regular file is there, with something in it.
+func hasFile(root Existing, name string) bool {
+	f, err := root.Stat(name)
+	return err == nil && !f.Dir && f.Size > 0
+}
+
+// add puts f and the folders above it that are missing into the supply.
+func (c *completion) add(f File) {
+	for dir := path.Dir(f.Path); dir != "/"; dir = path.Dir(dir) {
+		if _, there := c.files[dir]; there {
+			break
+		}
+		if _, err := c.root.Stat(dir); err == nil {
+			break
+		}
+		c.files[dir] = File{Path: dir, Mode: 0o755, Dir: true}
+	}
+	c.files[f.Path] = f
+}
+
+func (c *completion) supply() Supply {
+	s := Supply{Env: c.env, Kinds: c.kinds}
+	slices.Sort(s.Env)
+	s.Env = slices.Compact(s.Env)
+	for _, f := range c.files {
+		s.Files = append(s.Files, f)
+	}
+	slices.SortFunc(s.Files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	return s
+}
+
+// WriteLayer writes the files as the tar of a layer, all with the same time.
+func (s Supply) WriteLayer(w io.Writer, at time.Time) error {
+	out := tar.NewWriter(w)
+	for _, f := range s.Files {
+		if err := writeFile(out, f, at); err != nil {
+			return fmt.Errorf("write layer: %s: %w", f.Path, err)
+		}
+	}
+	return out.Close()
+}
+
+func writeFile(out *tar.Writer, f File, at time.Time) error {
+	h := &tar.Header{Name: strings.TrimPrefix(f.Path, "/"), Mode: f.Mode, Uid: f.UID, Gid: f.GID, ModTime: at, Typeflag: tar.TypeReg}
+	switch {
+	case f.Dir:
+		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
+	case f.Link != "":
+		h.Typeflag, h.Linkname = tar.TypeSymlink, f.Link
+	default:
+		h.Size = f.size()
+	}
+	if err := out.WriteHeader(h); err != nil || h.Typeflag != tar.TypeReg {
+		return err
+	}
+	if f.Open == nil {
+		_, err := out.Write(f.Data)
+		return err
+	}
+	r, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	n, err := io.Copy(out, io.LimitReader(r, f.Size))
+	if err == nil && n != f.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// nothing is an empty root.
+type nothing struct{}
+
+func (nothing) Stat(string) (File, error)       { return File{}, fs.ErrNotExist }
+func (nothing) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
