@@ -1,6 +1,7 @@
 package fileop
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,8 @@ import (
 	"io"
 	"path"
 	"runtime"
+	"strconv"
+	"sync/atomic"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/inode"
@@ -108,8 +111,7 @@ func (l *lister) file(e entry) error {
 	if i.IsLink() {
 		i.Mode |= 0o777
 	}
-	n := line{text: fmt.Sprintf("name %q mode %o owner %d:%d device %d:%d link %q capability %x", path.Join(l.label, e.rel),
-		i.Mode, i.UID, i.GID, i.Major, i.Minor, i.Link, i.Xattrs[inode.CapabilityXattr])}
+	n := line{text: attributes(path.Join(l.label, e.rel), i)}
 	if i.IsRegular() {
 		n.file = e.name
 	}
@@ -117,30 +119,57 @@ func (l *lister) file(e entry) error {
 	return nil
 }
 
+// attributes describes a file, all but its content. With many files it counts that fmt is not used.
+func attributes(name string, i inode.Info) string {
+	b := make([]byte, 0, 96+len(name))
+	b = strconv.AppendQuote(append(b, "name "...), name)
+	b = strconv.AppendUint(append(b, " mode "...), uint64(i.Mode), 8)
+	b = strconv.AppendInt(append(b, " owner "...), int64(i.UID), 10)
+	b = strconv.AppendInt(append(b, ':'), int64(i.GID), 10)
+	b = strconv.AppendUint(append(b, " device "...), uint64(i.Major), 10)
+	b = strconv.AppendUint(append(b, ':'), uint64(i.Minor), 10)
+	b = strconv.AppendQuote(append(b, " link "...), i.Link)
+	b = hex.AppendEncode(append(b, " capability "...), []byte(i.Xattrs[inode.CapabilityXattr]))
+	return string(b)
+}
+
 // sum adds the contents, read in parallel, and returns the digest of the list.
 func (l *lister) sum(ctx context.Context, content func(name string) (string, error)) (string, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range l.lines {
-		n := &l.lines[i]
-		if n.file == "" {
-			continue
-		}
-		g.Go(func() (err error) {
-			if err = ctx.Err(); err == nil {
-				n.sha256, err = content(n.file)
+	var next atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		g.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(l.lines) {
+					return nil
+				}
+				n := &l.lines[i]
+				if n.file == "" {
+					continue
+				}
+				err := ctx.Err()
+				if err == nil {
+					n.sha256, err = content(n.file)
+				}
+				if err != nil {
+					return err
+				}
 			}
-			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return "", err
 	}
 	h := sha256.New()
-	fmt.Fprintln(h, "skiff files 1")
+	w := bufio.NewWriterSize(h, 32<<10)
+	fmt.Fprintln(w, "skiff files 1")
 	for _, n := range l.lines {
-		fmt.Fprintf(h, "%s sha256 %s\n", n.text, n.sha256)
+		for _, s := range []string{n.text, " sha256 ", n.sha256, "\n"} {
+			w.WriteString(s) // a hash takes everything
+		}
 	}
+	w.Flush()
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 

@@ -2,6 +2,7 @@ package fileop
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -127,4 +128,20 @@ func (contentTree) Lstat(name string) (inode.Info, error) {
 		return inode.Info{Mode: inode.TypeFile}, nil
 	}
 	return emptyTree{}.Lstat(name)
+}
+
+// TestAttributesText holds the text that keys are made of: with another one, every build would start anew.
+func TestAttributesText(t *testing.T) {
+	for _, i := range []inode.Info{
+		{Mode: inode.TypeFile | 0o644, UID: 1, GID: 1 << 31},
+		{Mode: inode.TypeChar | 0o4600, Major: 4, Minor: 1 << 20, Xattrs: map[string]string{inode.CapabilityXattr: "\x01\xff"}},
+		{Mode: inode.TypeLink | 0o777, Link: "a \"b\"\xff\n"},
+	} {
+		name := "dir/ü \x00\xfe\""
+		want := fmt.Sprintf("name %q mode %o owner %d:%d device %d:%d link %q capability %x", name,
+			i.Mode, i.UID, i.GID, i.Major, i.Minor, i.Link, i.Xattrs[inode.CapabilityXattr])
+		if got := attributes(name, i); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
 }

@@ -246,17 +246,17 @@ func TestForget(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	good := encode(map[string]*indexEntry{"a": {stamp: stamp{size: 1, mtime: 2, ctime: 3, ino: 4, mode: 5}}, "b/\xff": {}})
+	good := encode(map[string]*indexEntry{"a": {stamp: stamp{size: 1, mtime: 2, ctime: 3, ino: 4, mode: 5}}, "b/\xff": {}}, "/dir")
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		entries, err := decode(b)
+		entries, err := decode(b, "/dir")
 		if err != nil {
 			return
 		}
-		again, err := decode(encode(entries))
-		if err != nil || len(again) != len(entries) || !bytes.Equal(encode(again), encode(entries)) {
+		again, err := decode(encode(entries, "/dir"), "/dir")
+		if err != nil || len(again) != len(entries) || !bytes.Equal(encode(again, "/dir"), encode(entries, "/dir")) {
 			t.Errorf("%d entries, then %d, %v", len(entries), len(again), err)
 		}
 	})

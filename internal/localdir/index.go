@@ -36,15 +36,8 @@ type indexEntry struct {
 
 const recordKind = "localdir"
 
-// indexRecord is the record of a folder. Its data is a list of entries, see encode.
-type indexRecord struct {
-	Dir     string `json:"dir"`
-	Version int    `json:"version"`
-	Data    []byte `json:"data"`
-}
-
 // indexVersion grows when the form of the data or the meaning of a stamp changes.
-const indexVersion = 1
+const indexVersion = 2
 
 // dir returns the index of a folder, read from the store the first time.
 func (ix *Index) dir(dir string) *dirIndex {
@@ -55,14 +48,15 @@ func (ix *Index) dir(dir string) *dirIndex {
 	}
 	d := &dirIndex{entries: map[string]*indexEntry{}}
 	ix.dirs[dir] = d
-	var r indexRecord
-	if ix.store == nil || ix.store.Get(recordKind, recordKey(dir), &r) != nil || r.Version != indexVersion || r.Dir != dir {
-		return d // nothing known, or nothing of use: everything is read again
+	if ix.store == nil {
+		return d
 	}
-	if entries, err := decode(r.Data); err == nil {
-		d.entries = entries
+	if data, err := ix.store.GetData(recordKind, recordKey(dir)); err == nil {
+		if entries, err := decode(data, dir); err == nil {
+			d.entries = entries
+		}
 	}
-	return d
+	return d // with nothing known, or nothing of use, everything is read again
 }
 
 func recordKey(dir string) store.Key { return sha256.Sum256([]byte("skiff localdir " + dir)) }
@@ -89,7 +83,7 @@ func (d *dirIndex) save(st *store.Store, dir string) error {
 		return nil
 	}
 	d.forget()
-	err := st.Put(recordKind, recordKey(dir), indexRecord{Dir: dir, Version: indexVersion, Data: encode(d.entries)})
+	err := st.PutData(recordKind, recordKey(dir), struct{}{}, encode(d.entries, dir))
 	d.dirty = err != nil
 	return err
 }
@@ -128,14 +122,16 @@ func (d *dirIndex) put(name string, e indexEntry) {
 	d.dirty = true
 }
 
-// encode writes for each entry the length of the name, the name, size, mtime, ctime, inode
-// and mode as varints, and the digest.
-func encode(entries map[string]*indexEntry) []byte {
-	var b []byte
+// encode writes the version, the folder and the number of entries, and for each entry the name, size, mtime, ctime, inode and
+// mode, and the digest. Numbers are varints, texts follow their length.
+func encode(entries map[string]*indexEntry, dir string) []byte {
+	b := make([]byte, 0, 100*len(entries)+100)
+	b = binary.AppendUvarint(b, indexVersion)
+	b = appendText(b, dir)
+	b = binary.AppendUvarint(b, uint64(len(entries)))
 	for _, name := range slices.Sorted(maps.Keys(entries)) {
 		e := entries[name]
-		b = binary.AppendUvarint(b, uint64(len(name)))
-		b = append(b, name...)
+		b = appendText(b, name)
 		for _, v := range []int64{e.stamp.size, e.stamp.mtime, e.stamp.ctime, int64(e.stamp.ino), int64(e.stamp.mode)} {
 			b = binary.AppendVarint(b, v)
 		}
@@ -144,29 +140,88 @@ func encode(entries map[string]*indexEntry) []byte {
 	return b
 }
 
-func decode(b []byte) (map[string]*indexEntry, error) {
-	entries := make(map[string]*indexEntry, len(b)/100)
-	broken := errors.New("broken index")
-	for len(b) > 0 {
-		size, n := binary.Uvarint(b)
-		if n <= 0 || size > uint64(len(b)-n) {
-			return nil, broken
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// minEntry is the least number of bytes that an entry takes.
+const minEntry = 6 + sha256.Size
+
+// decode is the inverse of encode. The index of another version or folder is an error.
+func decode(b []byte, dir string) (map[string]*indexEntry, error) {
+	d := decoder{b: b, text: string(b)}
+	if version := d.uvarint(); version != indexVersion {
+		return nil, fmt.Errorf("index of version %d", version)
+	}
+	if of := d.string(); of != dir {
+		return nil, fmt.Errorf("index of %s", of)
+	}
+	count := d.uvarint()
+	if count > uint64(len(d.b)/minEntry) {
+		return nil, errBroken
+	}
+	entries := make(map[string]*indexEntry, count)
+	list := make([]indexEntry, count)
+	for i := range list {
+		e := &list[i]
+		name := d.string()
+		e.stamp = stamp{size: d.varint(), mtime: d.varint(), ctime: d.varint(), ino: uint64(d.varint()), mode: uint32(d.varint())}
+		d.digest(&e.digest)
+		if d.err != nil {
+			return nil, d.err
 		}
-		name := string(b[n : n+int(size)])
-		b = b[n+int(size):]
-		var v [5]int64
-		for i := range v {
-			if v[i], n = binary.Varint(b); n <= 0 {
-				return nil, broken
-			}
-			b = b[n:]
-		}
-		e := &indexEntry{stamp: stamp{size: v[0], mtime: v[1], ctime: v[2], ino: uint64(v[3]), mode: uint32(v[4])}}
-		if copy(e.digest[:], b) < sha256.Size {
-			return nil, broken
-		}
-		b = b[sha256.Size:]
 		entries[name] = e
 	}
+	if len(d.b) > 0 {
+		return nil, errBroken
+	}
 	return entries, nil
+}
+
+var errBroken = errors.New("broken index")
+
+// decoder takes what it gives off the front of b. After an error it gives zeros.
+type decoder struct {
+	b    []byte
+	text string // what b was; strings are parts of it, which costs one allocation for all
+	err  error
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	return v * d.took(n)
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	return v * int64(d.took(n))
+}
+
+// took takes n bytes off; 1 if there were any, else 0.
+func (d *decoder) took(n int) uint64 {
+	if n <= 0 || n > len(d.b) {
+		d.b, d.err = nil, errBroken
+		return 0
+	}
+	d.b = d.b[n:]
+	return 1
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	at := len(d.text) - len(d.b)
+	if n > uint64(len(d.b)) {
+		d.b, d.err = nil, errBroken
+		return ""
+	}
+	d.b = d.b[n:]
+	return d.text[at : at+int(n)]
+}
+
+func (d *decoder) digest(to *digest) {
+	if copy(to[:], d.b) < sha256.Size {
+		d.b, d.err = nil, errBroken
+		return
+	}
+	d.b = d.b[sha256.Size:]
 }

@@ -21,16 +21,20 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/store"
 	"github.com/tonistiigi/fsutil"
-	"github.com/tonistiigi/fsutil/types"
+	"golang.org/x/sync/errgroup"
 )
 
 // Selection says which files of a folder count. Without patterns all do.
@@ -67,38 +71,33 @@ func (ix *Index) scan(ctx context.Context, sel Selection) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{dir: dir, root: root, index: ix.dir(dir), nodes: map[string]*node{
+	known := make(chan *dirIndex, 1)
+	go func() { known <- ix.dir(dir) }() // beside the walk: with many files it takes a while to read
+	t := &Tree{dir: dir, root: root, nodes: map[string]*node{
 		".": {info: inode.Info{Mode: inode.TypeDir | 0o755}},
 	}}
-	base := &folder{dir: dir, tree: t, stamps: map[string]stamp{}}
-	filtered, err := fsutil.NewFilterFS(base, &fsutil.FilterOpt{
+	err = t.list(ctx, sel)
+	if err == nil {
+		err = t.fill(ctx)
+	}
+	t.index = <-known
+	return t, err
+}
+
+// list finds the names of the selected files.
+func (t *Tree) list(ctx context.Context, sel Selection) error {
+	filtered, err := fsutil.NewFilterFS(&folder{dir: t.dir, tree: t}, &fsutil.FilterOpt{
 		IncludePatterns: sel.Include, ExcludePatterns: sel.Exclude, FollowPaths: sel.Follow,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = filtered.Walk(ctx, "/", func(name string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	return filtered.Walk(ctx, "/", func(name string, e fs.DirEntry, err error) error {
+		if err == nil {
+			t.add(filepath.ToSlash(name))
 		}
-		i, err := e.Info()
-		if err != nil {
-			return err
-		}
-		st, ok := i.Sys().(*types.Stat)
-		if !ok {
-			return fmt.Errorf("%s: no attributes", name)
-		}
-		t.add(filepath.ToSlash(name), st, base.stamps[name])
-		return nil
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range t.nodes {
-		slices.Sort(n.names)
-	}
-	return t, nil
 }
 
 // Tree is the selected files of a folder as they were when it was scanned. It implements [inode.Tree] and
@@ -122,21 +121,107 @@ type node struct {
 	content atomic.Pointer[content]
 }
 
-// add takes a file into the tree. Its directory is there already.
-func (t *Tree) add(name string, st *types.Stat, s stamp) {
-	mode := fs.FileMode(st.Mode)
-	i := inode.Info{Mode: inode.FromFileMode(mode), Mtime: st.ModTime, Link: filepath.ToSlash(st.Linkname)}
-	switch i.Type() {
+// add takes a name into the tree. Its directory is there already.
+func (t *Tree) add(name string) {
+	t.nodes[name] = &node{}
+	dir, base := path.Split(name)
+	parent := t.nodes["."]
+	if dir != "" {
+		parent = t.nodes[dir[:len(dir)-1]]
+	}
+	if parent != nil {
+		parent.names = append(parent.names, base)
+	}
+}
+
+// fill asks for the attributes of all files, as many at once as there are processors, and takes out those that are gone.
+func (t *Tree) fill(ctx context.Context) error {
+	const batch = 500 // files that one goroutine asks for
+	names := slices.Collect(maps.Keys(t.nodes))
+	var (
+		mu   sync.Mutex
+		gone []string
+	)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for part := range slices.Chunk(names, batch) {
+		g.Go(func() error {
+			for _, name := range part {
+				n := t.nodes[name]
+				slices.Sort(n.names)
+				if name == "." {
+					continue
+				}
+				err := n.fill(filepath.Join(t.dir, filepath.FromSlash(name)))
+				if errors.Is(err, errVanished) {
+					mu.Lock()
+					gone = append(gone, name)
+					mu.Unlock()
+					continue
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return ctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, name := range gone {
+		t.remove(name)
+	}
+	return nil
+}
+
+// fill sets the attributes of the file at path.
+func (n *node) fill(path string) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return errVanished
+	}
+	if err != nil {
+		return err
+	}
+	n.info = inode.Info{Mode: inode.FromFileMode(contextMode(fi.Mode())), Mtime: fi.ModTime().UnixNano()}
+	n.stamp = stampOf(fi)
+	switch n.info.Type() {
 	case inode.TypeFile:
-		i.Size = st.Size
+		if fi.Mode().IsRegular() {
+			n.info.Size = fi.Size()
+		}
+	case inode.TypeLink:
+		link, err := os.Readlink(path)
+		if err != nil {
+			return errVanished
+		}
+		n.info.Link = filepath.ToSlash(link)
 	case inode.TypeChar, inode.TypeBlock:
-		i.Major, i.Minor = uint32(st.Devmajor), uint32(st.Devminor)
+		n.info.Major, n.info.Minor = deviceOf(fi)
 	case 0: // what Go calls irregular
+		return errVanished
+	}
+	if len(n.names) > 0 && !n.info.IsDir() {
+		return errVanished // it was a directory a moment ago
+	}
+	return nil
+}
+
+// remove takes a file out of the tree, with all below it.
+func (t *Tree) remove(name string) {
+	n := t.nodes[name]
+	if n == nil {
 		return
 	}
-	t.nodes[name] = &node{info: i, stamp: s}
+	delete(t.nodes, name) // before what is below, which then finds no list to leave
+	for _, base := range n.names {
+		t.remove(path.Join(name, base))
+	}
 	if parent := t.nodes[path.Dir(name)]; parent != nil {
-		parent.names = append(parent.names, path.Base(name))
+		if i, ok := slices.BinarySearch(parent.names, path.Base(name)); ok {
+			parent.names = slices.Delete(parent.names, i, i+1)
+		}
 	}
 }
 

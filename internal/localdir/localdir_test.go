@@ -216,21 +216,17 @@ func manyFiles(t testing.TB, n int) string {
 
 // TestVanishedFile removes a file between the listing of its directory and the look at it.
 func TestVanishedFile(t *testing.T) {
-	dir := write(t, "a", "b", "c")
+	dir := write(t, "a", "b/x", "b/y/z", "c")
 	ix := Open(nil)
-	tree := &Tree{dir: dir, index: ix.dir(dir), nodes: map[string]*node{}}
-	f := &folder{dir: dir, tree: tree, stamps: map[string]stamp{}}
-	var seen []string
-	err := f.Walk(t.Context(), "/", func(name string, e fs.DirEntry, err error) error {
-		if name == "b" {
-			os.Remove(filepath.Join(dir, "b"))
-		}
-		if _, err := e.Info(); err != nil {
-			return err
-		}
-		seen = append(seen, name)
-		return nil
-	})
+	tree := &Tree{dir: dir, index: ix.dir(dir), nodes: map[string]*node{".": {info: inode.Info{Mode: inode.TypeDir}}}}
+	if err := tree.list(t.Context(), Selection{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	err := tree.fill(t.Context())
+	seen := names(t, tree)
 	if err != nil || !slices.Equal(seen, []string{"a", "c"}) {
 		t.Errorf("saw %q, %v", seen, err)
 	}

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,5 +185,30 @@ func TestSyncedIsBounded(t *testing.T) {
 	v := s.readSynced()
 	if len(v.Boots) > maxBoots || v.Boots[s.boot].Now != 5 {
 		t.Errorf("%d boots are kept, the last with %v", len(v.Boots), v.Boots[s.boot])
+	}
+}
+
+func TestData(t *testing.T) {
+	s := open(t, t.TempDir())
+	var k Key
+	data := []byte("a\nb\x00\n")
+	if _, err := s.GetData("index", k); !errors.Is(err, ErrMiss) {
+		t.Errorf("nothing there: %v", err)
+	}
+	if err := s.PutData("index", k, map[string][]string{"layers": {"x"}}, data); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.GetData("index", k); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%q, %v", got, err)
+	}
+	var v struct{ Layers []string }
+	if err := s.Get("index", k, &v); err != nil || !slices.Equal(v.Layers, []string{"x"}) {
+		t.Errorf("the value beside the data: %v, %v", v, err)
+	}
+	if err := s.Put("index", k, v); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GetData("index", k); !errors.Is(err, ErrMiss) {
+		t.Errorf("a record without data: %v", err)
 	}
 }
