@@ -12,6 +12,7 @@ import (
 const source = `package main
 
 import (
+	"fmt"
 	"os"
 	"strings"
 )
@@ -31,7 +32,7 @@ func main() {
 
 //go:noinline
 func wrapper(name string) {
-	println("called")
+	fmt.Println("called", len(os.Args)) // keeps its arguments on the stack
 	os.Setenv(name, "")
 }
 

@@ -183,14 +183,15 @@ func (s *state) forget(from int64) {
 }
 
 // afterCall forgets what a call may change: all registers but the stack pointer, and the variables on the stack whose addresses
-// were taken. Those are not told apart by size: 256 bytes from each address count.
+// were taken. Those are not told apart by size: 256 bytes from each address count, but not beyond the return address at offset
+// 0, where arguments are kept.
 func (s *state) afterCall(sp int, taken map[int64]bool) {
 	keep := s.regs[sp]
 	s.regs = [numRegs]value{}
 	s.regs[sp] = keep
 	for k := range s.stack {
 		for t := range taken {
-			if k >= t && k < t+256 {
+			if k >= t && k < t+256 && (k < 0) == (t < 0) {
 				delete(s.stack, k)
 				break
 			}
