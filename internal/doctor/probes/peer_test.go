@@ -40,7 +40,9 @@ func newPeer(t *testing.T) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	block := func(kind string, b []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b})) }
+	block := func(kind string, b []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
+	}
 	own := tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}
 	config := &tls.Config{Certificates: []tls.Certificate{own}}
 
