@@ -42,7 +42,7 @@ func (f *goFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&o.GCFlags, "gcflags", "", "`FLAGS` of go build")
 	flags.StringVar(&o.Tags, "tags", "", "`TAGS` of go build, with commas between them")
 	flags.StringArrayVar(&o.Env, "env", nil, "`NAME=VALUE` for go build")
-	flags.BoolVar(&o.Debug, "debug", false, "keep symbol table and debug information")
+	flags.BoolVarP(&o.Debug, "debug", "D", false, "keep symbol table and debug information")
 	flags.BoolVar(&o.LabelVCS, "label-vcs", false, "stamp revision and date into the program, and label the image with them")
 	flags.StringVar(&o.Base, "base", "scratch", "`IMAGE` to build on")
 	flags.StringArrayVar(&f.add, "add", nil, "`SOURCE:TARGET`, a file or folder for the image (several)")

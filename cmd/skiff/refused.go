@@ -51,7 +51,6 @@ func refusedTable() []refusedFlag {
 		{name: "cache-from", mend: noCaches},
 		{name: "cache-to", mend: noCaches},
 		{name: "builder", fine: []string{"", "default"}, mend: "skiff builds in this process; leave it out"},
-		{name: "debug", short: "D", toggle: true, fine: []string{"false"}, mend: "--progress=plain shows all that the steps print"},
 		{name: "stream", toggle: true, fine: []string{"false"}, mend: "the context is read where it lies; leave it out"},
 	}
 }
