@@ -48,6 +48,7 @@ type build struct {
 	agents  *agents
 	display *progress.Display // nil shows nothing
 	steps   *steps
+	doctor  *checkup
 	multi   bool // the result is an index, even of one platform
 
 	generation string // of Go's module cache
@@ -101,6 +102,9 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkIDs(o.Ignore); err != nil {
+		return nil, err
+	}
 	policy, err := goPolicy(o.GoBase)
 	if err != nil {
 		return nil, err
@@ -123,6 +127,11 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		return nil, err
 	}
 	b.steps = &steps{show: b.show}
+	text, err := b.df.Text()
+	if err != nil {
+		return nil, err
+	}
+	b.doctor = newCheckup(s, o, b.steps, &origin{File: b.df.File(), Target: o.Target, Text: text})
 	registry, err := s.registryFor(b.steps.note, nil)
 	if err != nil {
 		return nil, err

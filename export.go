@@ -42,7 +42,8 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 			return err
 		}
 		st.did("exporting layers")
-		return b.delivery().outputs(ctx, st, made, res)
+		d := &delivery{state: b.state, o: b.o, steps: b.steps, doctor: b.doctor}
+		return d.deliver(ctx, st, made, res)
 	})
 	if err != nil {
 		return nil, err
@@ -124,7 +125,11 @@ func (b *build) image(ctx context.Context, p built, epoch time.Time, annotations
 		}
 		spec.Layers = append(spec.Layers, made)
 	}
-	return b.state.library.Assemble(ctx, spec)
+	img, err := b.state.library.Assemble(ctx, spec)
+	if err != nil || !b.o.AddMissing {
+		return img, err
+	}
+	return b.doctor.complete(ctx, img, spec)
 }
 
 // layer is an engine's layer as an image has it: a base's as it came, compressed, others as a tar.
@@ -142,12 +147,27 @@ func (b *build) layer(ctx context.Context, l engine.Layer) (image.Layer, error) 
 
 // delivery brings an image where a build's options ask for it.
 type delivery struct {
-	state *State
-	o     BuildOptions
-	steps *steps
+	state  *State
+	o      BuildOptions
+	steps  *steps
+	doctor *checkup
 }
 
-func (b *build) delivery() *delivery { return &delivery{state: b.state, o: b.o, steps: b.steps} }
+// deliver examines an image and makes everything that was asked for of it. Both at once, but nothing leaves of an image that
+// findings may refuse.
+func (d *delivery) deliver(ctx context.Context, st *step, made content, res *BuildResult) (err error) {
+	reports := d.doctor.start(ctx, made.images)
+	if d.doctor.strict() {
+		if res.Reports, err = reports(); err != nil {
+			return err
+		}
+	}
+	if err := d.outputs(ctx, st, made, res); err != nil {
+		return err
+	}
+	res.Reports, err = reports()
+	return err
+}
 
 // outputs makes everything that was asked for of an image.
 func (d *delivery) outputs(ctx context.Context, st *step, made content, res *BuildResult) (err error) {
@@ -248,5 +268,8 @@ func (b *build) measure(ctx context.Context, parts []built, made content, res *B
 	}
 	left, err := b.engine.LeftBehind(ctx, refs...)
 	res.StageBytes = left + res.Size
+	for _, r := range res.Reports {
+		r.StageBytes = res.StageBytes
+	}
 	return err
 }

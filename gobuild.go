@@ -87,6 +87,9 @@ func (s *State) newGoBuild(o BuildOptions, g GoOptions) (*goBuild, error) {
 	if err := g.check(); err != nil {
 		return nil, err
 	}
+	if err := checkIDs(o.Ignore); err != nil {
+		return nil, err
+	}
 	mode, err := progress.Mode(o.ProgressMode, os.Getenv)
 	if err != nil {
 		return nil, err
@@ -313,7 +316,7 @@ func (b *goBuild) singleDestination(images int) error {
 func (b *goBuild) export(ctx context.Context, img goImage) (*BuildResult, error) {
 	o := b.o
 	o.Tags = img.tags
-	d := &delivery{state: b.state, o: o, steps: b.steps}
+	d := &delivery{state: b.state, o: o, steps: b.steps, doctor: newCheckup(b.state, o, b.steps, nil)}
 	res := &BuildResult{Built: time.Now()}
 	title := "exporting"
 	if b.prefix {
@@ -333,7 +336,7 @@ func (b *goBuild) export(ctx context.Context, img goImage) (*BuildResult, error)
 			res.Size += n
 		}
 		res.StageBytes = res.Size
-		return d.outputs(ctx, st, made, res)
+		return d.deliver(ctx, st, made, res)
 	})
 	return res, err
 }

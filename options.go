@@ -37,6 +37,11 @@ type BuildOptions struct {
 	GoBase   string   // for golang stages that do not ship: "auto" (or ""), "builtin", "image"
 	Faithful []string // names of [Rewrites] to leave out; "all" for all
 
+	Examine    bool     // report what is wrong with the image: [BuildResult.Reports]
+	Ignore     []string // ids of findings to leave out
+	Strict     Severity // findings from which on the build fails with a [*FindingsError]; "" is none
+	AddMissing bool     // add what programs need and the image lacks, as one more layer
+
 	Tags        []string // names of the image
 	Outputs     []Output // none: the image is kept in the state
 	Load        bool     // keep the image in the state and, where a Docker daemon answers, load it there, too
@@ -72,7 +77,8 @@ type BuildResult struct {
 	StageBytes int64    // Size, and bytes on the disk of what the build needed and left behind: other stages, their bases
 	Built      time.Time
 	Warnings   []client.VertexWarning
-	StdoutUsed bool // an output went to [BuildOptions.Stdout]
+	Reports    []*Report // of the images, one for each platform; none unless asked for
+	StdoutUsed bool      // an output went to [BuildOptions.Stdout]
 }
 
 // Images are the result as rows of a list of images: one for each tag, or one without a name.

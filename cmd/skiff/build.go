@@ -39,6 +39,8 @@ type buildFlags struct {
 	quiet       bool
 	push        bool
 	load        bool
+	strict      string
+	report      string
 	refused     refusedFlags
 	golang      goFlags
 }
@@ -101,6 +103,11 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringVar(&f.keepStorage, "keep-storage", "", "`SIZE` of the state above which the least recently used goes (10GB or a tenth of the disk)")
 	flags.StringVar(&f.timestamps, "timestamps", "epoch", "times in new layers: epoch (SOURCE_DATE_EPOCH, else 0) or keep")
 	flags.StringVar(&f.compression, "compression", "", "of new layers that leave by -o or --push: gzip (default), zstd or uncompressed")
+	flags.StringVar(&f.strict, "strict", "", "fail where the image has findings of `SEVERITY` or worse: error, warning or info; alone: warning")
+	flags.Lookup("strict").NoOptDefVal = "warning"
+	flags.BoolVar(&o.AddMissing, "add-missing", false, "add what programs need and the image lacks: CA certificates, time zones, users, /tmp, a home")
+	flags.StringSliceVar(&o.Ignore, "ignore", nil, "`IDS` of findings to leave out; a comment in the Dockerfile does, too: # skiff: ignore=ID")
+	flags.StringVar(&f.report, "report", "", "`FILE` to write all that is known of the image to: text, or JSON where its name ends in .json")
 	f.refused.define(flags)
 	f.golang.define(flags)
 }
@@ -144,7 +151,7 @@ func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command, arg
 	}
 	res, err := state.Build(ctx, f.opts)
 	if err != nil {
-		return err
+		return f.failed(err)
 	}
 	return f.finish(cmd, []*skiff.BuildResult{res})
 }
@@ -178,6 +185,15 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 			return err
 		}
 	}
+	var reports []*skiff.Report
+	for _, res := range results {
+		reports = append(reports, res.Reports...)
+	}
+	if f.report != "" {
+		if err := writeReport(f.report, reports); err != nil {
+			return err
+		}
+	}
 	switch {
 	case slices.ContainsFunc(results, func(r *skiff.BuildResult) bool { return r.StdoutUsed }):
 		return nil
@@ -200,7 +216,22 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 			fmt.Fprintln(out, line)
 		}
 	}
+	printSummary(errOut, reports)
 	return nil
+}
+
+// failed writes the report of an image that --strict refuses: it says why.
+func (f *buildFlags) failed(err error) error {
+	var found *skiff.FindingsError
+	if !errors.As(err, &found) {
+		return err
+	}
+	if f.report != "" {
+		if werr := writeReport(f.report, found.Reports); werr != nil {
+			return errors.Join(err, werr)
+		}
+	}
+	return withHint(err, findingLines(found)...)
 }
 
 // weights says what the stages weighed against what ships, where stages were left behind.

@@ -30,7 +30,7 @@ var (
 		"add", "base", "cmd", "debug", "entrypoint", "env", "expose", "gcflags", "image-env", "label-vcs", "ldflags", "tags", "user", "workdir",
 	}
 	dockerOnly = []string{
-		"add-host", "allow", "build-arg", "build-context", "call", "check", "faithful", "file", "go-base", "network", "no-cache-filter",
+		"add-host", "add-missing", "allow", "build-arg", "build-context", "call", "check", "faithful", "file", "go-base", "network", "no-cache-filter",
 		"secret", "shm-size", "ssh", "target", "ulimit",
 	}
 )
@@ -154,7 +154,7 @@ func (f *buildFlags) runGo(ctx context.Context, state *skiff.State, cmd *cobra.C
 	}
 	res, err := state.BuildGo(ctx, f.opts, f.golang.opts)
 	if err != nil {
-		return err
+		return f.failed(err)
 	}
 	return f.finish(cmd, res)
 }

@@ -84,7 +84,7 @@ func newRoot(g *global) *cobra.Command {
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddCommand(
 		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
-		newPull(g), newPush(g), newRun(g), newLogin(g), newLogout(g), newVersion(),
+		newPull(g), newPush(g), newRun(g), newCheck(g), newLogin(g), newLogout(g), newVersion(),
 	)
 	for _, verb := range cmd.Commands() {
 		verb.DisableFlagsInUseLine = true // they say [FLAGS] themselves, before the arguments

@@ -60,6 +60,7 @@ func TestScripts(t *testing.T) {
 				e.Setenv(k, v)
 			}
 			e.Setenv("REGISTRY", registry.Host)
+			e.Setenv("SKIFF", skifftest.Binary(t))
 			e.Setenv("SKIFF_TEST_MARK", os.Getenv("SKIFF_TEST_MARK")) // see [skifftest.NoLeftovers]
 			return nil
 		},

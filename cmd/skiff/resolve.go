@@ -17,7 +17,7 @@ func (f *buildFlags) resolve(stdin io.Reader) error {
 	o := &f.opts
 	o.Stdin = stdin
 	for _, set := range []func() error{
-		f.setBuildArgs, f.setLabels, f.setContexts, f.setSecrets, f.setSSH, f.setSizes, f.setOutputs, f.setCall, f.setTimestamps,
+		f.setBuildArgs, f.setLabels, f.setContexts, f.setSecrets, f.setSSH, f.setSizes, f.setOutputs, f.setCall, f.setTimestamps, f.setDoctor,
 	} {
 		if err := set(); err != nil {
 			return err

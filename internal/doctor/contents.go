@@ -88,11 +88,12 @@ func ifLarge(p *pile) Severity {
 
 // copyProgramOnly is the instruction that brings the program alone.
 func (e *examination) copyProgramOnly() string {
-	program := "PROGRAM"
-	stage := ""
-	if e.entry.found {
-		program = e.entry.file.Path
-		stage = e.stageOf(e.entry.file.Layer)
+	if !e.entry.found {
+		return "copy the program alone"
+	}
+	program, stage := e.entry.file.Path, e.stageOf(e.entry.file.Layer)
+	if stage == "" && e.bringing(e.entry.file.Layer) != nil {
+		return fmt.Sprintf("copy the program alone: COPY %s %s", path.Base(program), program)
 	}
 	return "copy the program alone: " + copyFrom(stage, e.sourceOf(program), program)
 }

@@ -90,6 +90,7 @@ func (e *examination) entrypoint() {
 		e.find(at)
 		return
 	case !executable(x.file, e.account):
+		at := at
 		at.ID, at.Message = IDNotExecutable, fmt.Sprintf("%s, which the image starts, may not be executed by its user", x.args[0])
 		at.Evidence = []string{fmt.Sprintf("its mode is %04o, its owner %d:%d; the program runs as %s",
 			x.file.Header.Mode&0o7777, x.file.Header.Uid, x.file.Header.Gid, e.userName())}

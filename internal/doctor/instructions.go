@@ -94,7 +94,7 @@ func (e *examination) goCommand(d *Dockerfile, in Instruction) {
 	if tidy.MatchString(in.Text) || getModules.MatchString(in.Text) {
 		e.find(Finding{
 			ID: IDTidy, Severity: Warning, Source: sourceOf(d.File, in),
-			Message: "the build changes go.mod: what is built is not what was committed, and another day gives other modules",
+			Message: "the build may change go.mod: what is built is then not what was committed, and another day gives other modules",
 			Remedy:  []string{"go mod download", "go mod tidy before the commit"},
 		})
 	}
