@@ -11,9 +11,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/klauspost/pgzip"
 	"github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -206,7 +204,7 @@ func (l *Library) compress(ctx context.Context, layer v1.Layer, f Format) (compr
 	if err != nil {
 		return compressed{}, err
 	}
-	key := store.Key(sha256.Sum256(fmt.Appendf(nil, "compress 1\n%s\n%d\n%s\n", f.kind(), f.Level, diffID)))
+	key := store.Key(sha256.Sum256(fmt.Appendf(nil, "compress 2\n%s\n%d\n%s\n", f.kind(), f.Level, diffID)))
 	// Two at once would only do the same work twice.
 	unlock, err := l.st.Lock(ctx, "compress "+key.String())
 	if err != nil {
@@ -219,56 +217,63 @@ func (l *Library) compress(ctx context.Context, layer v1.Layer, f Format) (compr
 			return c, nil
 		}
 	}
-	in, err := layer.Uncompressed()
-	if err != nil {
+	if c, err = l.compressLayer(ctx, layer, f); err != nil {
 		return compressed{}, fmt.Errorf("compress layer %s: %w", diffID, err)
 	}
-	defer in.Close()
-	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(compressTo(pw, in, f)) }()
-	h, n, err := l.st.WriteBlob(ctx, pr, v1.Hash{}, -1)
-	pr.CloseWithError(io.ErrClosedPipe) // ends the compressor when the store gave up
-	if err != nil {
-		return compressed{}, fmt.Errorf("compress layer %s: %w", diffID, err)
-	}
-	c = compressed{Digest: h, Size: n, Blobs: []v1.Hash{h}}
-	if err := l.st.Put(recordCompressed, key, c); err != nil {
-		return compressed{}, err
-	}
-	return c, nil
+	return c, l.st.Put(recordCompressed, key, c)
 }
 
-// compressTo copies r to w. The output depends on the input and f alone, not on the number of processors.
+func (l *Library) compressLayer(ctx context.Context, layer v1.Layer, f Format) (compressed, error) {
+	in, err := layer.Uncompressed()
+	if err != nil {
+		return compressed{}, err
+	}
+	defer in.Close()
+	var (
+		known  *knownChunks
+		chunks []chunk
+	)
+	if f.kind() == "gzip" {
+		known = l.knownChunks(f.Level)
+		defer known.close()
+	}
+	pr, pw := io.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		var err error
+		if known != nil {
+			chunks, err = gzipChunks(ctx, pw, in, f.Level, known)
+		} else {
+			err = compressTo(pw, in, f)
+		}
+		pw.CloseWithError(err)
+	}()
+	h, n, err := l.st.WriteBlob(ctx, pr, v1.Hash{}, -1)
+	pr.CloseWithError(io.ErrClosedPipe) // ends the compressor when the store gave up
+	<-ended
+	if err != nil {
+		return compressed{}, err
+	}
+	if len(chunks) > 1 {
+		err = l.noteChunks(f.Level, known, chunked{h, chunks})
+	}
+	return compressed{Digest: h, Size: n, Blobs: []v1.Hash{h}}, err
+}
+
+// compressTo copies r to w, other than with gzip. The output depends on the input and f alone, not on the number of processors.
 func compressTo(w io.Writer, r io.Reader, f Format) error {
-	var z io.WriteCloser
-	switch f.kind() {
-	case "uncompressed":
+	if f.kind() == "uncompressed" {
 		_, err := io.Copy(w, r)
 		return err
-	case "zstd":
-		level := zstd.SpeedDefault
-		if f.Level > 0 {
-			level = zstd.EncoderLevelFromZstd(f.Level)
-		}
-		e, err := zstd.NewWriter(w, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(2))
-		if err != nil {
-			return err
-		}
-		z = e
-	default:
-		level := gzip.DefaultCompression
-		if f.Level > 0 {
-			level = f.Level
-		}
-		g, err := pgzip.NewWriterLevel(w, level)
-		if err != nil {
-			return err
-		}
-		// Blocks of a fixed size: the same bytes on every machine.
-		if err := g.SetConcurrency(1<<20, max(2, runtime.GOMAXPROCS(0))); err != nil {
-			return err
-		}
-		z = g
+	}
+	level := zstd.SpeedDefault
+	if f.Level > 0 {
+		level = zstd.EncoderLevelFromZstd(f.Level)
+	}
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(2))
+	if err != nil {
+		return err
 	}
 	if _, err := io.Copy(z, r); err != nil {
 		z.Close()

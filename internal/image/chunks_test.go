@@ -1,0 +1,163 @@
+package image
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// text is n bytes that compress to half.
+func text(n int, seed byte) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(b)
+	for i := range b {
+		b[i] = "abcdefghijklmnop"[b[i]%16]
+	}
+	return b
+}
+
+func gzipOf(t testing.TB, b []byte, known *knownChunks) ([]byte, []chunk) {
+	t.Helper()
+	var out bytes.Buffer
+	chunks, err := gzipChunks(t.Context(), &out, iotestReader{bytes.NewReader(b)}, 0, known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes(), chunks
+}
+
+// iotestReader gives odd pieces: where chunks end must not depend on them.
+type iotestReader struct{ r io.Reader }
+
+func (r iotestReader) Read(p []byte) (int, error) { return r.r.Read(p[:min(len(p), 100_003)]) }
+
+func TestGzipChunksReadBack(t *testing.T) {
+	for _, n := range []int{0, 1, minChunk, maxChunk + 1, 5_000_000} {
+		want := text(n, 1)
+		packed, chunks := gzipOf(t, want, nil)
+		z, err := gzip.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		z.Multistream(false)
+		got, err := io.ReadAll(z)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: %d came back, %v", n, len(got), err)
+		}
+		if n > 2*maxChunk && len(packed) > n*3/4 {
+			t.Errorf("%d bytes become %d", n, len(packed))
+		}
+		if least := n / maxChunk; len(chunks) < least {
+			t.Errorf("%d bytes: %d chunks", n, len(chunks))
+		}
+	}
+	zeros, _ := gzipOf(t, make([]byte, 3_000_000), nil)
+	if len(zeros) > 20_000 {
+		t.Errorf("3 MB of zeros become %d bytes", len(zeros))
+	}
+}
+
+// TestGzipChunksAreReused inserts a byte near the front: all but a few chunks are taken from the blob before, and the bytes are
+// those of a layer that nothing was known of. A damaged blob gives nothing.
+func TestGzipChunksAreReused(t *testing.T) {
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	l := NewLibrary(st)
+	old := text(8_000_000, 2)
+	packed, chunks := gzipOf(t, old, nil)
+	h, _, err := st.WriteBlob(t.Context(), bytes.NewReader(packed), v1.Hash{}, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.noteChunks(0, l.knownChunks(0), chunked{h, chunks}); err != nil {
+		t.Fatal(err)
+	}
+	changed := slices.Insert(slices.Clone(old), 1000, 'x')
+	want, _ := gzipOf(t, changed, nil)
+
+	taken := func() (n int) {
+		known := l.knownChunks(0)
+		defer known.close()
+		got, chunks := gzipOf(t, changed, known)
+		if !bytes.Equal(got, want) {
+			t.Error("what was known changes the bytes")
+		}
+		for _, c := range chunks {
+			if b, err := known.get(c.hash); err == nil && b != nil {
+				n++
+			}
+		}
+		return n
+	}
+	if n := taken(); n < len(chunks)-3 {
+		t.Errorf("%d of %d chunks were taken from the blob before", n, len(chunks))
+	}
+	path, _, err := st.Blob(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := slices.Clone(packed)
+	for i := range damaged {
+		damaged[i] ^= 1
+	}
+	if err := os.WriteFile(path, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := taken(); n != 0 {
+		t.Errorf("%d chunks were taken from a damaged blob", n)
+	}
+}
+
+func FuzzDecodeChunked(f *testing.F) {
+	good := encodeChunked([]chunked{{v1.Hash{Algorithm: "sha256", Hex: string(bytes.Repeat([]byte("0a"), 32))}, []chunk{{size: 7, crc: 9}, {}}}})
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := decodeChunked(b)
+		if err == nil && !bytes.Equal(encodeChunked(list), b) {
+			t.Errorf("%x is read as %v", b, list)
+		}
+	})
+}
+
+// BenchmarkGzipChunks compresses 16 MB; with everything known it copies.
+func BenchmarkGzipChunks(b *testing.B) {
+	st, err := store.Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	l := NewLibrary(st)
+	plain := text(16<<20, 3)
+	packed, chunks := gzipOf(b, plain, nil)
+	h, _, err := st.WriteBlob(b.Context(), bytes.NewReader(packed), v1.Hash{}, -1)
+	if err == nil {
+		err = l.noteChunks(0, l.knownChunks(0), chunked{h, chunks})
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	known := l.knownChunks(0)
+	defer known.close()
+	for name, k := range map[string]*knownChunks{"new": nil, "known": known} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(plain)))
+			for b.Loop() {
+				if _, err := gzipChunks(b.Context(), io.Discard, bytes.NewReader(plain), 0, k); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
