@@ -249,8 +249,12 @@ func (b *build) frontend(ctx context.Context) (*gwclient.Result, error) {
 	if b.generation, err = goaware.Generation(b.state.store); err != nil {
 		return nil, err
 	}
+	cgo, err := goaware.CgoGeneration(b.state.store, b.o.NoCache || len(b.o.NoCacheFilter) > 0)
+	if err != nil {
+		return nil, err
+	}
 	c := goaware.Wrap(b.engine, goaware.Options{
-		Faithful: slices.Contains(b.o.Faithful, "all"), Off: b.o.Faithful, Note: b.steps.note, Generation: b.generation, Project: b.project(),
+		Faithful: slices.Contains(b.o.Faithful, "all"), Off: b.o.Faithful, Note: b.steps.note, Generation: b.generation, Cgo: cgo, Project: b.project(),
 	})
 	f := gobase.Wrap(b.df.Build, b.goBaseOptions())
 	return f(ctx, c)

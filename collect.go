@@ -68,5 +68,10 @@ func (s *State) trim(ctx context.Context, keep int64) (store.Freed, error) {
 			err = gerr
 		}
 	}
+	if freed.Layers > 0 {
+		if _, gerr := goaware.CgoGeneration(s.store, true); err == nil {
+			err = gerr
+		}
+	}
 	return freed, err
 }

@@ -24,6 +24,8 @@ type step struct {
 	dir     string // for mounts and small files
 	spec    *specs.Spec
 	outputs []*snapshot.Active
+	made    []specs.Mount // for req.Mounts[1:]; caches come last
+	linked  *bool         // what linksIntoCaches found
 }
 
 // runStep mounts what the step asks for, runs it, and makes layers of what it wrote. After an error nothing is left.
@@ -100,12 +102,19 @@ func (s *step) mountAll(ctx context.Context) error {
 		}
 		s.spec.Mounts = append(s.spec.Mounts, self...)
 	}
-	for i, m := range s.req.Mounts[1:] {
-		mount, err := s.mount(ctx, fmt.Sprintf("m%d", i), m)
-		if err != nil {
-			return fmt.Errorf("mount %s: %w", m.Dest, err)
+	s.made = make([]specs.Mount, len(s.req.Mounts)-1)
+	for _, caches := range []bool{false, true} {
+		for i, m := range s.req.Mounts[1:] {
+			if (m.Cache != nil) != caches {
+				continue
+			}
+			if s.made[i], err = s.mount(ctx, fmt.Sprintf("m%d", i), m); err != nil {
+				return fmt.Errorf("mount %s: %w", m.Dest, err)
+			}
 		}
-		s.add(mount)
+	}
+	for _, m := range s.made {
+		s.add(m)
 	}
 	return nil
 }

@@ -190,14 +190,27 @@ func (s *step) cacheMount(name string, m mountReq) (specs.Mount, error) {
 	if m.Readonly {
 		out.Options = append(out.Options, "ro")
 	}
-	if m.Cache.Lower == "" {
+	lower, upper, work := cacheDir(s.root, m.Cache.Lower, "data"), out.Source, cacheDir(s.root, m.Cache.Name, "work")
+	if m.Cache.GoCmd && len(s.req.Writes) > 0 {
+		led, err := s.linksIntoCaches()
+		if err != nil {
+			return out, fmt.Errorf("look for links into Go's caches: %w", err)
+		}
+		if !led {
+			return out, nil
+		}
+		// The step sees the cache, and what it writes is dropped.
+		lower, upper, work = out.Source, filepath.Join(s.dir, name+"-data"), filepath.Join(s.dir, name+"-work")
+		if err := os.Mkdir(upper, 0o755); err != nil {
+			return out, err
+		}
+	} else if m.Cache.Lower == "" {
 		return out, nil
 	}
 	dir := filepath.Join(s.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return out, err
 	}
-	work := cacheDir(s.root, m.Cache.Name, "work")
 	if err := os.RemoveAll(work); err != nil { // what a killed step left there
 		return out, err
 	}
@@ -205,7 +218,7 @@ func (s *step) cacheMount(name string, m mountReq) (specs.Mount, error) {
 		return out, err
 	}
 	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr,redirect_dir=nofollow,metacopy=off,index=off",
-		escapeOverlay(cacheDir(s.root, m.Cache.Lower, "data")), escapeOverlay(out.Source), escapeOverlay(work))
+		escapeOverlay(lower), escapeOverlay(upper), escapeOverlay(work))
 	if err := unix.Mount("overlay", dir, "overlay", unix.MS_NODEV|unix.MS_NOSUID, opts); err != nil {
 		return out, &os.PathError{Op: "mount overlay", Path: dir, Err: err}
 	}

@@ -30,6 +30,7 @@ type execReq struct {
 	Mounts    []mountReq
 	GoBase    bool              // sandbox.Self is mounted
 	Files     map[string]string // path in the step → file of this machine, read only
+	Writes    []string          // where a step that writes shared caches writes beside them
 
 	done func() // from [StepExtras]; nil: nothing
 }
@@ -151,6 +152,9 @@ func (n *node) execRequest(ctx context.Context, o *pb.ExecOp, inputs []result) (
 	}
 	if req.Env, err = n.stepEnv(ctx, o); err != nil {
 		return req, func() {}, err
+	}
+	if w := n.v.Meta.GetDescription()[hintWrites]; w != "" {
+		req.Writes = strings.Split(w, "\n")
 	}
 	var locks cacheLocks
 	if req.Mounts, err = n.mountRequests(ctx, o, inputs, &locks); err != nil {

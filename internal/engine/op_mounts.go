@@ -97,9 +97,13 @@ func (n *node) sshRequest(s *pb.SSHOpt, r *mountReq) (use bool, err error) {
 // steps given it write, PREFIX LOWER+OWN shows that one, and what is written goes to a directory of OWN's.
 const goCachePrefix = "skiff-go:"
 
+// hintWrites is goaware's HintWrites: see linksIntoCaches.
+const hintWrites = "skiff.go.writes"
+
 // cacheReq is a directory below ROOT/cache.
 type cacheReq struct {
 	Name  string
+	GoCmd bool     // all steps given it write it, and nobody else may
 	Lower string   // the name of another cache that is shown below this one; "": none
 	Chain []string // what the cache starts with, at the mount's selector
 }
@@ -122,7 +126,7 @@ func (n *node) cacheRequest(ctx context.Context, m *pb.Mount, chain []string) (*
 		return &cacheReq{Name: name(goCachePrefix+own+"+"+lower, ""), Lower: name(lower, "")}, nil
 	}
 	if m.Input < 0 {
-		return &cacheReq{Name: name(id, "")}, nil
+		return &cacheReq{Name: name(id, ""), GoCmd: strings.HasPrefix(id, goCachePrefix)}, nil
 	}
 	start, err := n.e.layerDigests(ctx, chain, []fileop.Selector{mountSelector(m)})
 	if err != nil {

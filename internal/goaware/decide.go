@@ -17,7 +17,7 @@ func (l *lineage) plan(modules bool) []plan {
 		if s.ships || s.kind < callsGo || !s.asRoot() {
 			continue
 		}
-		p := plan{step: s, trusted: s.trusted()}
+		p := plan{step: s, trusted: s.trusted(), cgo: builtin(l.base) == "" && s.mayUseCgo()}
 		if p.trusted {
 			p.release = builtin(l.base)
 		}
@@ -38,6 +38,24 @@ func (l *lineage) plan(modules bool) []plan {
 func (l *lineage) usesGo() bool {
 	return slices.ContainsFunc(l.steps, func(s *step) bool {
 		return s.callsGo() || s.kind == unknown && golang(l.base)
+	})
+}
+
+// mayUseCgo says whether go may run a C compiler. What that gives depends on headers and libraries that are in no key of
+// Go's cache (go help cache). The built-in base has none.
+func (s *step) mayUseCgo() bool {
+	set, isSet := s.script.assigned["CGO_ENABLED"]
+	switch {
+	case isSet && set != "0":
+		return true
+	case s.env["CGO_ENABLED"] == "0":
+		return false
+	case s.script.cgoOff && s.script.plain:
+		return false
+	}
+	return slices.ContainsFunc(s.script.commands, func(c command) bool {
+		compiles := look(c) == unknown || look(c) == callsGo && !(isGo(c.words[0]) && len(c.words) > 1 && slices.Contains(words("mod env version"), c.words[1]))
+		return compiles && !c.cgoOff
 	})
 }
 

@@ -12,7 +12,7 @@ var movers = []string{"GOCACHE", "GOMODCACHE", "GOPATH", "HOME", "XDG_CACHE_HOME
 // harmlessGo are Go's variables that go into the key of what is built, or do not matter to it, whatever they say.
 var harmlessGo = []string{
 	"GOOS", "GOARCH", "GOARM", "GOARM64", "GOAMD64", "GO386", "GOMIPS", "GOMIPS64", "GOPPC64", "GORISCV64", "GOWASM",
-	"GO111MODULE", "GOPATH", "GOCACHE", "GOMODCACHE", "GOBIN", "GOLANG_VERSION", "GOMAXPROCS", "GOGC", "GOMEMLIMIT",
+	"GO111MODULE", "GOPATH", "GOCACHE", "GOMODCACHE", "GOLANG_VERSION", "GOMAXPROCS", "GOGC", "GOMEMLIMIT",
 	"GOTELEMETRY", "GOWORK", "GO_VERSION", "GOFIPS140",
 }
 
@@ -31,12 +31,18 @@ func harmlessVariable(name, value string) bool {
 	case "GOSUMDB":
 		return value == "" || value == "sum.golang.org"
 	case "GOFLAGS":
-		return !strings.Contains(value, dynamic) && harmlessFlags(strings.Fields(value))
+		return !strings.Contains(value, dynamic) && harmlessGoFlags(value)
+	case "GOBIN":
+		return value == "" || path.IsAbs(value) && systemPath(path.Clean(value))
+	case "HOME": // the go command reads HOME/.config/go/env, so nothing may have been copied there unseen
+		return value == "" || path.IsAbs(value) && systemPath(path.Clean(value)) && path.Clean(value) != "/"
 	case "CC", "CXX", "AR":
 		return slices.Contains([]string{"", "gcc", "g++", "cc", "c++", "clang", "clang++", "musl-gcc", "ar"}, value)
 	case "PATH":
 		return goFirst(value)
-	case "BASH_ENV", "ENV", "SHELLOPTS", "COMPILER_PATH", "GCC_EXEC_PREFIX", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH",
+	case "XDG_CONFIG_HOME", // as HOME
+		"BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "PS4", "CDPATH", "IFS", // of shells
+		"GCONV_PATH", "LOCPATH", "DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "COMPILER_PATH", "GCC_EXEC_PREFIX", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH",
 		"LIBRARY_PATH", "TMPDIR", "FC", "SSL_CERT_FILE", "SSL_CERT_DIR":
 		return value == ""
 	}
@@ -51,18 +57,22 @@ func harmlessVariable(name, value string) bool {
 	return true
 }
 
-// goFirst says whether the search path leads to the official toolchain; GOPATH/bin comes before it in the image.
+// goFirst says whether the search path leads to the official toolchain, and for all that go runs (git, a C compiler) to
+// places that nothing was copied to unseen. GOPATH/bin comes first in the image.
 func goFirst(value string) bool {
+	found := false
 	for _, dir := range strings.Split(value, ":") {
 		switch dir {
 		case "/usr/local/go/bin":
-			return true
+			found = true
 		case "/go/bin":
 		default:
-			return false
+			if !found || !path.IsAbs(dir) || dir == "/" || !systemPath(path.Clean(dir)) {
+				return false
+			}
 		}
 	}
-	return false
+	return found
 }
 
 // home is where the step's user lives, for uid 0, which alone gets caches.

@@ -16,26 +16,31 @@ type generation struct {
 	ID string `json:"id"`
 }
 
-func generationKey() store.Key { return sha256.Sum256([]byte("generation")) }
-
 // Generation returns the generation of the module cache that st keeps, and draws one where there is none.
-func Generation(st *store.Store) (string, error) {
-	var g generation
-	err := st.Get(RecordKind, generationKey(), &g)
-	if errors.Is(err, store.ErrMiss) || err == nil && g.ID == "" {
-		return NewGeneration(st)
-	}
-	if err != nil {
-		return "", fmt.Errorf("generation of the module cache: %w", err)
-	}
-	return g.ID, nil
-}
+func Generation(st *store.Store) (string, error) { return generationOf(st, "generation", false) }
 
 // NewGeneration draws a generation. Two processes that draw at once leave the later one: the other's steps run again.
-func NewGeneration(st *store.Store) (string, error) {
-	g := generation{ID: store.NewID()}
-	if err := st.Put(RecordKind, generationKey(), g); err != nil {
-		return "", fmt.Errorf("generation of the module cache: %w", err)
+func NewGeneration(st *store.Store) (string, error) { return generationOf(st, "generation", true) }
+
+// CgoGeneration returns what names the caches of steps that use cgo. It is drawn anew where steps run again by the
+// user's wish: what those install may be newer, and Go would not see it.
+func CgoGeneration(st *store.Store, again bool) (string, error) {
+	return generationOf(st, "cgo", again)
+}
+
+func generationOf(st *store.Store, what string, anew bool) (string, error) {
+	key := store.Key(sha256.Sum256([]byte(what)))
+	var g generation
+	err := st.Get(RecordKind, key, &g)
+	switch {
+	case err == nil && g.ID != "" && !anew:
+		return g.ID, nil
+	case err == nil || errors.Is(err, store.ErrMiss):
+		g.ID = store.NewID()
+		err = st.Put(RecordKind, key, g)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s of Go's caches: %w", what, err)
 	}
 	return g.ID, nil
 }

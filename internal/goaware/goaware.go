@@ -16,6 +16,9 @@
 // cache ("skiff-go:mod-GENERATION") is shared out alike. A step that filled it leaves no modules in its layer, so the
 // generation, which is drawn anew when the caches are lost, is part of the ID and with that of each such step's key.
 //
+// C code is another matter: headers and libraries are in no key. A step that may use cgo keeps its -a, and writes to a
+// cache of its own for one Dockerfile, base and row of steps before it.
+//
 // What usercache and usermodules need is of this machine, and no part of a key. They are hints (hint.go) beside the
 // operation: an engine that knows nothing of them runs the step without.
 package goaware
@@ -52,6 +55,7 @@ type Options struct {
 	Off        []string     // names of rewrites to leave out
 	Note       func(string) // told once what each step got; nil: nobody
 	Generation string       // of the module cache, from [Generation]; empty: steps get no module cache
+	Cgo        string       // of what was compiled with cgo, from [CgoGeneration]
 	Project    string       // who owns what untrusted steps write: the paths of Dockerfile and context, say
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -57,12 +58,20 @@ func describe(t *testing.T, def *pb.Definition) string {
 		t.Fatal(err)
 	}
 	var b strings.Builder
+	var seen []string
+	around := regexp.MustCompile(`\+[0-9a-f]{16}`)
 	graph.Walk(g, func(v *graph.Vertex) error {
 		if op := v.Op.GetExec(); op != nil {
 			fmt.Fprintf(&b, "%q\n", op.Meta.Args[len(op.Meta.Args)-1])
 			for _, m := range op.Mounts {
 				if m.CacheOpt != nil {
-					fmt.Fprintf(&b, "\t%s %s\n", m.Dest, strings.Replace(m.CacheOpt.ID, "148de9c5a7a44d19", "PROJECT", 1))
+					id := strings.Replace(m.CacheOpt.ID, "148de9c5a7a44d19", "PROJECT", 1)
+					fmt.Fprintf(&b, "\t%s %s\n", m.Dest, around.ReplaceAllStringFunc(id, func(digest string) string {
+						if !slices.Contains(seen, digest) {
+							seen = append(seen, digest)
+						}
+						return fmt.Sprintf("+CGO%d", slices.Index(seen, digest))
+					}))
 				}
 			}
 		}
@@ -240,6 +249,18 @@ func TestTrustedGo(t *testing.T) {
 		{"/tmp/go build .", false},
 		{"go", false},
 		{"go build " + dynamic, false},
+		{"go mod edit -go=1.20", true},
+		{"go mod edit -go=1.20 /usr/local/go/src/go.mod", false},
+		{"go mod tidy -modfile=/usr/local/go/src/go.mod", false},
+		{"go build -modfile=/usr/local/go/src/go.mod", false},
+		{"go build -modfile=../x.mod", false},
+		{"go build -modfile=x.mod", true},
+		{"go build -gcflags=-o=/root/.cache/go-build/ab/cd-d .", false},
+		{"go build -gcflags=all=-N .", true},
+		{"go build -gcflags=all=-importcfg=/src/x .", false},
+		{"go build -asmflags=-o=/x .", false},
+		{"go build -ldflags=-o=/x .", false},
+		{"go build -ldflags=-cpuprofile=/x .", false},
 	} {
 		if got := trustedGo(strings.Fields(c.line)); got != c.want {
 			t.Errorf("%s: %v, want %v", c.line, got, c.want)
@@ -248,23 +269,103 @@ func TestTrustedGo(t *testing.T) {
 	for value, want := range map[string]bool{
 		"-s -w": true, "-X main.v=1.2 -s": true, `-linkmode external -extldflags "-static"`: true, "-extldflags=-static": true,
 		"-extld=/tmp/evil": false, "-extld evil": false, `-extldflags "-fplugin=evil.so"`: false, "-extldflags -Wl,-plugin,x": false,
+		"-X 'main.v=a b' -s": true, "all=-s -w": true, "-o /x": false, "-s -o=/x": false, "-X": false, "'-s": false, "-tmpdir=/x": false,
 	} {
-		if got := harmlessLinkerFlags(value); got != want {
+		if got := harmlessToolFlags("ldflags", value); got != want {
 			t.Errorf("-ldflags %s: %v, want %v", value, got, want)
 		}
 	}
 }
 
-func FuzzReadScript(f *testing.F) {
-	f.Add("go build -a -o x . && rm -rf $HOME/.cache")
-	f.Add("for d in /go/*; do (cd $d; go build -a); done <<EOF\n$(x)\nEOF")
-	f.Fuzz(func(t *testing.T, text string) {
-		s := &step{op: &pb.ExecOp{Meta: &pb.Meta{Args: []string{"/bin/sh", "-c", text}, Cwd: "/src"}}, env: map[string]string{"HOME": "/root"}}
-		s.script = readScript(s.op.Meta.Args, s.env)
-		s.kind = s.script.kind()
-		s.trusted()
-		s.taints()
-		s.names("/go/pkg/mod")
-		s.dropForce()
-	})
+// TestTrustedStep: steps that run, or may run, something other than the toolchain, by whatever stands around go.
+func TestTrustedStep(t *testing.T) {
+	sh := func(text string) []string { return []string{"/bin/sh", "-c", text} }
+	for _, c := range []struct {
+		args []string
+		env  string
+		want bool
+	}{
+		{sh("go build -o app ."), "", true},
+		{sh("set -eux && cd cmd && go vet && go build -o app ."), "", true},
+		{sh("export CGO_ENABLED=0 && go build"), "", true},
+		{sh("go build -o a . && go build -o b ."), "", false},
+		{sh("export GOFLAGS=-toolexec=/src/evil && go build"), "", false},
+		{sh("GOFLAGS=-toolexec=/src/evil go build"), "", false},
+		{sh("readonly GOFLAGS=-toolexec=/src/evil && go build"), "", false},
+		{sh("X=GOFLAGS && export $X=-toolexec=/src/evil && go build"), "", false},
+		{sh("export $(cat env) && go build"), "", false},
+		{[]string{"/bin/bash", "-c", "export GOFLAGS=-toolexec=/src/evil && go build"}, "", false},
+		{sh(": ${GOFLAGS:=-toolexec=/src/evil} && export GOFLAGS && go build"), "", false},
+		{sh(": $((GOFLAGS=1)) && go build"), "", false},
+		{sh("set -k && go build GOFLAGS=-toolexec=/src/evil"), "", false},
+		{sh("go() { /src/evil; } && go build"), "", false},
+		{sh("alias go=/src/evil && go build"), "", false},
+		{sh("go build -o $(/src/evil) ."), "", false},
+		{sh("echo $(/src/evil) && go build"), "", false},
+		{sh("echo `/src/evil` && go build"), "", false},
+		{sh("cd /usr/local/go/src && go mod tidy"), "", false},
+		{sh("cd / && cd usr/local && cd go/src && go mod tidy"), "", false},
+		{sh("cd $X && go mod tidy"), "", false},
+		{sh("go build > /root/.cache/x"), "", false},
+		{sh("go build | tee x"), "", false},
+		{sh("./go build"), "", false},
+		{[]string{"/src/sh", "-c", "go build"}, "", false},
+		{[]string{"/bin/bash", "--rcfile", "/src/evil", "-ic", "go build"}, "", false},
+		{[]string{"/bin/bash", "-eo", "pipefail", "-c", "go build"}, "", true},
+		{[]string{"/bin/bash", "-kc", "go build GOFLAGS=-toolexec=/src/evil"}, "", false},
+		{[]string{"go", "build"}, "", true},
+		{[]string{"/src/go", "build"}, "", false},
+		{sh("go build"), "GOFLAGS=-mod=mod -trimpath", true},
+		{sh("go build"), "GOFLAGS='-toolexec=/src/evil'", false},
+		{sh("go build"), "GOFLAGS=\"-toolexec=/src/evil\"", false},
+		{sh("go build"), "GOFLAGS=\u00a0-toolexec=/src/evil", false},
+		{sh("go build"), "GOFLAGS=-ldflags=-extld=/src/evil", false},
+		{sh("go build"), "XDG_CONFIG_HOME=/src", false},
+		{sh("go build"), "HOME=/src", false},
+		{sh("go build"), "HOME=/root", true},
+		{sh("go build"), "GOENV=/src/env", false},
+		{sh("go build"), "GOBIN=/src/bin", false},
+		{sh("go build"), "GOCACHEPROG=/src/evil", false},
+		{sh("go build"), "PATH=/src:/usr/local/go/bin:/bin", false},
+		{sh("go build"), "PATH=/usr/local/go/bin:/src/bin:/bin", false},
+		{sh("go build"), "PATH=/go/bin:/usr/local/go/bin:/usr/bin:/bin", true},
+		{sh("set -x && go build"), "PS4=$(/src/evil)", false},
+		{sh("go build"), "BASH_ENV=/src/evil", false},
+		{sh("go build"), "LD_PRELOAD=/src/evil.so", false},
+		{sh("go build"), "CC=/src/evil", false},
+		{sh("go build"), "CGO_CFLAGS=-fplugin=/src/evil.so", false},
+		{sh("go build"), "GOROOT=/src/go", false},
+		{sh("go build"), "GOTOOLCHAIN=go1.99.0", false},
+		{sh("go build"), "GOPROXY=https://evil.example", false},
+		{sh("go build"), "GONOSUMDB=*", false},
+		{sh("go build"), "VERSION=1.2.3", true},
+	} {
+		s := &step{op: &pb.ExecOp{Meta: &pb.Meta{Args: c.args, Cwd: "/src"}}, env: map[string]string{"HOME": "/root"}}
+		if name, value, ok := strings.Cut(c.env, "="); ok {
+			s.env[name] = value
+		}
+		s.script = readScript(c.args, s.env)
+		if got := s.trusted(); got != c.want {
+			t.Errorf("%q with %s: %v, want %v", c.args, c.env, got, c.want)
+		}
+	}
+}
+
+func TestMayUseCgo(t *testing.T) {
+	for text, want := range map[string]bool{
+		"go build": true, "CGO_ENABLED=0 go build": false, "CGO_ENABLED=1 go build": true, "export CGO_ENABLED=0 && go build": false,
+		"go vet && export CGO_ENABLED=0 && go build": true, "CGO_ENABLED=0 go vet && go build": true, "make CGO_ENABLED=0": true, "go mod download": false, "unknown": true,
+		"CGO_ENABLED=0 go vet && CGO_ENABLED=0 go build": false, "if x; then export CGO_ENABLED=0; fi; go build": true,
+		"CGO_ENABLED=$X go build": true,
+	} {
+		args := []string{"/bin/sh", "-c", text}
+		s := &step{op: &pb.ExecOp{Meta: &pb.Meta{Args: args}}, env: map[string]string{}, script: readScript(args, nil)}
+		if got := s.mayUseCgo(); got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+		s.env["CGO_ENABLED"] = "0"
+		if got := s.mayUseCgo(); got != strings.Contains(text, "=1") && got != strings.Contains(text, "$X") {
+			t.Errorf("%s, with ENV CGO_ENABLED=0: %v", text, got)
+		}
+	}
 }

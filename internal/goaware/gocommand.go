@@ -53,7 +53,7 @@ func trustedGo(words []string) bool {
 	case "version":
 		return true
 	case "mod":
-		return len(args) > 0 && args[0] != "vendor" || len(args) == 1 // go mod vendor -o writes anywhere
+		return trustedMod(args)
 	case "env":
 		return !slices.ContainsFunc(args, func(a string) bool {
 			return strings.HasPrefix(strings.TrimPrefix(a, "-"), "-w") || a == "-w" || a == "-u"
@@ -62,6 +62,34 @@ func trustedGo(words []string) bool {
 		return harmlessFlags(args)
 	}
 	return false
+}
+
+// trustedMod says whether a go mod command writes nothing but the caches, and go.mod and go.sum where it runs: vendor -o
+// writes anywhere, edit edits any file.
+func trustedMod(args []string) bool {
+	if len(args) == 0 || !slices.Contains(words("download tidy verify graph why init edit vendor"), args[0]) {
+		return false
+	}
+	flags := true
+	for _, a := range args[1:] {
+		if flags = flags && strings.HasPrefix(a, "-"); !flags {
+			if args[0] == "edit" || args[0] == "vendor" {
+				return false
+			}
+			continue
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(a, "-"), "-"), "=")
+		if !slices.Contains(words("x v e json go compat diff m vendor require droprequire replace dropreplace exclude dropexclude fmt toolchain"), name) {
+			return false
+		}
+	}
+	return true
+}
+
+// harmlessGoFlags reads GOFLAGS (go help environment): fields of flags alone, which may be quoted.
+func harmlessGoFlags(value string) bool {
+	fields, ok := splitQuoted(value)
+	return ok && harmlessFlags(fields) && !slices.ContainsFunc(fields, func(f string) bool { return !strings.HasPrefix(f, "-") })
 }
 
 // harmlessFlags checks the flags before the packages.
@@ -78,27 +106,94 @@ func harmlessFlags(args []string) bool {
 			}
 			value = args[i]
 		}
-		if name == "ldflags" && !harmlessLinkerFlags(value) {
+		switch name {
+		case "ldflags", "gcflags", "asmflags":
+			if !harmlessToolFlags(name, value) {
+				return false
+			}
+		case "modfile": // is written, too
+			if path.IsAbs(value) || slices.Contains(strings.Split(value, "/"), "..") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// toolFlags are flags of the linker, the compiler and the assembler that run no program and write no file; the value says
+// whether a value follows. A list of what is harmful would be too short: "-o" makes the compiler write anywhere.
+var toolFlags = map[string]map[string]bool{
+	"ldflags": {
+		"s": false, "w": false, "v": false, "X": true, "buildid": true, "linkmode": true, "extldflags": true, "compressdwarf": false,
+		"checklinkname": false, "race": false, "H": true, "B": true, "E": true,
+	},
+	"gcflags": {
+		"N": false, "l": false, "m": false, "B": false, "S": false, "e": false, "live": false, "dwarf": false, "lang": true, "trimpath": true,
+		"c": true, "spectre": true,
+	},
+	"asmflags": {"D": true, "S": false, "trimpath": true, "spectre": true},
+}
+
+// harmlessToolFlags checks the value of -ldflags, -gcflags or -asmflags: flags, after a pattern of packages or not.
+func harmlessToolFlags(tool, value string) bool {
+	if value = strings.TrimSpace(value); value != "" && value[0] != '-' && value[0] != '\'' && value[0] != '"' {
+		_, value, _ = strings.Cut(value, "=")
+	}
+	fields, ok := splitQuoted(value)
+	if !ok {
+		return false
+	}
+	for i := 0; i < len(fields); i++ {
+		if !strings.HasPrefix(fields[i], "-") {
+			return false
+		}
+		name, value, inline := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(fields[i], "-"), "-"), "=")
+		takes, known := toolFlags[tool][name]
+		if !known {
+			return false
+		}
+		if takes && !inline {
+			if i++; i == len(fields) {
+				return false
+			}
+			value = fields[i]
+		}
+		if name == "extldflags" && !harmlessExternal(value) || name == "B" && strings.Contains(value, "/") {
 			return false
 		}
 	}
 	return true
 }
 
-// harmlessLinkerFlags refuses those by which the linker runs a foreign program, or hands it arguments beyond a list:
-// a compiler that links loads plugins, too.
-func harmlessLinkerFlags(value string) bool {
-	for _, f := range strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == '"' || r == '\'' || r == '=' }) {
-		switch f {
-		case "-extldflags", "--extldflags", "-static", "-s", "-w":
-		default:
-			if strings.Contains(f, "extld") || strings.HasPrefix(f, "-f") || strings.HasPrefix(f, "-B/") || strings.HasPrefix(f, "-W") ||
-				strings.HasPrefix(f, "-tool") || strings.HasPrefix(f, "-specs") || strings.HasPrefix(f, "@") {
-				return false
-			}
+// harmlessExternal checks what the C compiler is given when it links: it loads plugins, too.
+func harmlessExternal(value string) bool {
+	fields, ok := splitQuoted(value)
+	return ok && !slices.ContainsFunc(fields, func(f string) bool {
+		return !slices.Contains(words("-static -static-pie -no-pie -s -w"), f)
+	})
+}
+
+// splitQuoted splits as the go command splits such values: at white space, but for fields that begin with a quote and
+// end with the next such (cmd/internal/quoted).
+func splitQuoted(s string) (fields []string, ok bool) {
+	for {
+		if s = strings.TrimLeft(s, " \t\n\r"); s == "" {
+			return fields, true
 		}
+		if s[0] == '\'' || s[0] == '"' {
+			field, rest, closed := strings.Cut(s[1:], s[:1])
+			if !closed {
+				return nil, false
+			}
+			fields, s = append(fields, field), rest
+			continue
+		}
+		end := strings.IndexAny(s, " \t\n\r")
+		if end < 0 {
+			end = len(s)
+		}
+		fields, s = append(fields, s[:end]), s[end:]
 	}
-	return true
 }
 
 // writesFiles says whether a go command leaves files where its arguments, or links in the sources, lead: one of them may

@@ -1,6 +1,9 @@
 package goaware
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -33,7 +36,8 @@ type step struct {
 	script  script
 	kind    kind // the most of its commands
 	ships   bool
-	tainted bool // an earlier step may have changed what go is, or does
+	tainted bool   // an earlier step may have changed what go is, or does
+	around  string // a digest of what C code may see: the base, and the steps before that are not go
 }
 
 // lineages sorts the graph's steps. Only those with a step that runs go, or may, are returned.
@@ -128,11 +132,29 @@ func (s *sorter) exec(v *graph.Vertex, op *pb.ExecOp) {
 		}
 		l, from := s.above(v, m.Input)
 		out := output{v, int(m.Output)}
+		st.around = l.surroundings()
 		st.ships, st.tainted = m.Output >= 0 && s.ships[out], s.tainted[from]
 		l.steps = append(l.steps, st)
 		l.ships = l.ships || st.ships && st.kind >= callsGo
 		s.of[out], s.tainted[out] = l, st.tainted || st.taints()
 	}
+}
+
+// surroundings tell one system that C code is compiled on from another, as far as words can.
+func (l *lineage) surroundings() string {
+	h := sha256.New()
+	fmt.Fprintf(h, "base %q\n", l.base)
+	for _, s := range l.steps {
+		if s.kind != callsGo {
+			fmt.Fprintf(h, "step %q\n", s.op.Meta.Args)
+		}
+	}
+	for _, p := range l.files {
+		if systemPath(p) {
+			fmt.Fprintf(h, "copy %q\n", p)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // file enters copies and their kin: each writes into one lineage, and a copy reads another.
@@ -315,7 +337,7 @@ var harmlessBuiltins = words("cd echo true : pwd set export")
 
 // trusted says whether the step is the go command alone, in surroundings that do not change what it does.
 func (s *step) trusted() bool {
-	if s.tainted || !s.script.plain || s.op.Security != pb.SecurityMode_SANDBOX {
+	if s.tainted || !s.script.plain || !s.script.usual || s.op.Security != pb.SecurityMode_SANDBOX {
 		return false
 	}
 	for name, value := range s.env {
@@ -328,17 +350,73 @@ func (s *step) trusted() bool {
 			return false
 		}
 	}
-	wrote := false
+	for _, secret := range s.op.Secretenv {
+		if !harmlessVariable(secret.Name, dynamic) {
+			return false
+		}
+	}
+	return s.trustedCommands() && !slices.ContainsFunc(s.op.Mounts, foreign)
+}
+
+// trustedCommands goes through the commands in their order. Once a file was written, by a name that may be a link, no
+// more go commands can be trusted.
+func (s *step) trustedCommands() bool {
+	cwd, wrote := s.op.Meta.Cwd, false
 	for _, c := range s.script.commands {
-		if len(c.words) == 0 || slices.Contains(harmlessBuiltins, c.words[0]) {
+		if len(c.words) == 0 {
 			continue
 		}
-		if wrote || !trustedGo(c.words) {
+		if slices.Contains(harmlessBuiltins, c.words[0]) {
+			if !harmlessBuiltin(c.words, &cwd) {
+				return false
+			}
+			continue
+		}
+		if wrote || within(path.Clean("/"+cwd), goroot) || !trustedGo(c.words) {
 			return false
 		}
 		wrote = writesFiles(c.words)
 	}
-	return !slices.ContainsFunc(s.op.Mounts, func(m *pb.Mount) bool {
-		return m.Dest != "/" && m.MountType != pb.MountType_SECRET && m.MountType != pb.MountType_SSH && systemPath(path.Clean(m.Dest))
-	})
+	return true
+}
+
+// goroot is where the official toolchain lies: a go command that runs in there may change it.
+const goroot = "/usr/local/go"
+
+// harmlessBuiltin follows cd, and refuses options of set that change what a word is.
+func harmlessBuiltin(w []string, cwd *string) bool {
+	switch w[0] {
+	case "cd":
+		if len(w) != 2 || strings.HasPrefix(w[1], "-") || strings.Contains(w[1], dynamic) {
+			return false
+		}
+		*cwd = absolute(*cwd, w[1])
+	case "export":
+		return !slices.ContainsFunc(w[1:], func(a string) bool {
+			name, _, _ := strings.Cut(a, "=")
+			return strings.HasPrefix(name, "-") || strings.Contains(name, dynamic)
+		})
+	case "set":
+		return !slices.ContainsFunc(w[1:], func(a string) bool {
+			letters, option := strings.CutPrefix(a, "-")
+			return option && strings.Trim(letters, "euxo") != "" || !option && a != "pipefail"
+		})
+	}
+	return true
+}
+
+// foreign says whether a mount may show files that change what go does, or links that lead it elsewhere.
+func foreign(m *pb.Mount) bool {
+	if m.Dest == "/" {
+		return false
+	}
+	switch m.MountType {
+	case pb.MountType_SECRET:
+		return systemPath(path.Clean(m.Dest)) && path.Base(m.Dest) != ".netrc"
+	case pb.MountType_SSH:
+		return false
+	case pb.MountType_BIND:
+		return !m.Readonly || systemPath(path.Clean(m.Dest))
+	}
+	return true
 }

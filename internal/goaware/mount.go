@@ -14,6 +14,7 @@ type plan struct {
 	*step
 	build, mod string // where the caches are mounted; empty: not at all
 	trusted    bool   // writes the caches that all projects share
+	cgo        bool   // has a build cache for itself and the system that C code is compiled on
 	release    string // of the built-in base; empty: another base, or the step is not trusted
 }
 
@@ -21,20 +22,30 @@ type plan struct {
 func (c *client) apply(p plan) {
 	var got []string
 	if p.build != "" {
-		p.mount(p.build, c.cacheID("build", p.trusted))
+		around := ""
+		if p.cgo {
+			around = p.around + c.o.Cgo
+		}
+		p.mount(p.build, c.cacheID("build", p.trusted && !p.cgo, around))
 		got = append(got, "build cache")
 	}
 	if p.mod != "" {
-		p.mount(p.mod, c.cacheID("mod-"+c.o.Generation, p.trusted))
+		p.mount(p.mod, c.cacheID("mod-"+c.o.Generation, p.trusted, ""))
 		got = append(got, "module cache")
 	}
 	whose := "shared"
-	if !p.trusted {
+	switch {
+	case !p.trusted:
 		whose = "shared ones read, own ones written"
+	case p.cgo && p.build != "":
+		whose = "shared ones read, what is built kept apart since cgo may be on"
 	}
 	c.note("%s: %s: Go's %s mounted (%s)", GoCache, p.v.Name(), strings.Join(got, " and "), whose)
-	if p.build != "" && c.on(Force) && p.dropForce() {
+	if p.build != "" && !p.cgo && c.on(Force) && p.dropForce() {
 		c.note("%s: %s: -a left out, the build cache is keyed by content", Force, p.v.Name())
+	}
+	if p.trusted {
+		p.hint(HintWrites, p.writes())
 	}
 	if p.release == "" {
 		return
@@ -61,11 +72,12 @@ func (s script) calls(verbs []string) bool {
 	})
 }
 
-func (c *client) cacheID(what string, trusted bool) string {
-	if trusted {
+// cacheID of what all share, or of this Dockerfile's own, for one kind of surroundings.
+func (c *client) cacheID(what string, shared bool, around string) string {
+	if shared {
 		return Prefix + what
 	}
-	sum := sha256.Sum256([]byte(c.o.Project))
+	sum := sha256.Sum256([]byte(c.o.Project + around))
 	return Prefix + what + "+" + hex.EncodeToString(sum[:8])
 }
 

@@ -18,6 +18,8 @@ type script struct {
 	shell    bool // the last argument is shell text; else the arguments are the command
 	parsed   bool // false: nothing is known
 	plain    bool // nothing but commands one after the other, by && and ends of lines
+	usual    bool // the shell is one of the image, with options that run nothing else
+	cgoOff   bool // CGO_ENABLED=0 is exported before any command
 	commands []command
 	loose    []string          // words that belong to no command: redirections, lists of loops, values of variables
 	assigned map[string]string // every variable that is set anywhere, exported or for one command
@@ -27,6 +29,7 @@ type script struct {
 type command struct {
 	words    []string
 	redirect bool  // has redirections
+	cgoOff   bool  // CGO_ENABLED=0 stands before it
 	cut      *span // a -a that can be left out: bytes of shell text, or elements of the arguments
 }
 
@@ -43,9 +46,9 @@ func readScript(args []string, env map[string]string) script {
 		if i := forceFlag(args); i > 0 {
 			c.cut = &span{i, i + 1}
 		}
-		return script{parsed: true, plain: true, commands: []command{c}}
+		return script{parsed: true, plain: true, usual: true, commands: []command{c}}
 	}
-	s := script{shell: true, assigned: map[string]string{}}
+	s := script{shell: true, usual: usualShell(args), assigned: map[string]string{}}
 	file, err := syntax.NewParser(syntax.Variant(lang)).Parse(strings.NewReader(text), "")
 	if err != nil {
 		return s
@@ -58,13 +61,18 @@ func readScript(args []string, env map[string]string) script {
 		case *syntax.Stmt:
 			x.redirect = len(n.Redirs) > 0
 		case *syntax.CallExpr:
-			s.commands = append(s.commands, x.call(n))
+			c := x.call(n)
+			s.cgoOff = s.cgoOff || c.exportsCgoOff() && !slices.ContainsFunc(s.commands, func(c command) bool { return look(c) >= callsGo })
+			s.commands = append(s.commands, c)
 		case *syntax.DeclClause:
-			s.commands = append(s.commands, command{words: []string{"export"}})
+			s.cgoOff = s.cgoOff || len(s.commands) == 0 && n.Variant.Value == "export" && x.disablesCgo(n.Args)
+			s.commands = append(s.commands, command{words: append([]string{"export"}, x.declared(n)...)})
 		case *syntax.Redirect:
 			s.loose = append(s.loose, x.fields(n.Word)...)
 		case *syntax.WordIter:
 			s.loose = append(s.loose, x.fields(n.Items...)...)
+		case *syntax.ArithmExp: // may set variables
+			s.plain = false
 		case *syntax.FuncDecl: // a function may be named go
 			s.commands = append(s.commands, command{words: []string{dynamic}})
 		}
@@ -93,6 +101,22 @@ func shellText(args []string) (text string, lang syntax.LangVariant, ok bool) {
 	}
 	option := args[len(args)-2]
 	return args[len(args)-1], lang, strings.HasPrefix(option, "-") && strings.HasSuffix(option, "c")
+}
+
+// usualShell says whether the arguments start a shell of the image that reads nothing but the text: no startup file that
+// an option names, no program that has but the name of a shell.
+func usualShell(args []string) bool {
+	dir, _ := path.Split(args[0])
+	if !slices.Contains([]string{"", "/bin/", "/usr/bin/", "/usr/local/bin/"}, dir) {
+		return false
+	}
+	for _, a := range args[1 : len(args)-1] {
+		option, isOption := strings.CutPrefix(a, "-")
+		if isOption && strings.Trim(option, "ceuxo") != "" || !isOption && !slices.Contains(words("pipefail errexit nounset xtrace"), a) {
+			return false
+		}
+	}
+	return true
 }
 
 // plainStmts says whether statements are simple commands, joined by && or by ends of lines, without redirection.
@@ -130,16 +154,22 @@ func (x *expander) collect(file *syntax.File) {
 				break
 			}
 			value := dynamic
-			if _, twice := x.assigned[n.Name.Value]; !twice && !n.Append && n.Array == nil {
+			if !n.Append && n.Array == nil {
 				value = x.literal(n.Value)
 			}
-			x.assigned[n.Name.Value] = value
+			x.assign(n.Name.Value, value)
 		case *syntax.WordIter:
 			x.assigned[n.Name.Value] = dynamic
+		case *syntax.ParamExp: // ${NAME:=value}
+			if n.Param != nil && n.Exp != nil && (n.Exp.Op == syntax.AssignUnset || n.Exp.Op == syntax.AssignUnsetOrNull) {
+				x.assigned[n.Param.Value] = dynamic
+			}
 		case *syntax.CallExpr:
-			if len(n.Args) > 1 && n.Args[0].Lit() == "read" {
-				for _, a := range n.Args[1:] {
-					x.assigned[a.Lit()] = dynamic
+			x.declare(n)
+		case *syntax.DeclClause:
+			for _, w := range x.declared(n) {
+				if variable, value, ok := strings.Cut(w, "="); ok {
+					x.assign(variable, value)
 				}
 			}
 		}
@@ -147,8 +177,50 @@ func (x *expander) collect(file *syntax.File) {
 	})
 }
 
+// declared are the arguments of an export or the like whose names stand in no grammar: options, and words such as
+// $NAME=value.
+func (x *expander) declared(n *syntax.DeclClause) (words []string) {
+	for _, a := range n.Args {
+		if a.Name == nil && a.Value != nil {
+			words = append(words, x.literal(a.Value))
+		}
+	}
+	return words
+}
+
+// declare reads the commands that set variables by their arguments. The grammar of POSIX knows no others.
+func (x *expander) declare(n *syntax.CallExpr) {
+	if len(n.Args) < 2 {
+		return
+	}
+	switch name := n.Args[0].Lit(); name {
+	case "read":
+		for _, a := range n.Args[1:] {
+			x.assigned[a.Lit()] = dynamic
+		}
+	case "export", "readonly", "local", "declare", "typeset":
+		for _, a := range n.Args[1:] {
+			if variable, value, ok := strings.Cut(x.literal(a), "="); ok {
+				x.assign(variable, value)
+			}
+		}
+	}
+}
+
+// assign notes a value; a variable that gets two is dynamic.
+func (x *expander) assign(name, value string) {
+	if old, twice := x.assigned[name]; twice && old != value {
+		value = dynamic
+	}
+	x.assigned[name] = value
+}
+
+func (c command) exportsCgoOff() bool {
+	return len(c.words) > 1 && c.words[0] == "export" && slices.Contains(c.words[1:], "CGO_ENABLED=0")
+}
+
 func (x *expander) call(n *syntax.CallExpr) command {
-	c := command{redirect: x.redirect}
+	c := command{redirect: x.redirect, cgoOff: x.disablesCgo(n.Assigns)}
 	// The words are expanded one by one: which of them became which field decides where a flag stands in the text.
 	var from []*syntax.Word
 	for _, w := range n.Args {
@@ -160,6 +232,12 @@ func (x *expander) call(n *syntax.CallExpr) command {
 		c.cut = cutWord(n.Args, from[i])
 	}
 	return c
+}
+
+func (x *expander) disablesCgo(assigns []*syntax.Assign) bool {
+	return slices.ContainsFunc(assigns, func(a *syntax.Assign) bool {
+		return a.Name != nil && a.Name.Value == "CGO_ENABLED" && a.Array == nil && !a.Append && x.literal(a.Value) == "0"
+	})
 }
 
 // cutWord is the text of a word that is not the first, and the blanks on one side.
