@@ -1,171 +1,138 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
-	"net/http"
+	"regexp"
+	"slices"
 	"strings"
-	"sync"
-	"time"
 	"unicode"
 
 	"github.com/slack-go/slack"
-	"github.com/slack-go/slack/slackevents"
-	"github.com/slack-go/slack/socketmode"
 )
 
-// reconnectInterval is the least time between two connections. The library waits between attempts
-// that fail, not between connections that opened and were cut at once.
-const reconnectInterval = 2 * time.Second
-
-// grace is how long an answer that was begun may take when the bot is told to end, and how long an
-// acknowledgement waits for a connection. Docker kills ten seconds after SIGTERM.
-const grace = 5 * time.Second
-
-// bot is one connection to one workspace.
-type bot struct {
-	api    *slack.Client
-	socket *socketmode.Client
-	seen   recent         // event ids that were answered: Slack sends an event again when an ack was lost
-	work   sync.WaitGroup // answers under way
+// question is what somebody asked, and where the answer goes.
+type question struct {
+	text, channel string
+	thread        string // "" of a slash command: the answer begins one
+	responseURL   string // of a slash command: reaches the asker where the bot may not speak
 }
 
-func newBot(cfg config) *bot {
-	retry := slack.DefaultRetryConfig()
-	retry.Handlers = append(slack.AllBuiltinRetryHandlers(retry), slack.NewServerErrorRetryHandler(retry))
-	api := slack.New(cfg.botToken,
-		slack.OptionAppLevelToken(cfg.appToken),
-		slack.OptionAPIURL(cfg.apiURL),
-		slack.OptionHTTPClient(&http.Client{
-			Timeout:   30 * time.Second,
-			Transport: &throttle{path: "/apps.connections.open", every: reconnectInterval},
-		}),
-		slack.OptionRetryConfig(retry)) // after OptionHTTPClient, which it wraps
-	return &bot{api: api, socket: socketmode.New(api), seen: recent{limit: 1000}}
+// reply is what the bot says, in Slack's markup, and the file that goes along, if any.
+type reply struct {
+	text, file string
+	data       []byte
 }
 
-// serve answers events until ctx ends or Slack refuses the tokens for good. It returns after the
-// answers that were under way.
-func (b *bot) serve(ctx context.Context) error {
-	defer b.work.Wait()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	ended := make(chan error, 1)
-	go func() { ended <- b.socket.RunContext(ctx) }()
-	for {
-		select {
-		case err := <-ended:
-			if cause := context.Cause(ctx); cause != nil {
-				return cause
-			}
-			return fmt.Errorf("connect to Slack: %w", err)
-		case ev := <-b.socket.Events:
-			if err := b.handle(ctx, ev); err != nil {
-				cancel(err)
-			}
-		}
-	}
-}
+const help = "I tell what container images weigh:\n" +
+	"• `size registry.example/app:1.2` its platforms, layers and bytes\n" +
+	"• `diff registry.example/app:1.2 registry.example/app:1.3` what changed\n" +
+	"• `ping` whether I am here\n" +
+	"Mention me with one of these, or write it after `/image`. The whole report comes as a file."
 
-// handle takes one event of the connection. An error is one that no new attempt can mend.
-func (b *bot) handle(ctx context.Context, ev socketmode.Event) error {
-	switch data := ev.Data.(type) {
-	case *slack.ConnectionErrorEvent:
-		if hopeless(data.ErrorObj) {
-			return fmt.Errorf("connect to Slack: %w", data.ErrorObj)
-		}
-		log.Printf("connect to Slack: %v; next attempt in %v", data.ErrorObj, data.Backoff)
-	case *socketmode.ConnectedEvent:
-		log.Print("connected to Slack")
-	case *socketmode.ErrorBadMessage:
-		// An event of a kind that the library does not know. Slack repeats it until it is acknowledged.
-		var envelope struct {
-			ID string `json:"envelope_id"`
-		}
-		if json.Unmarshal(data.Message, &envelope) == nil {
-			b.ack(ctx, envelope.ID)
-		}
-	case slackevents.EventsAPIEvent:
-		b.ack(ctx, ev.Request.EnvelopeID)
-		b.event(ctx, data)
-	default:
-		if ev.Request != nil {
-			b.ack(ctx, ev.Request.EnvelopeID)
-		}
-	}
-	return nil
-}
-
-// hopeless says whether Slack's answer will be the same next time; the library tries these for ever.
-func hopeless(err error) bool {
-	var refused slack.SlackErrorResponse
-	if !errors.As(err, &refused) {
-		return false
-	}
-	switch refused.Err {
-	case "missing_scope", "not_allowed_token_type", "invalid_auth", "not_authed", "account_inactive", "token_revoked":
-		return true
-	}
-	return false
-}
-
-func (b *bot) ack(ctx context.Context, envelope string) {
-	if envelope == "" {
-		return // hello and its like want no answer
-	}
-	// Between connections nobody sends acks, and a loop that waited here would not drain the events
-	// that the next connection needs room for.
-	ctx, cancel := context.WithTimeout(ctx, grace)
+// attend answers one question. Nothing of it comes back but names of images, and those are escaped.
+func (b *bot) attend(ctx context.Context, q question) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := b.socket.AckCtx(ctx, envelope, nil); err != nil {
-		log.Printf("acknowledge %s: %v", envelope, err)
+	log := b.log.With("channel", q.channel, "thread", q.thread)
+	warn := func(err error) string { return ":warning: " + escape(redact(explain(err))) }
+	r, err := b.answer(ctx, q.text)
+	if err != nil {
+		log.Info("explained", "err", err)
+		r.text = warn(err)
 	}
+	if q.thread, err = b.say(ctx, q, r.text); err == nil && r.data != nil {
+		if err = upload(ctx, b.api, q.channel, q.thread, "", r.file, r.data); err != nil {
+			_, also := b.say(ctx, q, warn(fmt.Errorf("the report could not be uploaded: %w", err)))
+			err = errors.Join(err, also)
+		}
+	}
+	if err != nil {
+		log.Error("not answered", "err", explain(err))
+		return
+	}
+	log.Info("answered", "file", r.file, "bytes", len(r.data))
 }
 
-// event answers a mention, beside the loop that reads: a slow answer must not hold up the acks.
-func (b *bot) event(ctx context.Context, ev slackevents.EventsAPIEvent) {
-	mention, ok := ev.InnerEvent.Data.(*slackevents.AppMentionEvent)
-	if !ok || mention.BotID != "" { // two bots that mention each other would never end
-		return
+// answer does what text asks for.
+func (b *bot) answer(ctx context.Context, text string) (reply, error) {
+	said := words(text)
+	at := slices.IndexFunc(said, func(w string) bool { return slices.Contains(commands, strings.ToLower(w)) })
+	if at < 0 {
+		return reply{text: "That is none of the things I know. " + help}, nil
 	}
-	if outer, ok := ev.Data.(*slackevents.EventsAPICallbackEvent); ok && !b.seen.add(outer.EventID) {
-		return
+	command, names := strings.ToLower(said[at]), said[at+1:]
+	switch {
+	case command == "help":
+		return reply{text: help}, nil
+	case command == "ping":
+		return reply{text: "pong"}, nil
+	case command == "size" && len(names) != 1, command == "diff" && len(names) != 2:
+		return reply{text: "`size` wants the name of one image, `diff` the names of two. " + help}, nil
 	}
-	b.work.Go(func() {
-		ctx, cancel := outlive(ctx)
-		defer cancel()
-		thread := mention.ThreadTimeStamp
-		if thread == "" {
-			thread = mention.TimeStamp
-		}
-		_, _, err := b.api.PostMessageContext(ctx, mention.Channel,
-			slack.MsgOptionText(answer(mention.User, mention.Text), false), slack.MsgOptionTS(thread))
+	var images []*image
+	for _, name := range names {
+		i, err := b.cfg.image(ctx, name)
 		if err != nil {
-			log.Printf("answer in %s: %v", mention.Channel, err)
+			return reply{}, err
 		}
-	})
-}
-
-// outlive returns a context that ends grace after ctx does.
-func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
-	return longer, func() { stop(); cancel() }
-}
-
-// answer is what the bot says. It repeats nothing of text: a message is not escaped, so a user could
-// make the bot notify a whole channel.
-func answer(user, text string) string {
-	text = strings.TrimSpace(text)
-	last := text[strings.LastIndexFunc(text, unicode.IsSpace)+1:]
-	switch strings.ToLower(last) {
-	case "ping":
-		return fmt.Sprintf("<@%s> pong", user)
-	case "help":
-		return fmt.Sprintf("<@%s> Mention me with `ping` and I say pong; with anything else I say hello.", user)
+		images = append(images, i)
 	}
-	return fmt.Sprintf("Hello <@%s>! Mention me with `help` to see what I can do.", user)
+	return describe(images), nil
 }
+
+var commands = []string{"size", "diff", "ping", "help"}
+
+// say posts text and returns the thread that it went to or began. A slash command can come from a channel that the bot
+// is no member of: then the asker alone is told what to do.
+func (b *bot) say(ctx context.Context, q question, text string) (thread string, err error) {
+	post := func(text string, option slack.MsgOption) (string, error) {
+		_, ts, err := b.api.PostMessageContext(ctx, q.channel, slack.MsgOptionText(text, false), slack.MsgOptionDisableLinkUnfurl(), option)
+		return ts, err
+	}
+	in := slack.MsgOptionCompose()
+	if q.thread != "" {
+		in = slack.MsgOptionTS(q.thread)
+	}
+	ts, err := post(text, in)
+	if refused := (slack.SlackErrorResponse{}); q.responseURL != "" && errors.As(err, &refused) {
+		_, also := post(":warning: "+escape(explain(err)), slack.MsgOptionResponseURL(q.responseURL, slack.ResponseTypeEphemeral))
+		err = errors.Join(err, also)
+	}
+	return cmp.Or(q.thread, ts), err
+}
+
+// Slack's markup: no mention and no link begins without "<".
+// https://docs.slack.dev/messaging/formatting-message-text#escaping
+var (
+	escape   = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace
+	unescape = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&").Replace
+)
+
+var markup = regexp.MustCompile(`<([^<>|]*)(?:\|([^<>]*))?>`)
+
+// words splits text as Slack sends it: mentions are left out, links are what the reader saw of them, and quotes and
+// spaces that an editor put in the place of plain ones do not matter.
+func words(text string) (out []string) {
+	text = markup.ReplaceAllStringFunc(text, func(s string) string {
+		m := markup.FindStringSubmatch(s)
+		if strings.HasPrefix(m[1], "@") || strings.HasPrefix(m[1], "!") {
+			return " "
+		}
+		return cmp.Or(m[2], strings.TrimPrefix(m[1], "mailto:"))
+	})
+	between := func(r rune) bool {
+		return unicode.IsSpace(r) || strings.ContainsRune("\"'`*~“”„‘’‚«»‹›<>,;!?", r)
+	}
+	for _, w := range strings.FieldsFunc(zeroWidth.Replace(unescape(text)), between) {
+		w = strings.TrimPrefix(strings.TrimPrefix(w, "https://"), "http://")
+		if w = strings.TrimRight(w, ".:/"); w != "" {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+var zeroWidth = strings.NewReplacer("\u200b", "", "\u200c", "", "\u200d", "", "\u2060", "", "\ufeff", "", "\u00ad", "")
