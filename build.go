@@ -45,6 +45,7 @@ type build struct {
 	engine  *engine.Engine
 	policy  gobase.Policy
 	tools   *gobase.Toolchains
+	bases   *gobase.Bases
 	agents  *agents
 	display *progress.Display // nil shows nothing
 	steps   *steps
@@ -137,9 +138,10 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		return nil, err
 	}
 	b.tools = gobase.NewToolchains(gobase.StoreState(s.store), nil, b.steps.note)
+	b.bases = gobase.NewBases(b.tools)
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
-		Images: imageSource{registry}, Bases: goBases{gobase.NewBases(b.tools)}, StepEnv: b.stepEnv,
+		Images: imageSource{registry}, Bases: goBases{b.bases}, StepEnv: b.stepEnv,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
 		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
 	})

@@ -2,6 +2,7 @@ package skiff_test
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -228,6 +231,61 @@ func TestBuiltinBaseGivesTheImagesBinary(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestVersionOfRepository: with a .git in the build context, git describe and the stamp of go build tell what they tell in the
+// image, by the machine's git, which no step leaves behind.
+func TestVersionOfRepository(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not installed")
+	}
+	src := skifftest.Files(t, "go.mod", "module example.com/version\n\ngo 1.21\n",
+		"main.go", "package main\n\nvar version string\n\nfunc main() { print(version) }\n",
+		"Dockerfile", "FROM golang:1.26 AS builder\nENV CGO_ENABLED=0\nWORKDIR /src\nCOPY . .\n"+
+			"RUN go build -ldflags \"-X main.version=$(git describe --tags --dirty)\" -o app .\n"+
+			"RUN git status --porcelain > status; git log -1 --format=%H > revision\n"+
+			"FROM scratch\nCOPY --from=builder /src/app /src/status /src/revision /\nCMD [\"/app\"]\n")
+	git := func(args ...string) string {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = src
+		cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@a", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@a")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "-q")
+	git("add", ".")
+	git("commit", "-q", "-m", "first")
+	git("tag", "v1.2.3")
+	revision := git("rev-parse", "HEAD")
+
+	c, dir := newCLI(t), t.TempDir()
+	if out := c.run("build", "-t", "version:1", "-o", "type=local,dest="+dir, src); !strings.Contains(out, "git is this machine's") {
+		t.Errorf("not said:\n%s", out)
+	}
+	for name, want := range map[string]string{"status": "?? app\n?? status\n", "revision": revision + "\n"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	info, err := buildinfo.ReadFile(filepath.Join(dir, "app"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []debug.BuildSetting{{Key: "vcs.revision", Value: revision}, {Key: "vcs.modified", Value: "false"}} {
+		if !slices.Contains(info.Settings, want) {
+			t.Errorf("no %v in %v", want, info.Settings)
+		}
+	}
+	if said, err := exec.Command(filepath.Join(dir, "app")).CombinedOutput(); err != nil || string(said) != "v1.2.3" {
+		t.Errorf("the program says %q, %v", said, err)
+	}
+	// The layers hold none of it: what the machine lends is bound while a step runs.
+	if left, err := filepath.Glob(filepath.Join(stateRoot, "layers", "*", "fs", "usr", "libexec", "skiff-git", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left in layers: %v, %v", left, err)
 	}
 }
 

@@ -47,12 +47,13 @@ func (b *build) goBaseOptions() gobase.Options {
 			dir, ok := b.df.Locals()[name]
 			return os.DirFS(dir), ok
 		},
+		Git: func() bool { return gobase.MachineGit() != nil },
 	}
 }
 
 // stepEnv is what a step in the built-in base gets of this machine while it runs.
 func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtras, error) {
-	x := gobase.StepEnv(s.Env)
+	x := b.bases.StepEnv(s.Env)
 	if s.Hints[goaware.HintModules] != "" && !s.NoNetwork {
 		err := b.tools.LendModules(&x, func() {
 			b.steps.note(fmt.Sprintf("%s: %s: modules that this machine has are taken from it, and checked as from a proxy", goaware.UserModules, s.Name))

@@ -139,6 +139,7 @@ func TestCommands(t *testing.T) {
 		{"uname; uname -s; id -u > /dev/null && whoami > /dev/null && echo ok", "Linux\nLinux\nok\n", 0},
 		{"sleep 0.01 & wait; echo done", "done\n", 0},
 		{"time true 2>/dev/null; echo $?", "0\n", 0},
+		{"export A=1 B; B=2; sh -c 'echo $A $B'; readonly R=1; (R=2) 2>/dev/null; echo $? $R {a,b}", "1 2\n1 1 {a,b}\n", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.script, func(t *testing.T) {

@@ -6,9 +6,11 @@ import (
 	"encoding/base32"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/skiff-build/skiff/internal/rootfiles"
 )
@@ -18,7 +20,7 @@ type Identity struct {
 	Release string // "1.26.8"
 	Variant Variant
 	Arch    string   // GOARCH
-	With    []string // commands that the variant has only on request, sorted: bash, git
+	With    []string // commands that the variant has only on request, sorted: bash, git (the small one), machine-git
 }
 
 // String is the identifier: gobase://1.26.8/alpine/amd64?with=bash,git
@@ -62,10 +64,22 @@ type Layer struct {
 }
 
 // Bases makes the layers of the built-in base. Safe for concurrent use.
-type Bases struct{ tools *Toolchains }
+type Bases struct {
+	tools *Toolchains
+	git   atomic.Bool // one of the bases asks for the machine's git
+}
 
 // NewBases returns the bases that these toolchains give.
-func NewBases(t *Toolchains) *Bases { return &Bases{t} }
+func NewBases(t *Toolchains) *Bases { return &Bases{tools: t} }
+
+// StepEnv returns what a step in one of the bases that [Bases.Layers] was asked for gets of the machine.
+func (b *Bases) StepEnv(existing []string) StepExtras {
+	x := StepEnv(existing)
+	if b.git.Load() {
+		maps.Copy(x.Files, MachineGit())
+	}
+	return x
+}
 
 // tarFormat is part of a layer's name: raise it when the layers' bytes change for the same input.
 const tarFormat = "2"
@@ -76,6 +90,9 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 	id, err := ParseIdentity(identifier)
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(id.With, machineGit) {
+		b.git.Store(true)
 	}
 	toolchain := Layer{
 		ID: layerID("toolchain", moduleVersion(id.Release, id.Arch)),

@@ -99,9 +99,12 @@ func updateCertificates(c *call) int {
 	return 0
 }
 
-// git stands where the image has a git and the build context no repository: there every command but a few
-// ends as git's own does outside of a repository.
+// git is the machine's where it is bound into the step. Else it stands where the image has a git and the build context no
+// repository: there every command but a few ends as git's own does outside of a repository.
 func git(c *call) int {
+	if code, ok := c.runMachineGit(); ok {
+		return code
+	}
 	for i := 1; i < len(c.args); i++ {
 		switch arg := c.args[i]; {
 		case arg == "--version" || arg == "version" || arg == "-v":

@@ -59,6 +59,15 @@ func TestRepository(t *testing.T) {
 			if tt.why == "" && strings.Contains(strings.Join(b.bases, " "), "git") != tt.git {
 				t.Errorf("bases %q, want git %v", b.bases, tt.git)
 			}
+			if tt.why == "" {
+				return
+			}
+			// With a git on the machine each of them is served.
+			b = buildDockerfile(t, files, Options{Git: func() bool { return true }}, images)
+			if b.err != nil || len(b.images) > 0 || !strings.Contains(strings.Join(b.bases, " "), "with=machine-git") ||
+				!strings.Contains(strings.Join(b.notes, "\n"), "git is this machine's") {
+				t.Errorf("with a git: bases %q, images %q, notes %q, error %v", b.bases, b.images, b.notes, b.err)
+			}
 		})
 	}
 }

@@ -101,6 +101,10 @@ func (b *base) settle(p *plan) {
 	if b.instead != "" {
 		line = fmt.Sprintf("%s: warning: built-in Go %s is used: go.mod or a dependency asks for more than Go %s", name, b.instead, b.release)
 	}
+	if b.gitLent {
+		line += "; git is this machine's"
+		b.asked = slices.DeleteFunc(b.asked, func(name string) bool { return name == "git" })
+	}
 	slices.Sort(b.asked)
 	if asked := slices.Compact(b.asked); len(asked) > 0 {
 		line += "; " + strings.Join(asked, ", ") + " not installed: no step needs more than is built in"
@@ -117,7 +121,11 @@ func (b *base) identity() Identity {
 	if b.tag.Variant == Debian {
 		b.with["git"] = true
 	}
-	if b.gitSeen {
+	switch {
+	case b.gitLent:
+		delete(b.with, "git")
+		b.with[machineGit] = true
+	case b.gitSeen:
 		// Go must not find a git that cannot read the repository: without one it leaves the stamp out in silence.
 		delete(b.with, "git")
 	}

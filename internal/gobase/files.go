@@ -15,7 +15,7 @@ type root struct {
 	variant Variant
 	release string   // the Go that lies beside
 	arch    string   // a GOARCH
-	with    []string // commands that the image has only on request: bash, git
+	with    []string // as in [Identity]
 	zones   []byte   // lib/time/zoneinfo.zip of the toolchain; nil: no time zones
 }
 
@@ -73,6 +73,9 @@ func (r root) entries() ([]entry, error) {
 		entry{name: "var/run", link: "/run"},
 	)
 	all = append(all, libcPlaces(r.release, r.arch)...)
+	if slices.Contains(r.with, machineGit) {
+		all = append(all, folder(strings.TrimPrefix(gitPath, "/"), 0o755))
+	}
 	zones, err := zoneEntries(r.zones)
 	return append(all, zones...), err
 }
@@ -134,10 +137,10 @@ func (r root) commands() []entry {
 		all = append(all, entry{name: path.Join(dir, name), link: LibexecPath})
 	}
 	for _, name := range CommandNames() {
-		if onRequest[name] && r.variant == Alpine && !slices.Contains(r.with, name) {
+		if name == "bash" && r.variant == Alpine && !slices.Contains(r.with, name) {
 			continue
 		}
-		if name == "git" && !slices.Contains(r.with, name) || r.foreign(name) {
+		if name == "git" && !r.hasGit() || r.foreign(name) {
 			continue
 		}
 		dir := "usr/bin"
@@ -152,6 +155,11 @@ func (r root) commands() []entry {
 	return all
 }
 
+// hasGit reports whether the base has a git, the small one that knows no repository or the machine's.
+func (r root) hasGit() bool {
+	return slices.Contains(r.with, "git") || slices.Contains(r.with, machineGit)
+}
+
 // foreign reports commands that the variant does not have.
 func (r root) foreign(name string) bool {
 	switch name {
@@ -164,8 +172,6 @@ func (r root) foreign(name string) bool {
 }
 
 var (
-	// onRequest are commands that Alpine's image gets by apk add.
-	onRequest = map[string]bool{"bash": true, "git": true}
 	superuser = map[string]bool{
 		"adduser": true, "addgroup": true, "deluser": true, "delgroup": true, "useradd": true, "groupadd": true,
 		"usermod": true, "update-ca-certificates": true,

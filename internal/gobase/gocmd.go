@@ -235,7 +235,7 @@ func (g *goCall) cgoOn() string {
 	return ""
 }
 
-// judgeStamp refuses where the image's git would stamp revision and time into the program.
+// judgeStamp finds where the image's git would stamp revision and time into the program.
 func (g *goCall) judgeStamp() {
 	s := g.s
 	if !atLeast(s.t.base.goRelease(), "1.18") || !s.hasGit() || len(s.t.repos) == 0 {
@@ -251,7 +251,7 @@ func (g *goCall) judgeStamp() {
 	}
 	for _, repo := range s.t.repos {
 		if _, in := below(s.cwd.text, repo); in || !s.cwd.known {
-			s.refuse(g.text, "go build stamps revision and time from .git, which the base cannot read; -buildvcs=false or .git in .dockerignore settles it")
+			s.needGit(g.text, "go build stamps revision and time from .git, which needs a git on this machine; -buildvcs=false or .git in .dockerignore settles it")
 			return
 		}
 	}

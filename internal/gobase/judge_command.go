@@ -8,7 +8,7 @@ import (
 // builtins are the shell's own commands that need no more looking at.
 var builtins = []string{
 	":", "true", "false", "exit", "set", "shift", "unset", "echo", "printf", "break", "continue", "pwd", "wait",
-	"type", "hash", "return", "read", "getopts", "shopt", "alias", "unalias", "trap", "[", "test", "export",
+	"type", "hash", "return", "read", "getopts", "shopt", "alias", "unalias", "[", "test", "export",
 	"readonly", "local", "times", "dirs", "help", "declare", "typeset", "let", "readarray", "mapfile", "[[",
 }
 
@@ -39,6 +39,8 @@ func (s *step) command(words []value, text string) {
 	switch {
 	case name == "export" || name == "readonly" || name == "local":
 		s.export(args)
+	case name == "trap":
+		s.trap(args, text)
 	case slices.Contains(builtins, name):
 	case name == "cd" || name == "pushd":
 		s.chdir(args)
@@ -60,6 +62,19 @@ func (s *step) command(words []value, text string) {
 	case s.t.installed[name]:
 	default:
 		s.applet(name, args, text)
+	}
+}
+
+// trap judges trap ACTION SIGNAL…: the shell knows the end of the script and errors, no signals.
+func (s *step) trap(args []value, text string) {
+	if len(args) == 0 {
+		return
+	}
+	for _, a := range args[1:] {
+		if !slices.Contains([]string{"EXIT", "ERR"}, a.text) {
+			s.refuse(text, "trap of "+a.text+" is not served")
+			return
+		}
 	}
 }
 

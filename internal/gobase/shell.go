@@ -100,12 +100,16 @@ func hasBashWords(f *syntax.File) bool {
 	found := false
 	syntax.Walk(f, func(n syntax.Node) bool {
 		if c, ok := n.(*syntax.CallExpr); ok && len(c.Args) > 0 {
-			found = found || slices.Contains([]string{"[[", "local", "let", "declare", "typeset"}, c.Args[0].Lit())
+			found = found || slices.Contains(bashWords, c.Args[0].Lit())
 		}
 		return !found
 	})
 	return found
 }
+
+// bashWords are words that every shell has, or BusyBox's, and that the parser knows in bash alone: in its POSIX variant they are
+// commands like any others, which the interpreter then does not have.
+var bashWords = []string{"[[", "local", "let", "declare", "typeset", "export", "readonly"}
 
 // escapeBraces keeps {a,b} as it is: sh does not expand it, and the interpreter would.
 func escapeBraces(f *syntax.File) {

@@ -188,9 +188,13 @@ func (s *step) git(args []value, text string) {
 	case "describe", "rev-parse", "log", "status", "show", "diff", "branch", "tag", "rev-list", "symbolic-ref", "ls-files",
 		"show-ref", "name-rev", "shortlog", "cat-file", "for-each-ref", "diff-index", "update-index", "remote", "rev-name":
 		if len(s.t.repos) > 0 {
-			s.refuse(text, "git is used, and .git is in the build context")
+			s.needGit(text, "git is used, and .git is in the build context: that needs a git on this machine")
 		}
-	default:
-		s.refuse(text, "git is used, and the base has none")
+	case "init", "add", "commit", "checkout", "switch", "restore", "reset", "clean", "stash", "apply", "am", "format-patch", "mv", "rm",
+		"grep", "archive", "hash-object", "write-tree", "ls-tree", "merge-base", "update-ref", "gc", "blame", "check-ignore",
+		"count-objects", "fsck", "whatchanged", "var", "stripspace", "verify-commit", "verify-tag":
+		s.needGit(text, "git is used, and the base has none: that needs a git on this machine")
+	default: // clone, fetch, submodule, …: with helpers of git's own, and over the network
+		s.refuse(text, "git is used, and the base has none that reaches other repositories")
 	}
 }

@@ -24,6 +24,7 @@ type base struct {
 	steps    []*graph.Vertex
 	with     map[string]bool // commands on request
 	gitSeen  bool            // a .git lies somewhere in a stage
+	gitLent  bool            // a step needs a git that works
 	goMods   []string        // what go.mod files of the context ask for
 	copies   []copied        // of local sources, into any stage on it
 }

@@ -146,6 +146,9 @@ func (s *step) node(n syntax.Node) {
 	case *syntax.WordIter:
 		s.env[n.Name.Value] = value{}
 	case *syntax.Redirect:
+		if !standardStreams(n) {
+			s.refuse("exec "+n.Op.String(), "descriptors above 2 are not served")
+		}
 		if n.Word != nil && n.Op != syntax.RdrIn && n.Op != syntax.DplIn && n.Op != syntax.DplOut {
 			if w := s.word(n.Word); w.known {
 				s.wrote(w.text)
@@ -154,6 +157,15 @@ func (s *step) node(n syntax.Node) {
 	case *syntax.CoprocClause:
 		s.refuse("coproc", "not served")
 	}
+}
+
+// standardStreams reports whether a redirection is of standard input, output and error alone: the shell has no others.
+func standardStreams(r *syntax.Redirect) bool {
+	low := func(fd string) bool { return len(fd) != 1 || fd < "3" || fd > "9" }
+	if r.N != nil && !low(r.N.Value) {
+		return false
+	}
+	return r.Op != syntax.DplIn && r.Op != syntax.DplOut || r.Word == nil || low(r.Word.Lit())
 }
 
 func (s *step) assigned(a *syntax.Assign) value {

@@ -33,6 +33,8 @@ type Options struct {
 	// Local opens a local source by its name ("context"), to look for .git and go.mod; nil, or false, means that
 	// it cannot be looked into: then a .git is taken to be there.
 	Local func(name string) (fs.FS, bool)
+	// Git reports whether this machine has a git that steps can be lent ([MachineGit]); nil: it has none.
+	Git func() bool
 	// Note gets one line for the user about a base that was used or refused; nil drops it.
 	Note func(string)
 }

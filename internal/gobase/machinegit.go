@@ -1,0 +1,134 @@
+package gobase
+
+import (
+	"debug/elf"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// What a .git holds is told by git and by nothing else to the same result: the revision that go build stamps, the version
+// that git describe makes up. The base has no git; where a step needs one, the machine's is bound for the time of the step,
+// its loader and libraries beside it, in a folder of its own so that nothing else in the step finds them. It runs in the
+// sandbox, as the image's would: what the configuration of a foreign repository makes it run touches nothing outside.
+
+// machineGit in [Identity].With says that steps in the base get the machine's git.
+const machineGit = "machine-git"
+
+// Places in a step of the machine's git.
+const (
+	gitPath    = LibexecPath + "-git"
+	gitProgram = gitPath + "/git"
+	gitLoader  = gitPath + "/loader"
+)
+
+// MachineGit maps places in a step to the files of this machine's git; nil where there is none that a step can run.
+func MachineGit() map[string]string {
+	found, err := exec.LookPath("git")
+	if err != nil || runtime.GOOS != "linux" {
+		return nil
+	}
+	program, err := filepath.EvalSymlinks(found)
+	if err != nil {
+		return nil
+	}
+	files := map[string]string{}
+	if err := addProgram(files, program); err != nil {
+		return nil // a script before the real one, or a library where no distribution keeps it
+	}
+	return files
+}
+
+// addProgram adds an ELF file with its loader and all libraries that it names.
+func addProgram(files map[string]string, program string) error {
+	loader, libraries, err := linked(program)
+	if err != nil {
+		return err
+	}
+	files[gitProgram] = program
+	if loader == "" {
+		return nil
+	}
+	if files[gitLoader], err = filepath.EvalSymlinks(loader); err != nil {
+		return err
+	}
+	for len(libraries) > 0 {
+		name := libraries[0]
+		libraries = libraries[1:]
+		place := path.Join(gitPath, path.Base(name))
+		if files[place] != "" {
+			continue
+		}
+		file := findLibrary(name)
+		if file == "" {
+			return errors.New("library " + name + ": not found")
+		}
+		files[place] = file
+		_, more, err := linked(file)
+		if err != nil {
+			return err
+		}
+		libraries = append(libraries, more...)
+	}
+	return nil
+}
+
+// linked are the loader and the libraries that an ELF file names; of a static program none.
+func linked(file string) (loader string, libraries []string, err error) {
+	f, err := elf.Open(file)
+	if err != nil {
+		return "", nil, err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_INTERP {
+			continue
+		}
+		name, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
+		if err != nil {
+			return "", nil, err
+		}
+		loader = strings.TrimRight(string(name), "\x00")
+	}
+	libraries, err = f.ImportedLibraries()
+	return loader, libraries, err
+}
+
+// runMachineGit runs the git that is bound into this step. It reports false where none is.
+func (c *call) runMachineGit() (code int, ok bool) {
+	if _, err := os.Stat(c.system(gitProgram)); err != nil {
+		return 0, false
+	}
+	args := append([]string{c.system(gitProgram)}, c.args[1:]...)
+	if _, err := os.Stat(c.system(gitLoader)); err == nil {
+		args = append([]string{c.system(gitLoader), "--library-path", c.system(gitPath)}, args...)
+	}
+	cmd := exec.CommandContext(c.ctx, args[0], args[1:]...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.dir, c.stdin, c.stdout, c.stderr
+	// Its own commands are in itself: what it starts as git is found in PATH, and is this program again.
+	cmd.Env = append(append([]string{}, c.env...), "GIT_EXEC_PATH="+gitPath+"/exec")
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0, true
+	case errors.As(err, &exit) && exit.Exited():
+		return exit.ExitCode(), true
+	}
+	return c.fail(128, "%v", err), true
+}
+
+// needGit notes that a command needs a git that works. Where the machine has none to lend, why is the reason to refuse.
+func (s *step) needGit(text, why string) {
+	b, o := s.t.base, s.j.o
+	if b.arch == runtime.GOARCH && o.Git != nil && o.Git() {
+		b.gitLent = true
+		return
+	}
+	s.refuse(text, why)
+}
