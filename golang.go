@@ -13,6 +13,9 @@ import (
 	"github.com/skiff-build/skiff/internal/gobase"
 )
 
+// NoImageError says that a stage on a golang image needs more than the built-in base has, and that the image cannot be had.
+type NoImageError = gobase.NoImageError
+
 // goBases gives the engine the layers of the built-in Go base.
 type goBases struct{ bases *gobase.Bases }
 

@@ -50,6 +50,10 @@ func report(w io.Writer, err error) int {
 	if errors.As(err, &no) && no.Mend != "" { // a line of its own, below
 		text = strings.Replace(text, "; "+no.Mend, "", 1)
 	}
+	var none *skiff.NoImageError
+	if errors.As(err, &none) { // what cannot be had, and how to have it, are lines of their own, below
+		text = fmt.Sprintf("%s: the built-in Go cannot stand in for the image: %v", none.Ref, none.Refusal)
+	}
 	fmt.Fprintf(w, "skiff: %s\n", strings.TrimSpace(text))
 	for _, h := range hints(err) {
 		fmt.Fprintf(w, "  %s\n", h)
@@ -66,6 +70,7 @@ func report(w io.Writer, err error) int {
 func hints(err error) []string {
 	var usage *usageError
 	var hint *hinted
+	var none *skiff.NoImageError
 	var missing *skiff.NoDockerfileError
 	var no *skiff.UnavailableError
 	switch {
@@ -73,6 +78,15 @@ func hints(err error) []string {
 		return usage.hints
 	case errors.As(err, &hint):
 		return hint.hints
+	case errors.As(err, &none):
+		cause := none.Err.Error()
+		if registry := (*skiff.RegistryError)(nil); errors.As(none.Err, &registry) {
+			cause = registry.Hint
+		}
+		return []string{
+			"and the image cannot be had: " + cause,
+			"a mirror of docker.io (docs/registries.md) settles it, or --build-context " + none.Ref + "=docker-image://REGISTRY/" + none.Ref,
+		}
 	case errors.As(err, &missing) && !missing.Given:
 		return []string{"name it with -f FILE, or give the folder that holds it: skiff build FOLDER",
 			"without one, skiff builds a Go main package: give its folder"}

@@ -62,7 +62,7 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 	}
 	if t := j.trees.of(g.Root); t != nil {
 		b := t.base
-		b.refuse(&Refusal{Where: where(b.source), Why: "the stage is what ships"})
+		b.refuse(&Refusal{Where: where(b.source), Why: "the stage is what ships (end with FROM scratch and COPY --from=STAGE of the program)"})
 		slices.Reverse(b.refusals) // before all that its steps ask for
 	}
 	for _, b := range p.bases {

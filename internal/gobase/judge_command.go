@@ -108,7 +108,7 @@ func (s *step) applet(name string, args []value, text string) {
 		if s.t.installed["*"] && !strings.Contains(name, ".") && !foreignTools[name] {
 			return // go install ./... may have made it
 		}
-		s.refuse(text, name+" is not in the built-in base")
+		s.refuse(text, name+" is not in the built-in base"+without[name])
 		return
 	}
 	texts, all := known(args)
@@ -129,6 +129,13 @@ func (s *step) applet(name string, args []value, text string) {
 			s.wrote(a)
 		}
 	}
+}
+
+// without says how builds do without a command that the base has not.
+var without = map[string]string{
+	"make": " (write what it runs as RUN: go build …)", "mage": " (write what it runs as RUN: go build …)", "task": " (write what it runs as RUN: go build …)",
+	"curl": " (ADD URL fetches files)", "wget": " (ADD URL fetches files)", "tar": " (ADD unpacks archives)",
+	"upx": " (go build -ldflags '-s -w' makes the program smaller)", "strip": " (go build -ldflags '-s -w' does the same)",
 }
 
 // find judges what -exec runs.

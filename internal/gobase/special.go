@@ -24,7 +24,7 @@ func (s *step) program(name, text string) (string, bool) {
 	case isCommand && slices.Contains([]string{"/bin", "/usr/bin", "/sbin", "/usr/sbin"}, dir):
 		return base, true
 	case s.j.inContext(s.t, full):
-		s.refuse(text, "a script of the build context may call anything")
+		s.refuse(text, "a script of the build context may call anything (write its commands as RUN)")
 		return "", false
 	case s.t.installed["*"] && s.isBin(dir), slices.Contains(s.t.built, dir):
 		return "", true

@@ -59,6 +59,19 @@ func (r *Refusal) Error() string {
 	return b.String()
 }
 
+// NoImageError says that a stage needs more than the built-in base has, and that the image cannot be had.
+type NoImageError struct {
+	Ref     string // as people write it
+	Refusal *Refusal
+	Err     error // why the image cannot be had
+}
+
+func (e *NoImageError) Error() string {
+	return fmt.Sprintf("the built-in Go cannot stand in for the image: %v; the image cannot be had: %v", e.Refusal, e.Err)
+}
+
+func (e *NoImageError) Unwrap() []error { return []error{e.Refusal, e.Err} }
+
 // Wrap returns f with the built-in base in the place of golang images where it serves. f runs once with
 // provisional image configs; when its final LLB shows a stage that is refused, it runs again with the real
 // config of that image. So f must be ready to be called more than once.
@@ -163,7 +176,7 @@ func (a *attempt) ResolveImageConfig(ctx context.Context, ref string, opt source
 	}
 	name, dgst, config, err := a.Client.ResolveImageConfig(ctx, ref, opt)
 	if err != nil {
-		return "", "", nil, fmt.Errorf("%w; the built-in Go cannot stand in for the image: %w (a registry or a mirror in reach settles it, or a stage that does without)", err, refusal)
+		return "", "", nil, &NoImageError{Ref: familiar(ref), Refusal: refusal, Err: err}
 	}
 	return name, dgst, config, nil
 }

@@ -136,10 +136,10 @@ func TestStages(t *testing.T) {
 		{"another registry's golang", "FROM localhost/golang:1.26 AS builder\n" + build + "FROM scratch\nCOPY --from=builder /app /\n", 0, 1, "", "", false},
 		{"policy image", head + "FROM scratch\nCOPY --from=builder /app /\n", 0, 1, "", Image, false},
 		{"policy builtin, served", head + "FROM scratch\nCOPY --from=builder /app /\n", 1, 0, "", Builtin, false},
-		{"policy builtin, refused", "FROM golang:1.26-alpine AS builder\nRUN make\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "Dockerfile:2: \"make\": make is not in the built-in base (--go-base=image", Builtin, true},
+		{"policy builtin, refused", "FROM golang:1.26-alpine AS builder\nRUN make\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "Dockerfile:2: \"make\": make is not in the built-in base (write what it runs as RUN: go build …) (--go-base=image", Builtin, true},
 		{"policy builtin, cgo", "FROM golang:1.26 AS builder\nRUN go build -o /app example.com/x\nFROM scratch\nCOPY --from=builder /app /\n", 1, 0, "warning: cgo", Builtin, false},
-		{"no image to be had", "FROM golang:1.24-alpine AS builder\nRUN make\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "no registry in reach; the built-in Go cannot stand in for the image: Dockerfile:2: \"make\": make is not", "", true},
-		{"a Go that is not there yet", "FROM golang:1.99-alpine AS builder\nRUN go version\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "no registry in reach; the built-in Go cannot stand in", "", true},
+		{"no image to be had", "FROM golang:1.24-alpine AS builder\nRUN make\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "the built-in Go cannot stand in for the image: Dockerfile:2: \"make\": make is not in the built-in base (write what it runs as RUN: go build …); the image cannot be had: ", "", true},
+		{"a Go that is not there yet", "FROM golang:1.99-alpine AS builder\nRUN go version\nFROM scratch\nCOPY --from=builder /app /\n", 0, 0, "the image cannot be had: no registry in reach", "", true},
 		{"a digest, asked for", "FROM golang@" + pinnedDigest + " AS builder\n" + build + "FROM scratch\nCOPY --from=builder /app /\n", 1, 0, "built-in Go 1.26.8", "", false},
 		{"a tag with a digest", "FROM golang:1.26-alpine@" + pinnedDigest + " AS builder\n" + build + "FROM scratch\nCOPY --from=builder /app /\n", 1, 0, "built-in Go 1.26.8", "", false},
 	}
