@@ -149,14 +149,32 @@ func (e *examination) lacksPrograms(f Finding, p goProgram, n Need) {
 		return
 	}
 	f.Message = fmt.Sprintf("%s starts %s, which the image does not have", p.path, strings.Join(missing, ", "))
+	f.Evidence = naming(n.Evidence, missing)
 	f.Remedy = []string{"COPY the program and what it needs, or start from an image that has it"}
 	e.find(f)
+}
+
+// naming are the pieces of evidence in which one of names is; all where none is.
+func naming(evidence, names []string) []string {
+	var some []string
+	for _, e := range evidence {
+		if slices.ContainsFunc(names, func(name string) bool { return strings.Contains(e, name) }) {
+			some = append(some, e)
+		}
+	}
+	if len(some) == 0 {
+		return evidence
+	}
+	return some
 }
 
 // missingPrograms are those named by constants that the image has not.
 func (e *examination) missingPrograms(n Need) []string {
 	var missing []string
 	for _, name := range n.Values {
+		if strings.HasPrefix(name, "/proc/") { // mounted when the image runs: /proc/self/exe is the program itself
+			continue
+		}
 		if file, err := e.lookPath(name); err != nil || file.Header.Mode&0o111 == 0 {
 			missing = append(missing, name)
 		}
@@ -182,7 +200,7 @@ func (e *examination) loaderOf(p goProgram) {
 		f.Remedy = []string{"build it without -buildmode=pie", copyFrom(e.stageOf(p.file.Layer), p.Interp, p.Interp)}
 	default:
 		f.ID, f.Message = IDLoader, fmt.Sprintf("%s is linked dynamically, and the image has no loader %s", p.path, p.Interp)
-		f.Evidence = append([]string{`starting it fails with "no such file or directory"`}, missing...)
+		f.Evidence = append([]string{`starting it fails with "no such file or directory"`}, missing[1:]...)
 		f.Remedy = noCGO
 	}
 	e.find(f)

@@ -99,7 +99,7 @@ func (l layerOrigin) source() *Source {
 }
 
 func sourceOf(file string, i Instruction) *Source {
-	return &Source{File: file, Line: i.Line, Text: i.Text}
+	return &Source{File: file, Line: i.Line, Text: redact(i.Text)}
 }
 
 // originsOf tells the layers of an image what made them. Instructions and history are matched from their ends: what a base
@@ -129,7 +129,7 @@ func originsOf(history []v1.History, layers int, d *Dockerfile) []layerOrigin {
 		if h.EmptyLayer {
 			continue
 		}
-		out[at].createdBy = h.CreatedBy
+		out[at].createdBy = redact(h.CreatedBy)
 		if match != nil {
 			out[at].file, out[at].instruction = d.File, match
 		}

@@ -149,3 +149,26 @@ func signature(text []byte) string {
 	}
 	return ""
 }
+
+// assigned are the assignments in an instruction, spaced the older form of ENV: ENV NAME VALUE.
+var (
+	assigned = regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"|'[^']*'|[^\s"']+)`)
+	spaced   = regexp.MustCompile(`^(?i:ENV)\s+([A-Za-z_][A-Za-z0-9_]*)\s+(\S.*)$`)
+)
+
+// redact takes the values of secrets out of an instruction, so that they are not printed.
+func redact(text string) string {
+	if m := spaced.FindStringSubmatch(text); m != nil && isSecret(m[1], m[2]) {
+		return "ENV " + m[1] + " …"
+	}
+	text = assigned.ReplaceAllStringFunc(text, func(a string) string {
+		if name, value, _ := strings.Cut(a, "="); isSecret(name, value) {
+			return name + "=…"
+		}
+		return a
+	})
+	for _, s := range signatures {
+		text = s.text.ReplaceAllString(text, "…")
+	}
+	return text
+}

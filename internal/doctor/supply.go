@@ -241,7 +241,11 @@ func (c *completion) home() {
 		c.env = append(c.env, "HOME="+home)
 	}
 	if !writable(c.root, home, c.account) && path.IsAbs(home) && path.Clean(home) != "/" {
-		c.add(File{Path: path.Clean(home), Mode: 0o700, UID: max(c.account.uid, 0), GID: max(c.account.gid, 0), Dir: true})
+		gid := max(c.account.gid, 0)
+		if line := field(rootfiles.Passwd, 2, strconv.Itoa(c.account.uid)); line != nil {
+			gid = number(line[3], gid) // which it has once the accounts are there
+		}
+		c.add(File{Path: path.Clean(home), Mode: 0o700, UID: max(c.account.uid, 0), GID: gid, Dir: true})
 	}
 }
 
