@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
@@ -57,7 +58,8 @@ func Stages(text []byte, target string) (stages []Stage, index int, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("read Dockerfile: %w", err)
 	}
-	parsed, _, err := instructions.Parse(tree.AST, nil)
+	// The frontend has linted it; none at all would not do where a comment configures one.
+	parsed, _, err := instructions.Parse(tree.AST, linter.New(&linter.Config{SkipAll: true}))
 	if err != nil {
 		return nil, 0, fmt.Errorf("read Dockerfile: %w", err)
 	}

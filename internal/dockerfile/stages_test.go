@@ -50,3 +50,12 @@ USER 65532
 		t.Error("no Dockerfile, and no error")
 	}
 }
+
+// TestStagesWithChecks: comments that configure the linter are comments.
+func TestStagesWithChecks(t *testing.T) {
+	text := "# check=error=true\nFROM scratch as x\n# check=skip=MaintainerDeprecated\nMAINTAINER me\n"
+	stages, _, err := Stages([]byte(text), "")
+	if err != nil || len(stages) != 1 || len(stages[0].Instructions) != 1 {
+		t.Errorf("%+v, %v", stages, err)
+	}
+}
