@@ -30,14 +30,17 @@ func unpackLayer(ctx context.Context, j *job, req unpackReq) (resp unpackResp, e
 	if err != nil {
 		return resp, err
 	}
-	limits, err := unpackLimits(dir, req.Path)
+	limits, room, err := unpackLimits(dir, req.Path)
 	if err != nil {
 		return resp, err
 	}
 	limits.Lower = lower
 	p, err := layer.Unpack(ctx, src, filepath.Join(dir, "fs"), limits)
-	if errors.Is(err, layer.ErrLimit) {
-		return resp, fmt.Errorf("%w: it is a bomb, or the disk has no room for it", err)
+	switch {
+	case errors.Is(err, layer.ErrLimit) && room:
+		return resp, fmt.Errorf("%w: %w, or it is a bomb", err, unix.ENOSPC)
+	case errors.Is(err, layer.ErrLimit):
+		return resp, fmt.Errorf("%w: it is a bomb", err)
 	}
 	if err != nil {
 		return resp, err
@@ -57,22 +60,24 @@ const (
 )
 
 // unpackLimits bounds a layer that is made below dir: nine tenths of the room that is left on the disk, and what is likely for
-// the blob. Without a path the tar comes from skiff itself, and only the disk counts.
-func unpackLimits(dir, path string) (layer.UnpackOptions, error) {
+// the blob. Without a path the tar comes from skiff itself, and only the disk counts. room says that the disk is the bound.
+func unpackLimits(dir, path string) (o layer.UnpackOptions, room bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return layer.UnpackOptions{}, fmt.Errorf("room on the disk: %w", err)
+		return o, false, fmt.Errorf("room on the disk: %w", err)
 	}
-	o := layer.UnpackOptions{MaxBytes: max(1, int64(st.Bavail)*st.Bsize/10*9), MaxEntries: unpackEntries}
+	o = layer.UnpackOptions{MaxBytes: max(1, int64(st.Bavail)*st.Bsize/10*9), MaxEntries: unpackEntries}
 	if path == "" {
-		return o, nil
+		return o, true, nil
 	}
 	fi, err := os.Stat(path)
 	if err != nil {
-		return layer.UnpackOptions{}, err
+		return o, false, err
 	}
-	o.MaxBytes = min(o.MaxBytes, unpackSlack+unpackRatio*fi.Size())
-	return o, nil
+	likely := unpackSlack + unpackRatio*fi.Size()
+	room = o.MaxBytes < likely
+	o.MaxBytes = min(o.MaxBytes, likely)
+	return o, room, nil
 }
 
 func (j *job) tarStream(req unpackReq) (io.ReadCloser, error) {
