@@ -39,11 +39,12 @@ func FuzzTrustedScript(f *testing.F) {
 		": ${GOFLAGS:=-toolexec=x} && export GOFLAGS && go build", "export $(echo GOFLAGS)=x && go build", "echo $(evil) && go build",
 		"A=GO B=FLAGS && export $A$B=-toolexec=x && go build", "A='b c' && go build -tags $A", "export PATH=/src:$PATH && go build",
 		"go() { evil; } && go build", "{ go build; }", "go build & evil", "go build #; evil", "go bu\\\nild", "echo a >b && go build", "cd ~ && go build",
+		"A=-v go build $A", "go build $A && A=-v", "cd no && B=-o\ngo build $B -toolexec=x", "echo -toolexec=x && go build $_", "go build *", "go build -o $PWD/x", "$0",
 	} {
 		f.Add(text, false)
 		f.Add(text, true)
 	}
-	env := []string{"HOME=/root", "PATH=/go/bin:/usr/local/go/bin:/usr/bin:/bin", "CGO_ENABLED=0"}
+	env := []string{"HOME=/root", "PATH=/go/bin:/usr/local/go/bin:/usr/bin:/bin", "CGO_ENABLED=0", "A=-toolexec=x"}
 	f.Fuzz(func(t *testing.T, text string, bash bool) {
 		args, lang := []string{"/bin/sh", "-c", text}, syntax.LangPOSIX
 		if bash {

@@ -339,6 +339,15 @@ func TestTrustedStep(t *testing.T) {
 		{sh("go build"), "GOPROXY=https://evil.example", false},
 		{sh("go build"), "GONOSUMDB=*", false},
 		{sh("go build"), "VERSION=1.2.3", true},
+		{sh("go build -tags $VERSION"), "VERSION=1.2.3", true},
+		{sh("go build -tags $VERSION"), "", false},
+		{sh("A=-v go build $A"), "A=-toolexec=/src/evil", false},
+		{sh("go build $A && A=-v"), "A=-toolexec=/src/evil", false},
+		{sh("cd nowhere && A=-o\ngo build $A -toolexec=/src/evil"), "", false},
+		{sh("echo -toolexec=/src/evil && go build $_"), "", false},
+		{sh("echo -toolexec=/src/evil && go build $_"), "_=x", false},
+		{sh("go build *"), "", false}, // a file may be called -toolexec=…
+		{sh("go build ./cmd/*"), "", true},
 	} {
 		s := &step{op: &pb.ExecOp{Meta: &pb.Meta{Args: c.args, Cwd: "/src"}}, env: map[string]string{"HOME": "/root"}}
 		if name, value, ok := strings.Cut(c.env, "="); ok {

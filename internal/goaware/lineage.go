@@ -363,6 +363,9 @@ func (s *step) trusted() bool {
 func (s *step) trustedCommands() bool {
 	cwd, wrote := s.op.Meta.Cwd, false
 	for _, c := range s.script.commands {
+		if c.unsure {
+			return false
+		}
 		if len(c.words) == 0 {
 			continue
 		}

@@ -30,6 +30,7 @@ type command struct {
 	words    []string
 	redirect bool  // has redirections
 	cgoOff   bool  // CGO_ENABLED=0 stands before it
+	unsure   bool  // the words may be others when it runs: they hold a variable that the script sets, or a pattern
 	cut      *span // a -a that can be left out: bytes of shell text, or elements of the arguments
 }
 
@@ -157,7 +158,7 @@ func (x *expander) collect(file *syntax.File) {
 			if !n.Append && n.Array == nil {
 				value = x.literal(n.Value)
 			}
-			x.assign(n.Name.Value, value)
+			x.assign(n.Name.Value, value, n)
 		case *syntax.WordIter:
 			x.assigned[n.Name.Value] = dynamic
 		case *syntax.ParamExp: // ${NAME:=value}
@@ -169,7 +170,7 @@ func (x *expander) collect(file *syntax.File) {
 		case *syntax.DeclClause:
 			for _, w := range x.declared(n) {
 				if variable, value, ok := strings.Cut(w, "="); ok {
-					x.assign(variable, value)
+					x.assign(variable, value, n)
 				}
 			}
 		}
@@ -201,15 +202,15 @@ func (x *expander) declare(n *syntax.CallExpr) {
 	case "export", "readonly", "local", "declare", "typeset":
 		for _, a := range n.Args[1:] {
 			if variable, value, ok := strings.Cut(x.literal(a), "="); ok {
-				x.assign(variable, value)
+				x.assign(variable, value, a)
 			}
 		}
 	}
 }
 
-// assign notes a value; a variable that gets two is dynamic.
-func (x *expander) assign(name, value string) {
-	if old, twice := x.assigned[name]; twice && old != value {
+// assign notes a value, which stands in n; a variable that gets two is dynamic.
+func (x *expander) assign(name, value string, n syntax.Node) {
+	if old, twice := x.assigned[name]; twice && old != value || !x.sure(n) {
 		value = dynamic
 	}
 	x.assigned[name] = value
@@ -224,11 +225,15 @@ func (x *expander) call(n *syntax.CallExpr) command {
 	// The words are expanded one by one: which of them became which field decides where a flag stands in the text.
 	var from []*syntax.Word
 	for _, w := range n.Args {
+		c.unsure = c.unsure || !x.sure(w)
 		for _, f := range x.fields(w) {
 			c.words, from = append(c.words, f), append(from, w)
 		}
 	}
-	if i := forceFlag(c.words); i > 0 && from[i].Lit() == c.words[i] {
+	c.unsure = c.unsure || slices.ContainsFunc(c.words, func(w string) bool { // a file may have the name of a flag
+		return strings.ContainsAny(w, "*?[") && !strings.HasPrefix(w, "./") && !strings.HasPrefix(w, "/")
+	})
+	if i := forceFlag(c.words); i > 0 && !c.unsure && from[i].Lit() == c.words[i] {
 		c.cut = cutWord(n.Args, from[i])
 	}
 	return c
@@ -260,6 +265,26 @@ func (x *expander) config() *expand.Config {
 		CmdSubst:  func(w io.Writer, _ *syntax.CmdSubst) error { _, err := io.WriteString(w, dynamic); return err },
 		ProcSubst: func(*syntax.ProcSubst) (string, error) { return dynamic, nil },
 	}
+}
+
+// setByShells are variables that have another value than the environment's, without an assignment.
+var setByShells = words(`_ PWD OLDPWD RANDOM SRANDOM SECONDS LINENO UID EUID PPID SHLVL OPTIND OPTARG REPLY DIRSTACK GROUPS HISTCMD
+	BASHPID BASH_COMMAND BASH_SUBSHELL EPOCHSECONDS EPOCHREALTIME`)
+
+// sure says whether a word, or several, surely become what [expander.fields] says. When a variable gets its value is not
+// followed: one that stands before a command is not for that command's words, one after && comes to be perhaps.
+func (x *expander) sure(n syntax.Node) bool {
+	sure := true
+	syntax.Walk(n, func(n syntax.Node) bool {
+		if p, ok := n.(*syntax.ParamExp); ok && p.Param != nil {
+			name := p.Param.Value
+			before, known := x.env[name]
+			after, set := x.assigned[name]
+			sure = sure && known && (!set || after == before) && !slices.Contains(setByShells, name)
+		}
+		return sure
+	})
+	return sure
 }
 
 func (x *expander) fields(words ...*syntax.Word) []string {
