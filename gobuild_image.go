@@ -55,6 +55,7 @@ type goBaseImage struct {
 	raw    []byte // config
 	config *v1.ConfigFile
 	layers []image.Layer
+	image  v1.Image
 }
 
 // base finds the base image of a platform; nil where there is none.
@@ -76,7 +77,7 @@ func (b *goBuild) base(ctx context.Context, p gobuild.Platform) (*goBaseImage, e
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	base := &goBaseImage{name: name, digest: r.Digest, raw: r.Config}
+	base := &goBaseImage{name: name, digest: r.Digest, raw: r.Config, image: img}
 	if base.config, err = img.ConfigFile(); err != nil {
 		return nil, fmt.Errorf("base %s: %w", b.g.Base, err)
 	}
@@ -152,8 +153,10 @@ type goMaker struct {
 
 // spec is what the image is assembled of: the base's layers, then what changes least often first.
 func (m *goMaker) spec(ctx context.Context) (image.Spec, error) {
-	if err := m.addFiles(ctx); err != nil {
-		return image.Spec{}, err
+	for _, add := range []func(context.Context) error{m.addNeeds, m.addFiles} {
+		if err := add(ctx); err != nil {
+			return image.Spec{}, err
+		}
 	}
 	for _, p := range m.programs {
 		if err := m.add(p.Layer, p.Bytes, p.Size, "go build "+p.ImportPath); err != nil {

@@ -63,9 +63,16 @@ type PullOptions struct {
 	Progress io.Writer // nil shows nothing
 }
 
+// Compression is that of an image's own layers when they leave; those of its base go as they came.
+type Compression struct {
+	Kind  string // "gzip", "zstd", "uncompressed"; "" is the default
+	Level int    // 0 is that of the kind
+}
+
 // PushOptions of [State.Push].
 type PushOptions struct {
-	Progress io.Writer // nil shows nothing
+	Progress    io.Writer   // nil shows nothing
+	Compression Compression // gzip by default
 }
 
 // Moved is an image that went to or came from a registry.
@@ -93,7 +100,7 @@ func (s *State) Pull(ctx context.Context, name string, o PullOptions) (Moved, er
 	return Moved{Name: full, Digest: d.Digest.String()}, err
 }
 
-// Push sends the image of that name to its registry, layers compressed with gzip.
+// Push sends the image of that name to its registry.
 func (s *State) Push(ctx context.Context, name string, o PushOptions) (Moved, error) {
 	full, err := image.ParseName(name)
 	if err != nil {
@@ -108,7 +115,9 @@ func (s *State) Push(ctx context.Context, name string, o PushOptions) (Moved, er
 	if err != nil {
 		return Moved{}, err
 	}
-	h, err := registry.Push(ctx, content, full, image.PushOptions{Progress: report.show})
+	h, err := registry.Push(ctx, content, full, image.PushOptions{
+		Progress: report.show, Format: image.Format{Compression: o.Compression.Kind, Level: o.Compression.Level},
+	})
 	return Moved{Name: full, Digest: h.String()}, err
 }
 
@@ -150,13 +159,16 @@ func (t *transfers) show(x image.Transfer) {
 
 // SaveOptions of [State.Save].
 type SaveOptions struct {
-	Images []string
-	Format string // "docker" or "oci"
+	Images      []string
+	Format      string      // "docker" or "oci"
+	Compression Compression // by default layers go as they are kept
 }
 
 // Save writes images, given by name or ID, as an archive: docker save's, or OCI's.
 func (s *State) Save(ctx context.Context, w io.Writer, o SaveOptions) error {
-	return s.library.Save(ctx, o.Images, image.SaveOptions{Stdout: w, OCI: o.Format == "oci"})
+	return s.library.Save(ctx, o.Images, image.SaveOptions{
+		Stdout: w, OCI: o.Format == "oci", Format: image.Format{Compression: o.Compression.Kind, Level: o.Compression.Level},
+	})
 }
 
 // Load keeps the images of an archive of either kind, plain or compressed, and returns their names, or the IDs of those that

@@ -31,7 +31,7 @@ type buildFlags struct {
 	keepStorage string
 	timestamps  string
 	progress    string
-	compression string
+	compression compressionFlags
 	iidFile     string
 	metadata    string
 	call        string
@@ -102,12 +102,12 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.Lookup("faithful").NoOptDefVal = "all"
 	flags.StringVar(&f.keepStorage, "keep-storage", "", "`SIZE` of the state above which the least recently used goes (10GB or a tenth of the disk)")
 	flags.StringVar(&f.timestamps, "timestamps", "epoch", "times in new layers: epoch (SOURCE_DATE_EPOCH, else 0) or keep")
-	flags.StringVar(&f.compression, "compression", "", "of new layers that leave by -o or --push: gzip (default), zstd or uncompressed")
 	flags.StringVar(&f.strict, "strict", "", "fail where the image has findings of `SEVERITY` or worse: error, warning or info; alone: warning")
 	flags.Lookup("strict").NoOptDefVal = "warning"
 	flags.BoolVar(&o.AddMissing, "add-missing", false, "add what programs need and the image lacks: CA certificates, time zones, users, /tmp, a home")
 	flags.StringSliceVar(&o.Ignore, "ignore", nil, "`IDS` of findings to leave out; a comment in the Dockerfile does, too: # skiff: ignore=ID")
 	flags.StringVar(&f.report, "report", "", "`FILE` to write all that is known of the image to: text, or JSON where its name ends in .json")
+	f.compression.define(flags, "of new layers that leave by -o or --push: `KIND[:LEVEL]`, gzip (default), zstd or uncompressed")
 	f.refused.define(flags)
 	f.golang.define(flags)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -22,16 +23,14 @@ func (f *buildFlags) setOutputs() error {
 		f.opts.Outputs = append(f.opts.Outputs, skiff.Output{Type: "registry", Push: true})
 	}
 	f.opts.Load = f.load
-	switch f.compression {
-	case "":
-		return nil
-	case "gzip", "zstd", "uncompressed":
-	default:
-		return badFlag("compression", f.compression, "choose gzip, zstd or uncompressed")
+	c, err := f.compression.parse()
+	if err != nil {
+		return err
 	}
 	for i := range f.opts.Outputs {
-		if o := &f.opts.Outputs[i]; o.Format.Compression == "" {
-			o.Format.Compression = f.compression
+		o := &f.opts.Outputs[i]
+		if o.Format.Compression == "" {
+			o.Format.Compression, o.Format.Level = c.Kind, cmp.Or(o.Format.Level, c.Level)
 		}
 	}
 	return nil

@@ -12,11 +12,16 @@ import (
 func newPush(g *global) *cobra.Command {
 	var o skiff.PushOptions
 	var quiet bool
+	var compression compressionFlags
 	cmd := &cobra.Command{
 		Use:   "push [FLAGS] NAME[:TAG]",
 		Short: "Send an image to a registry",
 		Args:  exactArgs(1, "skiff push registry.example.com/app:1"),
 		RunE: interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
+			var err error
+			if o.Compression, err = compression.parse(); err != nil {
+				return err
+			}
 			state, err := g.open()
 			if err != nil {
 				return err
@@ -33,5 +38,6 @@ func newPush(g *global) *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
+	compression.define(cmd.Flags(), "of the image's own layers: `KIND[:LEVEL]`, gzip (default), zstd or uncompressed")
 	return cmd
 }

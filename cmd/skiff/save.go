@@ -14,6 +14,7 @@ import (
 
 func newSave(g *global) *cobra.Command {
 	var output, format string
+	var compression compressionFlags
 	cmd := &cobra.Command{
 		Use:   "save [FLAGS] IMAGE...",
 		Short: "Write images to a tar archive",
@@ -25,17 +26,22 @@ func newSave(g *global) *cobra.Command {
 			if f, ok := cmd.OutOrStdout().(*os.File); output == "" && ok && isTerminal(f) {
 				return &usageError{text: "an archive is not written to a terminal", hints: []string{"name a file with -o, or redirect"}}
 			}
+			c, err := compression.parse()
+			if err != nil {
+				return err
+			}
 			state, err := g.open()
 			if err != nil {
 				return err
 			}
 			return writeFile(output, cmd.OutOrStdout(), func(w io.Writer) error {
-				return state.Save(ctx, w, skiff.SaveOptions{Images: args, Format: format})
+				return state.Save(ctx, w, skiff.SaveOptions{Images: args, Format: format, Compression: c})
 			})
 		}),
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "`FILE` to write (default standard output)")
 	cmd.Flags().StringVar(&format, "format", "docker", "docker, which docker load reads in all versions, or oci")
+	compression.define(cmd.Flags(), "of the images' own layers: `KIND[:LEVEL]`, gzip, zstd or uncompressed (default as they are kept)")
 	return cmd
 }
 

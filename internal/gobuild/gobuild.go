@@ -110,30 +110,109 @@ func Build(ctx context.Context, o Options) ([]Result, error) {
 type build struct {
 	o        Options
 	platform Platform
-	dir      string   // where the go command runs
+	golang   string   // path of the go command
+	dir      string   // where it runs
 	patterns []string // as it gets them
 	env      []string // its environment
+	added    []string // what skiff adds to the user's
 	flags    []string // of go build and go list
 	goenv    goEnv
 }
 
+// run makes the programs. Which there are is known from the last build, or asked of go list; which have to be built again shows
+// by their keys.
 func (b *build) run(ctx context.Context) ([]Program, error) {
+	var err error
+	if b.golang, err = goPath(); err != nil {
+		return nil, err
+	}
+	if err := b.environment(); err != nil {
+		return nil, err
+	}
+	key := b.key()
+	m := b.recall(key)
+	if m == nil {
+		var mains []mainPackage
+		if m, mains, err = b.learn(ctx); err != nil {
+			return nil, err
+		}
+		if m == nil {
+			return b.make(ctx, mains)
+		}
+	}
+	return b.programs(ctx, key, m)
+}
+
+// learn asks the go command for the packages. The memory is nil where it is not to be remembered. Where a file was written to while
+// go list ran, or so shortly before that nobody can tell, it is asked once more.
+func (b *build) learn(ctx context.Context) (*memory, []mainPackage, error) {
 	if err := b.settings(ctx); err != nil {
+		return nil, nil, err
+	}
+	for again := false; ; again = true {
+		began := time.Now()
+		list, err := b.list(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		mains, err := mainsOf(list)
+		if err != nil {
+			return nil, nil, err
+		}
+		m, err := b.remember(list)
+		switch {
+		case err != nil || m == nil || m.before(began):
+			return m, mains, err
+		case again:
+			return nil, mains, nil
+		}
+	}
+}
+
+// programs takes from the store what is there of the programs of m, and builds the others.
+func (b *build) programs(ctx context.Context, key store.Key, m *memory) ([]Program, error) {
+	if err := checkNames(m.mains); err != nil {
 		return nil, err
 	}
-	list, err := b.list(ctx)
-	if err != nil {
-		return nil, err
+	recipe := b.recipe()
+	programs := make([]Program, len(m.mains))
+	keys := make([]store.Key, len(m.mains))
+	var missing []mainPackage
+	var at []int
+	for i, main := range m.mains {
+		keys[i] = m.programKey(recipe, main)
+		if p, ok := b.known(keys[i]); ok {
+			programs[i] = p
+			programs[i].Dir = main.dir
+			continue
+		}
+		missing, at = append(missing, main), append(at, i)
 	}
-	mains, err := mainsOf(list)
-	if err != nil {
-		return nil, err
+	if len(missing) > 0 {
+		made, err := b.make(ctx, missing)
+		if err != nil {
+			return nil, err
+		}
+		for n, p := range made {
+			programs[at[n]] = p
+		}
+		if !m.stands() {
+			return programs, nil // a file was written to meanwhile: nobody knows what go has read
+		}
 	}
-	return b.make(ctx, mains)
+	for _, i := range at {
+		if err := b.keep(keys[i], programs[i]); err != nil {
+			return nil, err
+		}
+	}
+	if !m.dirty {
+		return programs, nil
+	}
+	return programs, b.o.Store.Put(recordMemory, key, memoryRecord{Data: m.encode()})
 }
 
 // make builds mains by one go build and packs each.
-func (b *build) make(ctx context.Context, mains []listed) ([]Program, error) {
+func (b *build) make(ctx context.Context, mains []mainPackage) ([]Program, error) {
 	out, err := os.MkdirTemp("", "skiff-go-")
 	if err != nil {
 		return nil, err
@@ -141,7 +220,7 @@ func (b *build) make(ctx context.Context, mains []listed) ([]Program, error) {
 	defer os.RemoveAll(out)
 	args := slices.Concat([]string{"build"}, b.flags, []string{"-o", out + string(os.PathSeparator), "--"})
 	for _, m := range mains {
-		args = append(args, m.ImportPath)
+		args = append(args, m.path)
 	}
 	if _, err := b.goCommand(ctx, args...); err != nil {
 		return nil, err
@@ -152,7 +231,7 @@ func (b *build) make(ctx context.Context, mains []listed) ([]Program, error) {
 	for i, m := range mains {
 		g.Go(func() (err error) {
 			if programs[i], err = b.pack(ctx, out, m); err != nil {
-				return fmt.Errorf("pack %s: %w", m.ImportPath, err)
+				return fmt.Errorf("pack %s: %w", m.path, err)
 			}
 			return nil
 		})

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,18 +31,14 @@ const stopWait = 500 * time.Millisecond
 
 // goCommand runs the go command and returns what it printed to standard output.
 func (b *build) goCommand(ctx context.Context, args ...string) ([]byte, error) {
-	path, err := exec.LookPath("go")
-	if err != nil {
-		return nil, ErrNoGo
-	}
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Dir, cmd.Env = b.dir, append(b.env, "PWD="+b.dir)
+	cmd := exec.CommandContext(ctx, b.golang, args...)
+	cmd.Dir, cmd.Env = b.dir, slices.Concat(b.env, b.added, []string{"PWD=" + b.dir})
 	cmd.WaitDelay = stopWait
 	interruptible(cmd)
 	var stdout bytes.Buffer
 	said := &lines{each: b.o.Log}
 	cmd.Stdout, cmd.Stderr = &stdout, said
-	err = cmd.Run()
+	err := cmd.Run()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -93,6 +89,3 @@ func (l *lines) rest() {
 		}
 	}
 }
-
-// environ is the environment of the go command; of two values of a name the later one counts.
-func environ(more ...string) []string { return append(os.Environ(), more...) }

@@ -15,10 +15,10 @@ import (
 const binDir = "/usr/local/bin"
 
 // pack puts the program of main, which go build wrote into the folder out, into a layer.
-func (b *build) pack(ctx context.Context, out string, main listed) (Program, error) {
-	name := programName(main.ImportPath)
-	file := filepath.Join(out, name)
-	p := Program{ImportPath: main.ImportPath, Name: name, Dir: main.Dir, Path: path.Join(binDir, name), Built: true}
+func (b *build) pack(ctx context.Context, out string, main mainPackage) (Program, error) {
+	p := newProgram(main.path)
+	p.Dir, p.Built = main.dir, true
+	file := filepath.Join(out, p.Name)
 	st, err := os.Stat(file)
 	if err != nil {
 		return p, err
@@ -39,6 +39,11 @@ func (b *build) pack(ctx context.Context, out string, main listed) (Program, err
 	entries := append(parents(p.Path, at), Entry{Name: p.Path, Mode: 0o755, Time: at, Size: st.Size(), Open: func() (io.ReadCloser, error) { return os.Open(file) }})
 	p.Layer, p.Bytes, err = WriteLayer(ctx, b.o.Store, entries)
 	return p, err
+}
+
+func newProgram(importPath string) Program {
+	name := programName(importPath)
+	return Program{ImportPath: importPath, Name: name, Path: path.Join(binDir, name)}
 }
 
 // epoch is the time of the files in layers.
@@ -83,11 +88,18 @@ type Entry struct {
 	Open     func() (io.ReadCloser, error)
 }
 
+// modes are those of folders that are not 0755 wherever they are.
+var modes = map[string]int64{"/tmp": 0o1777, "/var/tmp": 0o1777, "/root": 0o700}
+
 // parents are the folders above a path, the highest first.
 func parents(name string, at time.Time) []Entry {
 	dir := path.Dir(name)
 	if dir == "/" {
 		return nil
 	}
-	return append(parents(dir, at), Entry{Name: dir + "/", Mode: 0o755, Time: at})
+	mode, special := modes[dir]
+	if !special {
+		mode = 0o755
+	}
+	return append(parents(dir, at), Entry{Name: dir + "/", Mode: mode, Time: at})
 }

@@ -58,14 +58,14 @@ func (b *build) list(ctx context.Context) ([]listed, error) {
 }
 
 // mainsOf are the main packages that were named, in the order of their paths, and any that is broken.
-func mainsOf(all []listed) ([]listed, error) {
-	var mains []listed
+func mainsOf(all []listed) ([]mainPackage, error) {
+	var mains []mainPackage
 	var others []string
 	for _, p := range all {
 		switch {
 		case p.DepOnly:
 		case p.Name == "main" || p.Error != nil:
-			mains = append(mains, p)
+			mains = append(mains, mainPackage{path: p.ImportPath, dir: p.Dir})
 		default:
 			others = append(others, p.ImportPath)
 		}
@@ -79,16 +79,21 @@ func mainsOf(all []listed) ([]listed, error) {
 		}
 		return nil, fmt.Errorf("none of the %d packages is a main package: an image needs a program", len(others))
 	}
-	slices.SortFunc(mains, func(a, b listed) int { return strings.Compare(a.ImportPath, b.ImportPath) })
+	slices.SortFunc(mains, func(a, b mainPackage) int { return strings.Compare(a.path, b.path) })
+	return mains, checkNames(mains)
+}
+
+// checkNames refuses programs that go build would write to one file.
+func checkNames(mains []mainPackage) error {
 	names := map[string]string{}
 	for _, m := range mains {
-		name := programName(m.ImportPath)
+		name := programName(m.path)
 		if other := names[name]; other != "" {
-			return nil, fmt.Errorf("%s and %s are both built to %s: build one after the other", other, m.ImportPath, name)
+			return fmt.Errorf("%s and %s are both built to %s: build one after the other", other, m.path, name)
 		}
-		names[name] = m.ImportPath
+		names[name] = m.path
 	}
-	return mains, nil
+	return nil
 }
 
 // programName is the name that go build gives a program (cmd/go/internal/load, DefaultExecName): the last element of its path,

@@ -18,8 +18,9 @@ type goEnv struct {
 	GOENV, GOFLAGS, GOROOT, GOVERSION, GOMOD, GOWORK, GOMODCACHE, GOTOOLDIR, CGO_ENABLED string
 }
 
-// settings fills in the environment and the flags of the go command: the user's own, and skiff's where the user has none.
-func (b *build) settings(ctx context.Context) error {
+// environment is that of the go command as far as it is known without asking: the user's, --env, the platform. Of two values of a
+// name the later one counts.
+func (b *build) environment() error {
 	platform, err := b.platform.env()
 	if err != nil {
 		return err
@@ -29,7 +30,12 @@ func (b *build) settings(ctx context.Context) error {
 			return fmt.Errorf("env %q: want NAME=VALUE", kv)
 		}
 	}
-	b.env = environ(slices.Concat(b.o.Env, platform)...)
+	b.env = slices.Concat(os.Environ(), b.o.Env, platform)
+	return nil
+}
+
+// settings asks the go command for its own, and fills in skiff's where the user has none.
+func (b *build) settings(ctx context.Context) error {
 	out, err := b.goCommand(ctx, "env", "-json", "GOENV", "GOFLAGS", "GOROOT", "GOVERSION", "GOMOD", "GOWORK", "GOMODCACHE", "GOTOOLDIR", "CGO_ENABLED")
 	if err != nil {
 		return err
@@ -42,8 +48,7 @@ func (b *build) settings(ctx context.Context) error {
 		return err
 	}
 	if !set {
-		b.env = append(b.env, "CGO_ENABLED=0")
-		b.goenv.CGO_ENABLED = "0"
+		b.added = []string{"CGO_ENABLED=0"}
 	}
 	b.flags, err = b.o.flags(b.goenv.GOFLAGS)
 	return err

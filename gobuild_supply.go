@@ -1,0 +1,189 @@
+package skiff
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/skiff-build/skiff/internal/doctor"
+	"github.com/skiff-build/skiff/internal/gobuild"
+	"github.com/skiff-build/skiff/internal/rootfs"
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// goFacts is what is remembered of a program beside its layer: what decides on the files that an image needs for it.
+func goFacts(file string, _ gobuild.Platform) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	b, err := doctor.ReadBinary(f, st.Size())
+	if err != nil {
+		return nil, fmt.Errorf("read what the program needs: %w", err)
+	}
+	facts := doctor.Binary{Arch: b.Arch, Interp: b.Interp, Libraries: b.Libraries}
+	for _, n := range b.Needs {
+		if n.Level >= doctor.Likely {
+			n.Evidence = nil
+			facts.Needs = append(facts.Needs, n)
+		}
+	}
+	return json.Marshal(facts)
+}
+
+// factsVersion is that of goFacts.
+func factsVersion() string { return fmt.Sprintf("1, doctor %d", doctor.Rules) }
+
+// suppliedRecord is the layer that some programs need, by them and what it goes on.
+type suppliedRecord struct {
+	Layer v1.Hash   `json:"layer"`
+	Bytes int64     `json:"bytes"` // of the layer; 0: there is nothing to supply
+	Size  int64     `json:"size"`  // of the files in it
+	Env   []string  `json:"env"`
+	Blobs []v1.Hash `json:"blobs"`
+}
+
+const recordSupplied = "gosupply"
+
+// addNeeds adds a layer with what the programs need and the base lacks.
+func (m *goMaker) addNeeds(ctx context.Context) error {
+	var programs []*doctor.Binary
+	h := sha256.New()
+	fmt.Fprintf(h, "supply 1\n%s\nepoch %d\nuser %q\nenv %q\n", factsVersion(), m.b.epoch.Unix(), m.imageUser(), m.imageEnv())
+	if m.base != nil {
+		fmt.Fprintf(h, "base %s %s\n", m.base.digest, m.platform)
+	}
+	dynamic := false
+	for _, p := range m.programs {
+		b := &doctor.Binary{}
+		if err := json.Unmarshal(p.Facts, b); err != nil {
+			return fmt.Errorf("%s: what is remembered of its needs: %w", p.ImportPath, err)
+		}
+		fmt.Fprintf(h, "program %s\n", p.Facts)
+		programs = append(programs, b)
+		dynamic = dynamic || b.Interp != ""
+	}
+	var rec suppliedRecord
+	key := store.Key(h.Sum(nil))
+	known := !dynamic && m.b.state.store.Get(recordSupplied, key, &rec) == nil
+	if known && rec.Bytes > 0 {
+		_, n, err := m.b.state.store.Blob(rec.Layer)
+		known = err == nil && n == rec.Bytes
+	}
+	if !known {
+		var err error
+		if rec, err = m.supply(ctx, programs); err != nil {
+			return err
+		}
+		if err := m.b.state.store.Put(recordSupplied, key, rec); err != nil {
+			return err
+		}
+	}
+	m.env = append(m.env, rec.Env...)
+	if rec.Bytes == 0 {
+		return nil
+	}
+	return m.add(rec.Layer, rec.Bytes, rec.Size, "skiff build: what the program needs")
+}
+
+// supply makes the layer.
+func (m *goMaker) supply(ctx context.Context, programs []*doctor.Binary) (suppliedRecord, error) {
+	o := doctor.SupplyOptions{User: m.imageUser(), Env: m.imageEnv()}
+	if m.base != nil {
+		root, err := openBaseRoot(ctx, m.base.image)
+		if err != nil {
+			return suppliedRecord{}, fmt.Errorf("read base %s: %w", m.base.name, err)
+		}
+		o.Root = root
+	} else if runtime.GOOS == "linux" && runtime.GOARCH == m.platform.Arch {
+		// Libraries of another system than the base's need not fit it; without a base this machine's come along with their loader.
+		root, err := os.OpenRoot("/")
+		if err != nil {
+			return suppliedRecord{}, err
+		}
+		defer root.Close()
+		o.Loaders = root.FS()
+	}
+	s, err := doctor.Complete(programs, o)
+	if err != nil {
+		return suppliedRecord{}, fmt.Errorf("%s: %w", m.programs[0].ImportPath, err)
+	}
+	rec := suppliedRecord{Env: s.Env, Size: s.Bytes()}
+	if len(s.Files) == 0 {
+		return rec, nil
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(s.WriteLayer(w, m.b.epoch)) }()
+	rec.Layer, rec.Bytes, err = m.b.state.store.WriteBlob(ctx, r, v1.Hash{}, -1)
+	r.CloseWithError(io.ErrClosedPipe) // ends the writer when the store gave up
+	rec.Blobs = []v1.Hash{rec.Layer}
+	return rec, err
+}
+
+// imageUser and imageEnv are those of the image, before what the programs need.
+func (m *goMaker) imageUser() string {
+	if m.base != nil {
+		return m.user(m.base.config.Config.User)
+	}
+	return m.user("")
+}
+
+func (m *goMaker) imageEnv() []string {
+	var base []string
+	if m.base != nil {
+		base = m.base.config.Config.Env
+	}
+	return joinEnv(base, m.b.g.ImageEnv)
+}
+
+// baseRoot is the root filesystem of a base image, as [doctor.Existing].
+type baseRoot struct{ fs *rootfs.FS }
+
+// accountFiles are those of which the content counts, a megabyte of it at most.
+var accountFiles = []string{"etc/passwd", "etc/group"}
+
+func openBaseRoot(ctx context.Context, img v1.Image) (baseRoot, error) {
+	look := func(_ int, h *tar.Header, content io.Reader) (any, error) {
+		if !slices.Contains(accountFiles, strings.TrimPrefix(strings.TrimPrefix(h.Name, "."), "/")) {
+			return nil, nil
+		}
+		return io.ReadAll(io.LimitReader(content, 1<<20))
+	}
+	root, err := rootfs.Open(ctx, img, rootfs.Options{Look: look})
+	return baseRoot{root}, err
+}
+
+func (r baseRoot) Stat(name string) (doctor.File, error) {
+	f, err := r.fs.Find(name)
+	if err != nil {
+		return doctor.File{}, err
+	}
+	return doctor.File{Path: f.Path, Mode: f.Header.Mode, UID: f.Header.Uid, GID: f.Header.Gid, Dir: f.IsDir(), Size: f.Header.Size}, nil
+}
+
+func (r baseRoot) ReadFile(name string) ([]byte, error) {
+	f, err := r.fs.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	if text, ok := f.Note.([]byte); ok {
+		return bytes.Clone(text), nil
+	}
+	return nil, fmt.Errorf("%s: %w", name, fs.ErrInvalid)
+}
