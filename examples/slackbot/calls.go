@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	_ "embed"
@@ -19,10 +20,8 @@ import (
 	"github.com/slack-go/slack"
 )
 
-const (
-	maxAnswer = 8 << 20 // bytes, of an answer that is read whole; registries allow manifests of 4 MiB
-	tries     = 5       // of a call that fails for the network's or the server's sake
-)
+const maxAnswer, tries = 8 << 20, 5        // bytes of an answer that is read whole; attempts for the network's or the server's sake
+const openMethod = "apps.connections.open" // which the library tries for ever, without pauses where sockets are cut at once
 
 // newSlack is the client of Slack's Web API. The library cannot send an upload again, so all trying again is [polite]'s.
 func newSlack(cfg config) *slack.Client {
@@ -31,7 +30,6 @@ func newSlack(cfg config) *slack.Client {
 }
 
 // upload puts a file into a channel, or a thread of it, in the three steps that Slack wants.
-// https://docs.slack.dev/messaging/working-with-files
 func upload(ctx context.Context, api *slack.Client, channel, thread, comment, name string, data []byte) error {
 	at, err := api.GetUploadURLExternalContext(ctx, slack.GetUploadURLExternalParameters{FileName: name, FileSize: len(data)})
 	if err != nil {
@@ -46,44 +44,36 @@ func upload(ctx context.Context, api *slack.Client, channel, thread, comment, na
 	return nil
 }
 
-// polite is an http.RoundTripper that obeys Retry-After, and tries again what failed for the network's or the server's
-// sake. For that it keeps bodies and reads answers whole. It is safe for concurrent use.
+// polite is an http.RoundTripper that obeys Retry-After and tries again what failed. It keeps bodies and reads answers whole.
 type polite struct {
 	to       http.RoundTripper
 	api      string        // what addresses of Slack's methods begin with: limits are by method there, by host elsewhere
 	timeout  time.Duration // of one attempt; large bodies get more
 	patience time.Duration // the longest Retry-After that is waited for
-
-	mu   sync.Mutex
-	turn map[string]time.Time // by method or host: when the next call may begin
+	mu       sync.Mutex
+	turn     map[string]time.Time // by method or host: when the next call may begin
 }
-
-// openMethod opens a connection. The library tries it for ever, with pauses between attempts that failed, but with none
-// between connections that opened and were cut at once. So the pause is made here, and the trying left to the library.
-const openMethod = "apps.connections.open"
 
 func (p *polite) RoundTrip(req *http.Request) (*http.Response, error) {
 	key, every := req.URL.Host, time.Duration(0)
-	if method, ok := strings.CutPrefix(req.URL.String(), p.api); ok && p.api != "" {
+	if method, ok := strings.CutPrefix(req.URL.String(), p.api); ok && method == openMethod {
+		key, every = method, 2*time.Second+rand.N(time.Second/2)
+	} else if ok && p.api != "" {
 		key, every = method, 50*time.Millisecond // after a pause not all at once
 	}
-	if key == openMethod {
-		every = 2*time.Second + rand.N(time.Second/2)
-	}
-	var body []byte
-	if req.Body != nil {
-		var err error
-		body, err = io.ReadAll(req.Body)
-		if err = errors.Join(err, req.Body.Close()); err != nil {
-			return nil, err
-		}
+	in := cmp.Or[io.ReadCloser](req.Body, http.NoBody)
+	defer in.Close()
+	body, err := io.ReadAll(in)
+	if err != nil {
+		return nil, err
 	}
 	for try := 1; ; try++ {
 		if err := p.wait(req.Context(), key, every); err != nil {
 			return nil, err
 		}
 		res, err := p.attempt(req, body)
-		pause := backoff(try)
+		pause := time.Second / 4 << try // half a second, doubled each time, and up to as much more
+		pause += rand.N(pause)
 		if err == nil && res.StatusCode == http.StatusTooManyRequests {
 			after, _ := time.ParseDuration(res.Header.Get("Retry-After") + "s")
 			pause = max(pause, after)
@@ -96,13 +86,11 @@ func (p *polite) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		if end, ends := req.Context().Deadline(); key == openMethod || pause > p.patience || ends && time.Until(end) < pause {
 			return res, err
-		} else if err := sleep(req.Context(), pause); err != nil {
-			return nil, err
 		}
+		_ = sleep(req.Context(), pause) // wait looks at the context
 	}
 }
 
-// wait waits for the turn of a call, and books the next one.
 func (p *polite) wait(ctx context.Context, key string, every time.Duration) error {
 	for {
 		p.mu.Lock()
@@ -117,17 +105,13 @@ func (p *polite) wait(ctx context.Context, key string, every time.Duration) erro
 	}
 }
 
-var errSlow = errors.New("no answer in time")
-
-// attempt sends req once, with body, and reads the answer.
 func (p *polite) attempt(req *http.Request, body []byte) (*http.Response, error) {
 	limit := p.timeout + time.Duration(len(body)>>16)*time.Second // 64 kB/s at least
 	ctx, cancel := context.WithTimeoutCause(req.Context(), limit, errSlow)
 	defer cancel()
 	again := req.Clone(ctx)
-	if body != nil {
+	if len(body) > 0 {
 		again.Body, again.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		again.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	}
 	res, err := p.to.RoundTrip(again)
 	if err != nil {
@@ -144,12 +128,6 @@ func (p *polite) attempt(req *http.Request, body []byte) (*http.Response, error)
 	return res, nil
 }
 
-// backoff is the pause after an attempt, the first being 1: half a second, doubled each time, and up to half less.
-func backoff(try int) time.Duration {
-	d := min(time.Second/2<<min(try-1, 5), 10*time.Second)
-	return d/2 + rand.N(d/2)
-}
-
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -158,28 +136,24 @@ func sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// advice has lines "ERROR: WHAT TO DO" for errors of Slack's.
-//
 //go:embed advice.txt
-var advice string
+var advice string // lines "ERROR: WHAT TO DO", for errors of Slack's
+var errSlow = errors.New("no answer in time")
 
-// hopeless says whether the answer will be the same next time; the library tries some of these for ever.
-func hopeless(err error) bool {
-	refused := slack.SlackErrorResponse{}
-	return untrusted(err) || errors.As(err, &refused) && slices.Contains([]string{"invalid_auth", "not_authed", "account_inactive",
-		"token_revoked", "token_expired", "not_allowed_token_type", "missing_scope"}, refused.Err)
+func hopeless(err error) bool { // the answer will be the same next time; the library tries some of these for ever
+	refused, _ := errors.AsType[slack.SlackErrorResponse](err)
+	return untrusted(err) || slices.Contains(strings.Fields("invalid_auth not_authed account_inactive token_revoked token_expired "+
+		"not_allowed_token_type missing_scope"), refused.Err)
 }
 
-// untrusted says whether err is a certificate that nobody here vouches for.
 func untrusted(err error) bool {
-	bad := (*tls.CertificateVerificationError)(nil)
-	return errors.As(err, &bad)
+	_, is := errors.AsType[*tls.CertificateVerificationError](err)
+	return is
 }
 
-// explain is err in words, with what to do about it where that is known.
 func explain(err error) string {
-	text, refused := err.Error(), slack.SlackErrorResponse{}
-	if errors.As(err, &refused) {
+	text := err.Error()
+	if refused, is := errors.AsType[slack.SlackErrorResponse](err); is {
 		_, after, _ := strings.Cut("\n"+advice, "\n"+refused.Err+": ")
 		what, _, _ := strings.Cut(after, "\n")
 		text = strings.Trim(text+": "+what+": "+refused.Needed, ": ")
@@ -191,15 +165,11 @@ func explain(err error) string {
 	return text
 }
 
-// missingScopes compares those of manifest.yaml with what Slack says of the token beside an answer.
-func missingScopes(header http.Header) (missing []string) {
-	granted := strings.FieldsFunc(header.Get("X-OAuth-Scopes"), func(r rune) bool { return r == ',' || r == ' ' })
-	for _, s := range []string{"app_mentions:read", "chat:write", "commands", "files:write"} {
-		if len(granted) > 0 && !slices.Contains(granted, s) {
-			missing = append(missing, s)
-		}
-	}
-	return missing
+func missingScopes(header http.Header) []string { // of those in manifest.yaml; the header of an answer has what the token has
+	granted := "," + strings.ReplaceAll(header.Get("X-OAuth-Scopes"), " ", "") + ","
+	return slices.DeleteFunc(strings.Fields("app_mentions:read chat:write commands files:write"), func(scope string) bool {
+		return granted == ",," || strings.Contains(granted, ","+scope+",")
+	})
 }
 
 var (
@@ -207,8 +177,7 @@ var (
 	addressText = regexp.MustCompile(`(\w+://)(?:[^/\s"@]*@)?([^/?\s"]*)[^\s"<>]*`)
 )
 
-// redact takes out what lets somebody in: tokens, and all of an address but its host. Slack's addresses for sockets,
-// uploads and answers are secrets, and so are those of a registry's blobs.
+// redact takes out tokens, and all of an address but its host: those for sockets, uploads, answers and blobs let one in.
 func redact(s string) string {
 	return addressText.ReplaceAllString(tokenText.ReplaceAllString(s, "$1-…"), "$1$2")
 }

@@ -1,27 +1,29 @@
 // Command slackbot tells a Slack channel what container images weigh, and uploads the whole report as a file. A file per
-// topic, in the order in which a mention meets them: main (commands, settings), socket (connection, workers), bot (question,
-// answer), registry, report; then calls, which all requests go through, with advice on errors, and oneshot, other commands.
+// topic: main (settings, other commands), bot (connection, questions, answers), registry, calls (what all requests go through).
 package main
 
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
 
 //go:embed usage.txt
 var usage string
-
 var errUsage = errors.New("see slackbot --help")
 
 func main() {
@@ -30,7 +32,6 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
-// run is the program. It returns the exit code.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	command := append(args, "serve")[0]
 	cfg, err := configFrom(getenv, command != "notify")
@@ -54,14 +55,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return 0
 	}
 	fmt.Fprintln(stderr, "slackbot:", redact(explain(err)))
-	if errors.Is(err, errUsage) {
-		return 2
-	}
-	return 1
+	return map[bool]int{false: 1, true: 2}[errors.Is(err, errUsage)]
 }
 
-// config is what the environment says.
-type config struct {
+type config struct { // what the environment says
 	botToken, appToken, apiURL string // apiURL ends in a slash
 	level                      slog.Level
 	allow, plain               []string          // registries: the only ones that are asked (empty: any); those without TLS
@@ -105,4 +102,81 @@ func configFrom(getenv func(string) string, socketMode bool) (cfg config, err er
 		cfg.login[strings.Replace(host, "https://index.docker.io/v1/", hub, 1)] = a.Auth
 	}
 	return cfg, err
+}
+
+func check(ctx context.Context, cfg config, stdout io.Writer) error {
+	api := newSlack(cfg)
+	me, err := api.AuthTestContext(ctx)
+	if err != nil {
+		err = errors.New("SLACK_BOT_TOKEN: " + explain(err))
+	} else if fmt.Fprintf(stdout, "SLACK_BOT_TOKEN: ok, %s (%s) in %s (%s)\n", me.User, me.UserID, me.Team, me.TeamID); len(missingScopes(me.Header)) > 0 {
+		err = fmt.Errorf("SLACK_BOT_TOKEN lacks scopes: %v: add them at api.slack.com/apps, install the app again and take the new token", missingScopes(me.Header))
+	}
+	if _, _, open := api.StartSocketModeContext(ctx); open != nil {
+		return errors.Join(err, errors.New("SLACK_APP_TOKEN, with the scope connections:write: "+explain(open)))
+	}
+	fmt.Fprintln(stdout, "SLACK_APP_TOKEN: ok, Socket Mode is on")
+	return err
+}
+
+// notify uploads a report. A wrong command line is told before settings are, whose error it gets.
+func notify(ctx context.Context, cfg config, settings error, args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("notify", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	channel, thread := flags.String("channel", "", ""), flags.String("thread", "", "")
+	report, comment := flags.String("report", "", ""), flags.String("comment", "", "")
+	switch err := flags.Parse(args); {
+	case err != nil:
+		return fmt.Errorf("notify: %w: %w", err, errUsage)
+	case *channel == "" || *report == "" || flags.NArg() > 0:
+		return fmt.Errorf("notify wants --channel and --report, and nothing but flags: %w", errUsage)
+	case settings != nil:
+		return settings
+	}
+	data, err := os.ReadFile(*report)
+	if err != nil {
+		return fmt.Errorf("notify: %w", err)
+	} else if len(data) == 0 {
+		return fmt.Errorf("notify: %s is empty, and Slack takes no empty file", *report)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	name := filepath.Base(*report) // and a comment holds what people wrote into commits: it notifies nobody
+	if err := upload(ctx, newSlack(cfg), *channel, *thread, escape(*comment), name, data); err != nil {
+		return fmt.Errorf("notify %s: %w", *channel, err)
+	}
+	_, err = fmt.Fprintf(stdout, "uploaded %s (%d bytes) to %s\n", name, len(data), *channel)
+	return err
+}
+
+// healthAddress is an abstract socket: it needs no port and no writable folder. Containers that share a network differ in tokens.
+func healthAddress(cfg config) *net.UnixAddr {
+	sum := sha256.Sum256([]byte(cfg.botToken + cfg.appToken + cfg.apiURL))
+	return &net.UnixAddr{Name: fmt.Sprintf("@slackbot-%x", sum[:8]), Net: "unix"}
+}
+
+func (b *bot) connected(yes bool) { // a connection is all that slackbot health asks for
+	if b.listener != nil {
+		b.listener.Close()
+	}
+	var err error
+	if b.listener = nil; !yes {
+		return
+	} else if b.listener, err = net.ListenUnix("unix", healthAddress(b.cfg)); err != nil {
+		b.log.Warn("slackbot health will not work", "err", err)
+		return
+	}
+	go func(l *net.UnixListener) {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			c.Close()
+		}
+	}(b.listener)
+}
+
+func health(cfg config) error {
+	c, err := net.DialUnix("unix", nil, healthAddress(cfg))
+	if err != nil {
+		return fmt.Errorf("health: no bot with these tokens is connected to Slack here: %w", err)
+	}
+	return c.Close()
 }

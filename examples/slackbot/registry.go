@@ -22,43 +22,38 @@ import (
 )
 
 const (
-	imageTime = 60 * time.Second // for reading one image
-	maxPull   = 256 << 20        // bytes: so many, of all platforms, are pulled to see what they unpack to
-	maxUnpack = 4 << 30          // bytes, of one layer
-	unknown   = -1               // a size that nobody knows
+	maxPull   = 256 << 20 // bytes: so many, of all platforms, are pulled to see what they unpack to
+	maxUnpack = 4 << 30   // bytes, of one layer
+	unknown   = -1        // a size that nobody knows
 	hub       = "docker.io"
 )
 
-// image is what a registry tells of a reference: one platform, or those of an index.
-type image struct {
-	ref       reference
-	platforms []*platform
-}
-
-type platform struct {
-	name, digest   string // name: linux/arm64
-	pull, unpacked int64  // bytes of config and layers; of the layers' tars
-	layers         []descriptor
-	note           string // why unpacked is unknown
-}
-
-// document is an index, a manifest or a config, in Docker's form or OCI's, which agree in these fields.
-// https://github.com/opencontainers/image-spec/blob/main/spec.md
-type document struct {
-	Manifests, Layers         []descriptor
-	Config                    descriptor
-	OS, Architecture, Variant string
-}
-
-type descriptor struct {
-	Digest         string
-	Size, unpacked int64
-	Platform       struct{ OS string }
-}
+type (
+	image struct { // what a registry tells of a reference: one platform, or those of an index
+		ref       reference
+		platforms []*platform
+	}
+	platform struct {
+		name, digest   string // name: linux/arm64
+		pull, unpacked int64  // bytes of config and layers; of the layers' tars
+		layers         []descriptor
+		note           string // why unpacked is unknown
+	}
+	document struct { // an index, a manifest or a config, in Docker's form or OCI's, which agree in these fields
+		Manifests, Layers         []descriptor
+		Config                    descriptor
+		OS, Architecture, Variant string
+	}
+	descriptor struct {
+		Digest         string
+		Size, unpacked int64
+		Platform       struct{ OS string }
+	}
+)
 
 // image reads an image. Where its layers cannot be unpacked the sizes to pull stand.
 func (c config) image(ctx context.Context, name string) (*image, error) {
-	ctx, cancel := context.WithTimeout(ctx, imageTime)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	s, err := c.open(name)
 	if err != nil {
@@ -72,15 +67,12 @@ func (c config) image(ctx context.Context, name string) (*image, error) {
 	}
 	i, budget := &image{ref: s.ref}, int64(maxPull)
 	for _, d := range top.Manifests[:min(len(top.Manifests), 50)] {
-		if err != nil || d.Platform.OS == "unknown" { // an attestation
-			continue
-		}
 		doc := top
-		if d.Digest != digest {
+		if err == nil && d.Digest != digest && d.Platform.OS != "unknown" { // which is an attestation
 			doc = document{}
 			_, err = s.read(ctx, "/manifests/"+d.Digest, d.Digest, &doc)
 		}
-		if err == nil {
+		if err == nil && d.Platform.OS != "unknown" {
 			err = s.platform(ctx, i, d.Digest, doc, &budget)
 		}
 	}
@@ -103,7 +95,6 @@ func (s *session) read(ctx context.Context, path, want string, to *document) (di
 	return digest, nil
 }
 
-// platform adds one platform to i.
 func (s *session) platform(ctx context.Context, i *image, digest string, doc document, budget *int64) error {
 	var config document
 	if doc.Config.Digest == "" {
@@ -162,8 +153,7 @@ func (s *session) unpack(ctx context.Context, l *descriptor) error {
 	return err
 }
 
-// reference is the name of an image. Nothing in it needs escaping, in an address or in a message.
-type reference struct{ host, name, tag, digest string }
+type reference struct{ host, name, tag, digest string } // nothing in it needs escaping, in an address or in a message
 
 func (r reference) String() string {
 	return r.host + "/" + r.name + strings.TrimSuffix(":"+r.tag, ":") + strings.TrimSuffix("@"+r.digest, "@")
@@ -173,9 +163,8 @@ func (r reference) String() string {
 var referenceText = regexp.MustCompile(`^(?:(localhost|\[[0-9a-fA-F:]+\](?::\d{1,5})?|[\w-]+(?:\.[\w-]+)*:\d{1,5}|[\w-]+(?:\.[\w-]+)+)/)?` +
 	`([a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)(?::(\w[\w.-]{0,127}))?(?:@(sha256:[0-9a-f]{64}))?$`)
 
-// session is a conversation with one registry about one image. Whoever writes in a channel chooses the host, so it
-// reaches no address where only a cloud's metadata service is, and this machine only if it is named as such: neither a
-// name nor a redirect leads there.
+// session is a conversation with one registry about one image. Whoever writes in a channel chooses the host: it reaches no
+// metadata service of a cloud, and this machine only if that is named, while neither a name nor a redirect leads there.
 type session struct {
 	ref           reference
 	base          string // scheme and host
@@ -188,6 +177,7 @@ type session struct {
 var (
 	errForbidden = errors.New("refused")
 	errLie       = errors.New("the registry's answer is not what its own digests and sizes say: tell who runs it")
+	parameter    = regexp.MustCompile(`(\w+)="([^"]*)"`) // of a challenge
 	accept       = strings.Fields("application/vnd.oci.image.index.v1+json application/vnd.oci.image.manifest.v1+json " +
 		"application/vnd.docker.distribution.manifest.list.v2+json application/vnd.docker.distribution.manifest.v2+json")
 )
@@ -198,19 +188,18 @@ func (c config) open(name string) (*session, error) {
 		return nil, fmt.Errorf("%.100q is no name of an image: one looks like registry.example/app:1.2", name)
 	}
 	ref := reference{strings.TrimPrefix(cmp.Or(m[1], hub), "index."), m[2], m[3], m[4]}
-	if ref.host == hub && !strings.Contains(ref.name, "/") {
-		ref.name = "library/" + ref.name
+	if len(c.allow) > 0 && !slices.Contains(c.allow, ref.host) {
+		return nil, fmt.Errorf("%s is none of the registries that I may ask: %s", ref.host, strings.Join(c.allow, ", "))
 	}
 	if ref.tag == "" && ref.digest == "" {
 		ref.tag = "latest"
 	}
-	if len(c.allow) > 0 && !slices.Contains(c.allow, ref.host) {
-		return nil, fmt.Errorf("%s is none of the registries that I may ask: %s", ref.host, strings.Join(c.allow, ", "))
+	if ref.host == hub && !strings.Contains(ref.name, "/") {
+		ref.name = "library/" + ref.name
 	}
 	s := &session{ref: ref, base: "https://" + strings.Replace(ref.host, hub, "registry-1."+hub, 1), login: c.login[ref.host]}
-	host := (&url.URL{Host: ref.host}).Hostname()
-	ip, _ := netip.ParseAddr(host)
-	s.loopback = host == "localhost" || ip.IsLoopback()
+	ip, _ := netip.ParseAddr((&url.URL{Host: ref.host}).Hostname())
+	s.loopback = ref.host == "localhost" || strings.HasPrefix(ref.host, "localhost:") || ip.IsLoopback()
 	if s.loopback || slices.Contains(c.plain, ref.host) { // as docker has it
 		s.base = "http://" + ref.host
 	}
@@ -221,8 +210,7 @@ func (c config) open(name string) (*session, error) {
 	return s, nil
 }
 
-// guard looks at the address that a name turned out to have.
-func (s *session) guard(_, address string, _ syscall.RawConn) error {
+func (s *session) guard(_, address string, _ syscall.RawConn) error { // address: what the host's name turned out to be
 	to, err := netip.ParseAddrPort(address)
 	ip := to.Addr().Unmap()
 	if err != nil || ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || ip.IsLoopback() && !s.loopback ||
@@ -257,21 +245,16 @@ func (s *session) get(ctx context.Context, client *http.Client, path string) (*h
 	return s.get(ctx, client, path)
 }
 
-var parameter = regexp.MustCompile(`(\w+)="([^"]*)"`)
-
-// authorize answers the challenge in res by the login, or by a token that is had for it or for the asking.
-// https://distribution.github.io/distribution/spec/auth/token/
+// authorize answers a challenge as https://distribution.github.io/distribution/spec/auth/token/ says, or by the login.
 func (s *session) authorize(ctx context.Context, res *http.Response) error {
 	challenge := res.Header.Get("WWW-Authenticate")
 	said := map[string]string{}
 	for _, m := range parameter.FindAllStringSubmatch(challenge, -1) {
 		said[m[1]] = m[2]
 	}
-	if bearer := strings.HasPrefix(strings.ToLower(challenge), "bearer "); !bearer && s.login != "" {
-		s.authorization = []string{"Basic " + s.login}
+	if !strings.HasPrefix(strings.ToLower(challenge), "bearer ") {
+		s.authorization = []string{"Basic " + s.login} // with no login this is refused, as it should be
 		return nil
-	} else if !bearer {
-		return s.refusal(res)
 	}
 	query := url.Values{"service": {said["service"]}, "scope": {"repository:" + s.ref.name + ":pull"}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, said["realm"]+"?"+query.Encode(), nil)
@@ -285,18 +268,14 @@ func (s *session) authorize(ctx context.Context, res *http.Response) error {
 	if err != nil {
 		return fmt.Errorf("log in to %s: %w", s.ref.host, err)
 	}
-	var token struct {
-		Token  string
-		Access string `json:"access_token"`
-	}
-	if json.NewDecoder(answer.Body).Decode(&token) != nil || token.Token+token.Access == "" {
+	var token struct{ Token, Access_token string }
+	if json.NewDecoder(answer.Body).Decode(&token) != nil || token.Token+token.Access_token == "" {
 		return s.refusal(res)
 	}
-	s.authorization = []string{"Bearer " + cmp.Or(token.Token, token.Access)}
+	s.authorization = []string{"Bearer " + cmp.Or(token.Token, token.Access_token)}
 	return nil
 }
 
-// refusal is a registry's no, and what to do about it.
 func (s *session) refusal(res *http.Response) error {
 	format := "%[1]s answers %[3]s: is it a registry?"
 	switch code := res.StatusCode; {
