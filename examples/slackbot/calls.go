@@ -25,7 +25,8 @@ const openMethod = "apps.connections.open" // which the library tries for ever, 
 
 // newSlack is the client of Slack's Web API. The library cannot send an upload again, so all trying again is [polite]'s.
 func newSlack(cfg config) *slack.Client {
-	calls := &polite{to: http.DefaultTransport, api: cfg.apiURL, timeout: 20 * time.Second, patience: patience, turn: map[string]time.Time{}}
+	to := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: handshake, MaxIdleConnsPerHost: workers}
+	calls := &polite{to: to, api: cfg.apiURL, timeout: 20 * time.Second, patience: patience, turn: map[string]time.Time{}}
 	return slack.New(cfg.botToken, slack.OptionAppLevelToken(cfg.appToken), slack.OptionAPIURL(cfg.apiURL), slack.OptionHTTPClient(&http.Client{Transport: calls}))
 }
 
