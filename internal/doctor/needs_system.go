@@ -33,7 +33,7 @@ var programCalls = []struct {
 	name string
 	word int
 }{
-	{"os/exec.Command", 0}, {"os/exec.CommandContext", 2}, {"os/exec.LookPath", 0},
+	{"os/exec.Command", 0}, {"os/exec.CommandContext", 2}, {"os/exec.LookPath", 0}, {"os/exec.lookPath", 0},
 	{"os.StartProcess", 0}, {"syscall.Exec", 0}, {"syscall.ForkExec", 0}, {"syscall.StartProcess", 0}, {"golang.org/x/sys/unix.Exec", 0},
 }
 

@@ -2,9 +2,11 @@ package gobin
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -54,8 +56,13 @@ func kept(s string) { println(s) }
 // compile builds the program for a machine and returns the file's bytes.
 func compile(t testing.TB, env []string, flags ...string) []byte {
 	t.Helper()
+	return compileText(t, source, env, flags...)
+}
+
+func compileText(t testing.TB, text string, env []string, flags ...string) []byte {
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"go.mod": "module example.com/probe\n\ngo 1.21\n", "main.go": source} {
+	for name, text := range map[string]string{"go.mod": "module example.com/probe\n\ngo 1.21\n", "main.go": text} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -142,5 +149,72 @@ func TestCallGraph(t *testing.T) {
 				t.Errorf("os.Setenv's first argument: %+v", got)
 			}
 		})
+	}
+}
+
+// TestNamesOnly: where calls are not read, names are, in either byte order and both word sizes.
+func TestNamesOnly(t *testing.T) {
+	const text = "package main\n\nfunc main() { there() }\n\n//go:noinline\nfunc there() { println() }\n"
+	for _, arch := range []string{"386", "arm", "riscv64", "ppc64le", "s390x"} {
+		t.Run(arch, func(t *testing.T) {
+			t.Parallel()
+			f := open(t, compileText(t, text, []string{"GOARCH=" + arch}))
+			lookup(t, f, "main.there")
+			if f.Arch != arch || f.CallGraph || f.NoCallGraph == "" {
+				t.Errorf("arch %s, call graph %v, %q", f.Arch, f.CallGraph, f.NoCallGraph)
+			}
+			if f.Stripped || f.DebugBytes < 10000 || f.Info == nil || f.GoVersion == "" {
+				t.Errorf("stripped %v, debug %d, info %v", f.Stripped, f.DebugBytes, f.Info)
+			}
+			if refs := f.Refs(lookup(t, f, "main.there")); refs != nil {
+				t.Errorf("references out of nothing: %v", refs)
+			}
+		})
+	}
+}
+
+// TestNoSectionHeaders: some tools take them away; the tables are then found in what is mapped.
+func TestNoSectionHeaders(t *testing.T) {
+	b := slices.Clone(bases(t)[0])
+	clear(b[40:48])
+	clear(b[58:64])
+	f := open(t, b)
+	if got := callers(f, lookup(t, f, "main.wrapper"), Call); got["main.main"] != 2 {
+		t.Errorf("wrapper is called by %v", got)
+	}
+	if f.Info == nil || f.Info.Path != "example.com/probe" {
+		t.Errorf("build info: %+v", f.Info)
+	}
+}
+
+func TestNotGo(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"empty": nil, "text": []byte("#!/bin/sh\n"), "short": []byte("\x7fELF"), "object": objectFile(),
+	} {
+		if _, err := Open(bytes.NewReader(b), int64(len(b))); err == nil {
+			t.Errorf("%s: no error", name)
+		} else if !errors.Is(err, ErrNotGo) && name != "short" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// objectFile is the header of what a compiler leaves for a linker.
+func objectFile() []byte {
+	b := make([]byte, 64)
+	copy(b, "\x7fELF\x02\x01\x01")
+	b[16], b[18] = 1, 62
+	return b
+}
+
+func TestPackage(t *testing.T) {
+	for name, want := range map[string]string{
+		"main.main": "main", "net/http.(*conn).serve": "net/http", "gopkg.in/yaml%2ev3.Unmarshal": "gopkg.in/yaml.v3",
+		"example.com/a/b.F[go.shape.struct { example.com/c.X int }]": "example.com/a/b", "slices.SortFunc[...]": "slices",
+		"type:.eq.[2]string": "", "go:buildid": "", "crosscall2": "", "vendor/golang.org/x/net/idna.init": "vendor/golang.org/x/net/idna",
+	} {
+		if got := Package(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
 	}
 }

@@ -218,19 +218,18 @@ const (
 	leaves   // return, or a stop
 )
 
-// values looks into functions, one at a time, and remembers the last one.
+// values looks into functions and remembers what their calls are given.
 type values struct {
 	f      *File
 	decode func(code []byte, addr uint64, taken map[int64]bool) []instr
 	sp     int
 	regs   []int // of arguments
-	work   int
-	fn     Func
-	at     map[uint32]*state // at calls, by offset in the function
+	work   int   // bytes of code that were looked into
+	known  map[Func]map[uint32][]value
 }
 
 func newValues(f *File) *values {
-	v := &values{f: f, fn: -1, regs: argRegs[f.image.machine]}
+	v := &values{f: f, regs: argRegs[f.image.machine], known: map[Func]map[uint32][]value{}}
 	switch f.image.machine {
 	case elf.EM_X86_64:
 		v.decode, v.sp = decodeAMD64, spAMD64
@@ -256,18 +255,20 @@ func (v *values) args(r Ref, word int) (value, value) {
 	if word+1 >= len(v.regs) {
 		return value{}, value{}
 	}
-	if v.fn != r.From {
-		v.fn, v.at = r.From, v.follow(r.From)
+	calls, ok := v.known[r.From]
+	if !ok {
+		calls = v.follow(r.From)
+		v.known[r.From] = calls
 	}
-	s := v.at[r.pc-v.f.funcs[r.From].entry]
-	if s == nil {
+	given := calls[r.pc-v.f.funcs[r.From].entry]
+	if given == nil {
 		return value{}, value{}
 	}
-	return s.regs[v.regs[word]], s.regs[v.regs[word+1]]
+	return given[word], given[word+1]
 }
 
-// follow runs through a function until no state changes any more, and returns those at its calls.
-func (v *values) follow(fn Func) map[uint32]*state {
+// follow runs through a function until no state changes any more, and returns the argument registers at its calls.
+func (v *values) follow(fn Func) map[uint32][]value {
 	start := v.f.funcs[fn].entry
 	end := v.f.size
 	if int(fn)+1 < len(v.f.funcs) {
@@ -286,7 +287,7 @@ func (v *values) follow(fn Func) map[uint32]*state {
 		entry.regs[r] = value{argument, uint64(i)}
 	}
 	entry.regs[v.sp] = value{kind: stackAddr}
-	at := map[uint32]*state{}
+	at := map[uint32][]value{}
 	var todo []int
 	flow := func(to int, s *state) {
 		if b := &blocks[to]; b.in == nil {
@@ -303,7 +304,11 @@ func (v *values) follow(fn Func) map[uint32]*state {
 			s := b.in.clone()
 			for _, in := range b.instrs {
 				if in.call || in.jump == always && in.target < 0 {
-					at[in.pc] = s.clone()
+					given := make([]value, len(v.regs))
+					for i, r := range v.regs {
+						given[i] = s.regs[r]
+					}
+					at[in.pc] = given
 				}
 				if in.op != nil {
 					in.op(s)
