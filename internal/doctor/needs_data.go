@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/gobin"
 )
 
 // zones finds whether times are shown in places that only the zone database knows.
@@ -113,11 +115,12 @@ func tempDir(p *program) *Need {
 		if p.stored(name) {
 			add(Possible, name+" is stored as a value")
 		}
+		var dynamic []gobin.Ref
 		for _, r := range p.Refs(fn) {
 			caller := p.Name(r.From)
 			if p.std(r.From) && !strings.HasPrefix(caller, "io/ioutil.") {
 				if p.reached(r.From) {
-					add(Possible, p.called(name, p.refs(name, p.only(r.From))))
+					add(Possible, name+" is called by "+caller)
 				}
 				continue
 			}
@@ -127,8 +130,17 @@ func tempDir(p *program) *Need {
 			case slices.ContainsFunc(args.Values, inTmp):
 				add(Linked, fmt.Sprintf("%s is called by %s with directory %q", name, caller, args.Values))
 			case !args.Complete:
-				add(Possible, fmt.Sprintf("%s is called by %s with a directory that is made at run time", name, caller))
+				dynamic = append(dynamic, r)
 			}
+		}
+		if len(dynamic) > 0 {
+			add(Possible, p.called(name, dynamic)+" with a directory that is made at run time")
+		}
+	}
+	// Uploads go to files from a limit on. Who asks for a form's value alone may never see one.
+	for _, name := range []string{"net/http.(*Request).ParseMultipartForm", "net/http.(*Request).FormFile", "mime/multipart.(*Reader).ReadForm"} {
+		if calls := p.refs(name, p.outside); len(calls) > 0 {
+			add(Likely, p.called(name, calls)+": files that are uploaded are kept in the directory of temporary files")
 		}
 	}
 	// os.TempDir is inlined: what is seen of it is the question for TMPDIR.

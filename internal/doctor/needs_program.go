@@ -122,7 +122,7 @@ func (p *program) isRoot(fn gobin.Func) bool {
 	if !p.std(fn) {
 		return true
 	}
-	if len(p.callers(fn)) > 0 {
+	if len(p.callers(fn)) > 0 || slices.Contains(beginsNothing, p.Name(fn)) {
 		return false
 	}
 	return !p.byName || !exportedMethod(p.Name(fn))
@@ -143,8 +143,15 @@ var throughInterface = map[string][]string{
 	"net/http.(*Transport).RoundTrip": {"net/http.send", "net/http/httputil.(*ReverseProxy).ServeHTTP"},
 }
 
+// beginsNothing are functions from which the code of a transport can be reached, but that make no connection of their own: one
+// ends those that are idle, one writes a request down by way of a false connection.
+var beginsNothing = []string{"net/http.(*Transport).CloseIdleConnections", "net/http/httputil.DumpRequestOut"}
+
 func (p *program) callers(fn gobin.Func) []gobin.Func {
 	var all []gobin.Func
+	if slices.Contains(beginsNothing, p.Name(fn)) {
+		return nil
+	}
 	for _, r := range p.Refs(fn) {
 		if r.From != fn && (len(all) == 0 || all[len(all)-1] != r.From) {
 			all = append(all, r.From)
@@ -206,7 +213,15 @@ func raise(n *Need, kind NeedKind, level Level, evidence ...string) *Need {
 	if n == nil {
 		n = &Need{Kind: kind}
 	}
+	for _, e := range evidence {
+		switch {
+		case slices.Contains(n.Evidence, e):
+		case level > n.Level: // the strongest comes first
+			n.Evidence = slices.Insert(n.Evidence, 0, e)
+		default:
+			n.Evidence = append(n.Evidence, e)
+		}
+	}
 	n.Level = max(n.Level, level)
-	n.Evidence = append(n.Evidence, evidence...)
 	return n
 }

@@ -23,11 +23,6 @@ func loader(p *program) *Need {
 
 func isCall(r gobin.Ref) bool { return r.Kind == gobin.Call }
 
-// only is a condition: the function itself.
-func (p *program) only(fn gobin.Func) func(gobin.Func) bool {
-	return func(other gobin.Func) bool { return other == fn }
-}
-
 // programCalls start other programs: the word of the argument that names them.
 var programCalls = []struct {
 	name string
@@ -42,6 +37,7 @@ func programs(p *program) *Need {
 	var need *Need
 	add := func(level Level, evidence string) { need = raise(need, NeedProgram, level, evidence) }
 	for _, c := range programCalls {
+		var dynamic []gobin.Ref
 		if !p.has(c.name) {
 			continue
 		}
@@ -70,11 +66,15 @@ func programs(p *program) *Need {
 			case len(names) > 0:
 				add(Possible, fmt.Sprintf("%s is called by %s with %q", c.name, caller, names))
 			case !args.Complete:
-				add(Possible, fmt.Sprintf("%s is called by %s with a name that is made at run time", c.name, caller))
+				dynamic = append(dynamic, r)
 			}
 			if need != nil {
 				need.Open = need.Open || !args.Complete
 			}
+		}
+		if len(dynamic) > 0 {
+			add(Possible, p.called(c.name, dynamic)+" with a name that is made at run time")
+			need.Open = true
 		}
 	}
 	return need

@@ -24,7 +24,12 @@ func caRoots(p *program) *Need {
 			}
 		}
 	}
+	unused := ""
 	for _, c := range p.tlsClients() {
+		if c.level == None {
+			unused = c.evidence
+			continue
+		}
 		add(c.level, c.evidence)
 	}
 	poolCalls := p.refs("crypto/x509.SystemCertPool", p.outside)
@@ -43,16 +48,10 @@ func caRoots(p *program) *Need {
 		}
 	}
 	if server := p.tlsServer(); server != "" {
-		switch p.clientAuth() {
-		case asked:
-			if ownPools == "" {
-				add(Linked, server+" demands certificates of its clients, and no roots of the program's own are made anywhere")
-			} else {
-				add(Possible, server+" demands certificates of its clients; the roots may be the program's own ("+ownPools+")")
-			}
-		case unclear:
-			add(Possible, server+"; should it verify clients' certificates without ClientCAs, it takes the system's roots")
-		}
+		add(Possible, server+"; should it verify clients' certificates without ClientCAs, it takes the system's roots")
+	}
+	if need == nil && unused != "" {
+		add(None, unused)
 	}
 	if calls := p.refs("crypto/x509.SetFallbackRoots", p.outside); len(calls) > 0 && need != nil {
 		need.Level = None
@@ -104,10 +103,11 @@ func (p *program) tlsClients() []tlsClient {
 	return all
 }
 
-// ownPools says who makes roots of its own; "" for nobody.
+// ownPools says who makes roots of its own; "" for nobody. crypto/tls fills pools with what the other side sends.
 func (p *program) ownPools() string {
+	others := func(fn gobin.Func) bool { return p.notIn("crypto/x509")(fn) && p.notIn("crypto/tls")(fn) }
 	for _, name := range []string{"crypto/x509.(*CertPool).AddCert", "crypto/x509.(*CertPool).AppendCertsFromPEM", "crypto/x509.(*CertPool).addCertFunc"} {
-		if calls := p.refs(name, p.notIn("crypto/x509")); len(calls) > 0 {
+		if calls := p.refs(name, others); len(calls) > 0 {
 			return p.called(name, calls)
 		}
 		if p.stored(name) {
@@ -120,20 +120,11 @@ func (p *program) ownPools() string {
 // tlsServer says who serves TLS; "" for nobody.
 func (p *program) tlsServer() string {
 	const handshake = "crypto/tls.(*Conn).serverHandshake-fm"
-	for _, r := range append(p.refs(handshake, p.notIn("none")), p.refs("crypto/tls.Server", p.notIn("none"))...) {
+	anybody := func(gobin.Func) bool { return true }
+	for _, r := range append(p.refs(handshake, anybody), p.refs("crypto/tls.Server", anybody)...) {
 		if p.reached(r.From) && p.Name(r.From) != "crypto/tls.Server" {
 			return p.Name(r.From) + " serves TLS"
 		}
 	}
 	return ""
 }
-
-// certDemand says what is known of tls.Config.ClientAuth.
-type certDemand int
-
-const (
-	unclear certDemand = iota
-	asked
-)
-
-func (p *program) clientAuth() certDemand { return unclear }

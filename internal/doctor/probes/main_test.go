@@ -17,6 +17,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -53,10 +54,17 @@ type eventWriter struct{ c *sandbox.Call }
 func (w eventWriter) Write(p []byte) (int, error) { return len(p), w.c.Event(string(p)) }
 
 // run is a program's output and, as its last line, how it ended.
-func run(t *testing.T, c *sandbox.Child, s *specs.Spec) string {
+// One that serves is ended after a while: 0 is for one that ends by itself.
+func run(t *testing.T, c *sandbox.Child, s *specs.Spec, timeout time.Duration) string {
 	t.Helper()
 	var out bytes.Buffer
-	err := c.Call(t.Context(), "run", runRequest{s, c.Mode() == sandbox.ModeOneID}, nil, func(m json.RawMessage) {
+	ctx := t.Context()
+	if timeout > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	err := c.Call(ctx, "run", runRequest{s, c.Mode() == sandbox.ModeOneID}, nil, func(m json.RawMessage) {
 		var text string
 		if json.Unmarshal(m, &text) == nil {
 			out.WriteString(text)
@@ -66,7 +74,7 @@ func run(t *testing.T, c *sandbox.Child, s *specs.Spec) string {
 	switch {
 	case errors.As(err, &exit):
 		fmt.Fprintf(&out, "exit %d %s", exit.Code, exit.Message)
-	case err != nil:
+	case err != nil && ctx.Err() == nil:
 		t.Fatalf("run %s: %v", strings.Join(s.Process.Args, " "), err)
 	}
 	return out.String()

@@ -26,14 +26,18 @@ import (
 // peer is who the probes talk to: servers and clients on 127.0.0.1 whose certificates a root of the test's own has signed.
 type peer struct {
 	root []byte // PEM: what the CA bundle holds
+	name string // of the TLS server, with its port
 	env  []string
 }
+
+// peerName is a name of 127.0.0.1 in the roots. It is of no domain that exists (RFC 2606).
+const peerName = "peer.example"
 
 func newPeer(t *testing.T) *peer {
 	t.Helper()
 	root, rootKey := certificate(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
 	leaf, key := certificate(t, &x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{peerName}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, root, rootKey)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -54,7 +58,11 @@ func newPeer(t *testing.T) *peer {
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
-	return &peer{root: []byte(block("CERTIFICATE", root.Raw)), env: []string{
+	_, port, err := net.SplitHostPort(secure.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &peer{name: peerName + ":" + port, root: []byte(block("CERTIFICATE", root.Raw)), env: []string{
 		"CA_PEM=" + block("CERTIFICATE", root.Raw), "CERT_PEM=" + block("CERTIFICATE", leaf.Raw), "KEY_PEM=" + block("PRIVATE KEY", der),
 		"PLAIN=" + plain.Listener.Addr().String(), "TLS=" + secure.Listener.Addr().String(),
 		"SMTP=" + listen(t, func(c net.Conn) { serveMail(c, config) }),

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -39,6 +40,11 @@ type probe struct {
 
 	file   string
 	binary *doctor.Binary
+
+	// Of real programs:
+	args    []string          // PEER in it is the TLS server's name
+	files   map[string]string // in the root; likewise
+	timeout time.Duration     // of one that serves
 }
 
 func read(t *testing.T) []*probe {

@@ -69,7 +69,10 @@ func (b *bench) run(t *testing.T, p *probe, supply map[doctor.NeedKind]bool) str
 	root := filepath.Join(t.TempDir(), "root")
 	s := sandbox.DefaultSpec()
 	s.Root.Path = root
-	s.Process.Args = []string{"/app"}
+	s.Process.Args = append([]string{"/app"}, p.args...)
+	for i, arg := range s.Process.Args {
+		s.Process.Args[i] = strings.ReplaceAll(arg, "PEER", b.peer.name)
+	}
 	s.Process.Env = append([]string{"PATH=/bin", "ZONE=Asia/Tokyo", "TOOL=probetool"}, b.peer.env...)
 	s.Hostname = "probe"
 	if b.unprivileged() {
@@ -102,6 +105,10 @@ func (b *bench) run(t *testing.T, p *probe, supply map[doctor.NeedKind]bool) str
 	}
 	shared("", 0o755)
 	bind("/app", p.file)
+	write("/etc/hosts", "127.0.0.1 localhost "+peerName+"\n") // what a container runtime supplies
+	for name, text := range p.files {
+		write(name, strings.ReplaceAll(text, "PEER", b.peer.name))
+	}
 	if supply[doctor.NeedCA] {
 		write(rootfiles.BundlePath, string(b.peer.root))
 	}
@@ -143,7 +150,7 @@ func (b *bench) run(t *testing.T, p *probe, supply map[doctor.NeedKind]bool) str
 	if supply[doctor.NeedFiles] {
 		write("/templates/page.html", "hello\n")
 	}
-	return run(t, b.child, s)
+	return run(t, b.child, s, p.timeout)
 }
 
 // libraries are the loader and all libraries that a binary needs, from this machine: path in the root, file here.
