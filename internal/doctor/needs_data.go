@@ -80,6 +80,9 @@ func users(p *program) *Need {
 		tar = tar || n > len(calls)
 		if len(calls) > 0 {
 			level := Linked
+			if strings.HasSuffix(name, "urrent") && !p.CGO() {
+				level = Likely // USER and HOME do as well, and many ask only where HOME is not set
+			}
 			if !slices.ContainsFunc(calls, isCall) {
 				level = Possible
 			}
@@ -188,7 +191,11 @@ func home(p *program) *Need {
 	for _, name := range []string{"os.Getenv", "os.LookupEnv", "syscall.Getenv"} {
 		for _, r := range p.refs(name, p.outside) {
 			if slices.Contains(p.Arg(r, 0).Values, "HOME") {
-				add(Possible, fmt.Sprintf("%s is called by %s with %q", name, p.Name(r.From), "HOME"))
+				level := Possible // libraries look there for settings, and go on without
+				if p.own(r.From) {
+					level = Likely
+				}
+				add(level, fmt.Sprintf("%s is called by %s with %q", name, p.Name(r.From), "HOME"))
 			}
 		}
 	}

@@ -55,6 +55,15 @@ func (p *program) std(fn gobin.Func) bool {
 	return true
 }
 
+// own says that a function is of the module that the program is.
+func (p *program) own(fn gobin.Func) bool {
+	pkg := gobin.Package(p.Name(fn))
+	if pkg == "main" {
+		return true
+	}
+	return p.Info != nil && p.Info.Main.Path != "" && (pkg == p.Info.Main.Path || strings.HasPrefix(pkg, p.Info.Main.Path+"/"))
+}
+
 func (p *program) has(name string) bool {
 	_, ok := p.Lookup(name)
 	return ok

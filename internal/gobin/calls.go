@@ -71,7 +71,7 @@ func (f *File) readCalls(tab *pclntab) {
 		return
 	}
 	f.text, f.size = text, tab.end
-	s := &scanner{f: f, entries: newEntries(f.funcs, tab.end)}
+	s := &scanner{f: f, entries: newEntries(f.funcs, tab.end), refs: make([]Ref, 0, tab.end/48)}
 	s.readFuncvals(relocs)
 	// Real code has a reference for each 40 bytes, and four for each function. Far more, or fewer, mean that addresses and code
 	// do not belong together.
