@@ -2,13 +2,16 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/fileop"
 	"github.com/skiff-build/skiff/internal/graph"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/snapshot"
+	"github.com/skiff-build/skiff/internal/store"
 )
 
 // actions is a file operation under way. Its values are numbered as in the operation: the inputs, then what each action
@@ -39,6 +42,9 @@ func runActions(ctx context.Context, j *job, req fileReq) (resp fileResp, err er
 			return resp, err
 		}
 		s.list = append(s.list, a)
+	}
+	if req.Over != "" {
+		return s.complete(ctx, req)
 	}
 	s.countReaders()
 	resp.Outputs = make([]fileOutput, req.Outputs)
@@ -97,18 +103,60 @@ func (s *actions) apply(ctx context.Context, a *pb.FileAction) (fileValue, error
 	if err != nil {
 		return v, err
 	}
+	return v, s.applyIn(ctx, v.active.Root(), a)
+}
+
+// applyIn does one action in a mounted directory.
+func (s *actions) applyIn(ctx context.Context, root string, a *pb.FileAction) (err error) {
 	var src, users inode.Tree
 	if a.GetCopy() != nil && a.SecondaryInput >= 0 {
 		if src, err = s.readable(ctx, int(a.SecondaryInput)); err != nil {
-			return v, err
+			return err
 		}
 	}
 	if owners := ownerValues(a); len(owners) > 0 && owners[0] >= 0 {
 		if users, err = s.readable(ctx, owners[0]); err != nil {
-			return v, err
+			return err
 		}
 	}
-	return v, fileop.Apply(ctx, v.active.Root(), a, src, users)
+	return fileop.Apply(ctx, root, a, src, users)
+}
+
+// complete does the one action again over the layer that it made before.
+func (s *actions) complete(ctx context.Context, req fileReq) (resp fileResp, err error) {
+	if len(s.list) != 1 || req.Outputs != 1 || s.list[0].GetCopy() == nil {
+		return resp, errors.New("only a copy can be completed")
+	}
+	a := s.list[0]
+	v := fileValue{input: -1}
+	if a.Input >= 0 {
+		v = s.values[a.Input]
+	}
+	chain, err := s.chain(v)
+	if err != nil {
+		return resp, err
+	}
+	below, err := s.tree(ctx, treeReq{Chain: chain})
+	if err != nil {
+		return resp, err
+	}
+	active, err := s.prepare(ctx, append(slices.Clone(chain), req.Over))
+	if err != nil {
+		return resp, err
+	}
+	ok, err := fileop.Uncopy(active.Root(), a.GetCopy(), req.Gone, below)
+	if !ok || err != nil {
+		return fileResp{Refused: err == nil}, err
+	}
+	if err := s.applyIn(ctx, active.Root(), a); err != nil {
+		return resp, err
+	}
+	id := store.NewID()
+	empty, err := active.CommitOver(id)
+	if empty {
+		id = req.Over
+	}
+	return fileResp{Outputs: []fileOutput{{Input: v.input, Layers: []string{id}}}}, err
 }
 
 // writable opens a value for writing: the one that is open already, when nobody else needs it as it is.

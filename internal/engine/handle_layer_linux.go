@@ -149,11 +149,21 @@ func digestChain(ctx context.Context, j *job, req digestReq) (rec digestRecord, 
 
 // packLayer writes the layer's tar into the descriptor that came with the call.
 func packLayer(ctx context.Context, j *job, req packReq) (resp packResp, err error) {
-	if len(j.Files()) != 1 {
-		return resp, errors.New("no descriptor came with the call")
+	want := 1
+	if req.Below > 0 {
+		want = 2
+	}
+	if len(j.Files()) != want {
+		return resp, errors.New("the descriptors did not come with the call")
 	}
 	w := bufio.NewWriterSize(j.Files()[0], 1<<20)
-	p, err := layer.Pack(ctx, w, filepath.Join(j.root, "layers", req.ID, "fs"), layer.PackOptions{Epoch: req.Epoch, KeepTimes: req.KeepTimes})
+	dir, o := filepath.Join(j.root, "layers", req.ID, "fs"), layer.PackOptions{Epoch: req.Epoch, KeepTimes: req.KeepTimes}
+	var p layer.Packed
+	if req.Below > 0 {
+		p, err = layer.PackOver(ctx, w, dir, j.Files()[1], req.Below, o)
+	} else {
+		p, err = layer.Pack(ctx, w, dir, o)
+	}
 	if err != nil {
 		return resp, err
 	}

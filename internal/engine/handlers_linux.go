@@ -128,6 +128,9 @@ func (j *job) tree(ctx context.Context, t treeReq) (inode.Tree, error) {
 		j.later(done)
 		return tree, nil
 	}
+	if t.Only != nil {
+		return localdir.Part(ctx, t.Local.Dir, t.Only)
+	}
 	return j.worker.scan(ctx, *t.Local)
 }
 

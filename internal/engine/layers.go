@@ -125,19 +125,60 @@ func (e *Engine) pack(ctx context.Context, id string, o LayerOptions) (rec packR
 	if e.o.Store.Get(kindPack, k.sum(), &rec) == nil && rec.DiffID != "" {
 		return rec, nil
 	}
+	below, err := e.tarBelow(ctx, id, o)
+	if err != nil {
+		return rec, err
+	}
+	defer below.Close()
 	release, err := acquire(ctx, e.steps)
 	if err != nil {
 		return rec, err
 	}
 	defer release()
-	if rec, err = e.writeTar(ctx, id, o); err != nil {
+	if rec, err = e.writeTar(ctx, id, below, o); err != nil {
 		return rec, err
 	}
 	return rec, e.o.Store.Put(kindPack, k.sum(), rec)
 }
 
+// tarBelow opens the tar of the layer that this one completes, which is made if there is none. It is nil for one that stands for
+// itself.
+func (e *Engine) tarBelow(ctx context.Context, id string, o LayerOptions) (*os.File, error) {
+	below := e.o.Store.LayerBelow(id)
+	if below == "" {
+		return nil, nil
+	}
+	rec, err := e.pack(ctx, below, o)
+	if err != nil {
+		return nil, err
+	}
+	r, err := e.openTar(ctx, below, rec, o)
+	if err != nil {
+		return nil, err
+	}
+	r.Close()
+	h, err := v1.NewHash(rec.DiffID)
+	if err != nil {
+		return nil, err
+	}
+	path, _, err := e.o.Store.Blob(h)
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
+}
+
 // writeTar has the child pack the layer through a pipe into a blob.
-func (e *Engine) writeTar(ctx context.Context, id string, o LayerOptions) (rec packRecord, err error) {
+func (e *Engine) writeTar(ctx context.Context, id string, below *os.File, o LayerOptions) (rec packRecord, err error) {
+	req := packReq{ID: id, Epoch: o.Epoch, KeepTimes: o.KeepTimes}
+	var files []*os.File
+	if below != nil {
+		fi, err := below.Stat()
+		if err != nil {
+			return rec, err
+		}
+		req.Below, files = fi.Size(), []*os.File{below}
+	}
 	pr, pw, err := os.Pipe()
 	if err != nil {
 		return rec, err
@@ -149,7 +190,7 @@ func (e *Engine) writeTar(ctx context.Context, id string, o LayerOptions) (rec p
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer pw.Close()
-		return e.callFiles(ctx, methodPack, packReq{ID: id, Epoch: o.Epoch, KeepTimes: o.KeepTimes}, []*os.File{pw}, &resp)
+		return e.callFiles(ctx, methodPack, req, append([]*os.File{pw}, files...), &resp)
 	})
 	g.Go(func() (err error) {
 		defer pr.Close()
@@ -162,7 +203,7 @@ func (e *Engine) writeTar(ctx context.Context, id string, o LayerOptions) (rec p
 	if blob.String() != resp.DiffID {
 		return rec, fmt.Errorf("the tar came over as %s, and was sent as %s", blob, resp.DiffID)
 	}
-	return packRecord{Layers: []string{id}, Blobs: []string{resp.DiffID}, DiffID: resp.DiffID, Size: resp.Size, Files: resp.Files}, nil
+	return packRecord{Layers: e.withBelow([]string{id}), Blobs: []string{resp.DiffID}, DiffID: resp.DiffID, Size: resp.Size, Files: resp.Files}, nil
 }
 
 // openTar opens the tar; one that the store has lost is made again, the same to the byte.
@@ -175,7 +216,12 @@ func (e *Engine) openTar(ctx context.Context, id string, rec packRecord, o Layer
 	if !errors.Is(err, store.ErrMiss) {
 		return r, err
 	}
-	again, err := e.writeTar(ctx, id, o)
+	below, err := e.tarBelow(ctx, id, o)
+	if err != nil {
+		return nil, err
+	}
+	defer below.Close()
+	again, err := e.writeTar(ctx, id, below, o)
 	if err != nil {
 		return nil, fmt.Errorf("pack layer %s: %w", id, err)
 	}

@@ -31,10 +31,28 @@ func (n *node) runFile(ctx context.Context, o *pb.FileOp, inputs []result) ([]re
 		}
 		req.Actions = append(req.Actions, dt)
 	}
+	d, err := n.contextCopy(ctx, o, inputs)
+	if err != nil {
+		return nil, err
+	}
+	if d != nil {
+		if outs, ok, err := n.complete(ctx, d, req, inputs); ok || err != nil {
+			return outs, err
+		}
+	}
 	var resp fileResp
 	if err := n.e.call(ctx, methodFile, req, &resp, nil); err != nil {
 		return nil, err
 	}
+	outs := n.fileResults(resp, inputs)
+	if d != nil && len(d.tree.Changed(nil)) == 0 {
+		return outs, n.e.remember(d, outs)
+	}
+	return outs, nil
+}
+
+// fileResults puts the layers that were made on what they stand on.
+func (n *node) fileResults(resp fileResp, inputs []result) []result {
 	outs := make([]result, len(resp.Outputs))
 	for i, out := range resp.Outputs {
 		base := result{}
@@ -46,7 +64,7 @@ func (n *node) runFile(ctx context.Context, o *pb.FileOp, inputs []result) ([]re
 		}
 		outs[i] = base
 	}
-	return outs, nil
+	return outs
 }
 
 func outputsOf(o *pb.FileOp) map[int64]*pb.FileAction {

@@ -53,16 +53,28 @@ type resultRecord struct {
 
 const kindResult = "result"
 
-func newRecord(outs []result) resultRecord {
+func (e *Engine) newRecord(outs []result) resultRecord {
 	rec := resultRecord{Outputs: outs}
 	for _, o := range outs {
-		for _, id := range realLayers(o.Layers) {
+		for _, id := range e.withBelow(realLayers(o.Layers)) {
 			if !slices.Contains(rec.Layers, id) {
 				rec.Layers = append(rec.Layers, id)
 			}
 		}
 	}
 	return rec
+}
+
+// withBelow adds the layers that some of these complete: they have to stay, too.
+func (e *Engine) withBelow(ids []string) []string {
+	var out []string
+	for _, id := range ids {
+		if below := e.o.Store.LayerBelow(id); below != "" {
+			out = append(out, below)
+		}
+		out = append(out, id)
+	}
+	return out
 }
 
 // lookup returns the results stored under a key, if all their layers are still there, and what is known of them.
@@ -91,5 +103,5 @@ func (e *Engine) knows(id string) bool {
 }
 
 func (e *Engine) save(key store.Key, outs []result) error {
-	return e.o.Store.Put(kindResult, key, newRecord(outs))
+	return e.o.Store.Put(kindResult, key, e.newRecord(outs))
 }

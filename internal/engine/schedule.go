@@ -16,9 +16,10 @@ type node struct {
 	e       *Engine
 	v       *graph.Vertex
 	inputs  []edge
-	nocache bool // look nothing up
-	fresh   bool // it, or something below it, is to run anew: what the definition gave last time does not count
-	unsure  bool // an input changed while it ran: the result is good for this build alone
+	nocache bool     // look nothing up
+	fresh   bool     // it, or something below it, is to run anew: what the definition gave last time does not count
+	read    []string // the files that it read in a local directory; nil: any
+	unsure  bool     // an input changed while it ran: the result is good for this build alone
 
 	defKey flight[store.Key]
 	evaled flight[[]result]
@@ -167,7 +168,7 @@ func (n *node) runOnce(ctx context.Context, key store.Key, inputs []result) ([]r
 // since the key was made: nobody knows which of the two contents it got.
 func (n *node) keep(key store.Key, outs []result) error {
 	for _, in := range n.inputs {
-		if t, ok := in.local.peek(); ok && len(t.Changed()) > 0 {
+		if t, ok := in.local.peek(); ok && len(t.Changed(n.read)) > 0 {
 			n.unsure = true
 			return nil
 		}

@@ -24,6 +24,7 @@ const (
 type treeReq struct {
 	Chain []string
 	Local *localdir.Selection
+	Only  []string // of the local directory: these files, and the directories that hold them; nil: what it selects
 }
 
 // unpackReq makes a layer from a tar: the blob at Path, else the descriptor that comes with the call.
@@ -45,9 +46,17 @@ type fileReq struct {
 	Inputs  []treeReq
 	Actions [][]byte // pb.FileAction
 	Outputs int
+
+	// Over is the layer that the one action made earlier on the same input, with another content of its source: the new layer
+	// completes that one. Gone are the files that the source has no more, relative to what is copied.
+	Over string
+	Gone []string
 }
 
-type fileResp struct{ Outputs []fileOutput }
+type fileResp struct {
+	Outputs []fileOutput
+	Refused bool // a layer over Over cannot be made; nothing was done
+}
 
 // fileOutput stands on an input (-1: on nothing) and adds layers; "" is one that holds nothing.
 type fileOutput struct {
@@ -60,8 +69,11 @@ type digestReq struct {
 	Selector fileop.Selector
 }
 
+// packReq packs a layer into the first descriptor that comes with the call. Of a layer that completes another one, the tar of
+// that comes as the second, and has Below bytes.
 type packReq struct {
 	ID        string
+	Below     int64
 	Epoch     int64
 	KeepTimes bool
 }

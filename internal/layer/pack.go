@@ -29,15 +29,24 @@ type PackOptions struct {
 // see to. Sockets are left out, as a tar cannot hold them. A file whose own name begins with .wh. is an
 // error, as an image would take it for a whiteout.
 func Pack(ctx context.Context, w io.Writer, dir string, o PackOptions) (Packed, error) {
+	return packDir(ctx, w, dir, nil, o)
+}
+
+func packDir(ctx context.Context, w io.Writer, dir string, below *tarBelow, o PackOptions) (Packed, error) {
 	digest := newDigester()
 	buffered := bufio.NewWriterSize(io.MultiWriter(w, digest), 256<<10)
 	p := packer{
 		ctx: ctx, dir: dir, o: o,
 		tar:   tar.NewWriter(buffered),
+		raw:   buffered,
+		below: below,
 		links: map[[2]uint64]string{},
 		copy:  make([]byte, 128<<10),
 	}
 	err := p.entries(".")
+	if err == nil {
+		err = p.keepRest()
+	}
 	if err == nil {
 		err = p.tar.Close()
 	}
@@ -55,6 +64,8 @@ type packer struct {
 	dir   string
 	o     PackOptions
 	tar   *tar.Writer
+	raw   io.Writer            // what tar writes to
+	below *tarBelow            // of the layer that this one completes, or nil
 	links map[[2]uint64]string // device and inode of a file with several names -> its first name
 	files int64
 	copy  []byte
@@ -87,7 +98,13 @@ func (p *packer) entry(name string) error {
 	if strings.HasPrefix(base, whiteoutPrefix) {
 		return fmt.Errorf("%s: an image cannot hold a file of this name", name)
 	}
-	if whiteout.Is(file, info) {
+	hides := whiteout.Is(file, info)
+	if p.below != nil {
+		if err := p.keepBefore(name, hides || !info.IsDir()); err != nil || hides {
+			return err
+		}
+	}
+	if hides {
 		return p.mark(dir+whiteoutPrefix+base, info)
 	}
 	switch info.Type() {
@@ -106,6 +123,9 @@ func (p *packer) directory(name string, info inode.Info) error {
 		return err
 	}
 	if whiteout.IsOpaque(filepath.Join(p.dir, name)) {
+		if p.below != nil {
+			return fmt.Errorf("%s: %w", name, errNotOver)
+		}
 		if err := p.mark(name+"/"+opaqueName, info); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -127,15 +128,19 @@ func (t *Tree) openRegular(name string) (*os.File, error) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
-// Changed returns the names of the files whose content may no longer be the one that [Tree.Digest] told of.
+// Changed returns which of the named files, of all with nil, may no longer have the content that [Tree.Digest] told of.
 // It costs one lstat for each. A result made from such files must not be kept under a key made of digests.
-func (t *Tree) Changed() []string {
+func (t *Tree) Changed(names []string) []string {
+	if names == nil {
+		names = slices.Collect(maps.Keys(t.nodes))
+	}
 	var changed []string
-	for name, n := range t.nodes {
-		c := n.content.Load()
-		if c == nil {
+	for _, name := range names {
+		n := t.nodes[name]
+		if n == nil || n.content.Load() == nil {
 			continue
 		}
+		c := n.content.Load()
 		fi, err := t.root.Lstat(filepath.FromSlash(name))
 		if err != nil || stampOf(fi) != c.stamp {
 			changed = append(changed, name)

@@ -20,6 +20,7 @@ type Active struct {
 	upper   string
 	ram     string // directory in the tmpfs that holds upper, or ""
 	mounted bool
+	over    string // see CommitOver
 }
 
 // Prepare mounts the chain for writing. What is written lies in a directory of its own until [Active.Commit].
@@ -157,6 +158,20 @@ func (a *Active) Commit(id string) (empty bool, err error) {
 	return empty, a.Discard()
 }
 
+// CommitOver is Commit for a layer that completes the topmost one of the chain: the two together are what a single layer with
+// all of it would be, and nobody who names the new one sees that there are two. Directories that differ in their times alone stay.
+// The layer below must stand for itself.
+func (a *Active) CommitOver(id string) (empty bool, err error) {
+	if len(a.chain) == 0 {
+		return false, errors.New("commit snapshot: there is no layer to complete")
+	}
+	a.over = a.chain[len(a.chain)-1]
+	if _, err := os.Lstat(a.s.overFile(a.over)); err == nil {
+		return false, fmt.Errorf("commit snapshot: layer %s completes another one itself", a.over)
+	}
+	return a.Commit(id)
+}
+
 func (a *Active) commit(id string) (empty bool, err error) {
 	if err := checkID(id); err != nil {
 		return false, err
@@ -169,12 +184,17 @@ func (a *Active) commit(id string) (empty bool, err error) {
 		return false, err
 	}
 	defer done()
-	if empty, err := prune(a.upper, below); empty || err != nil {
+	if empty, err := prune(a.upper, below, a.over != ""); empty || err != nil {
 		return empty, err
 	}
 	layer := filepath.Join(a.temp.path, "layer")
 	if a.ram != "" {
 		if err := a.copyFromRAM(layer); err != nil {
+			return false, err
+		}
+	}
+	if a.over != "" {
+		if err := os.WriteFile(filepath.Join(layer, "over"), []byte(a.over), 0o600); err != nil {
 			return false, err
 		}
 	}

@@ -15,18 +15,23 @@ import (
 // prune removes from an upper directory what says nothing over the tree below: directories copied up for
 // the sake of a file that is gone again, whiteouts of nothing, and the opaque mark that overlayfs puts on
 // new directories. It reports whether nothing is left. So the layer depends on the outcome of a step and
-// not on its way there.
-func prune(upper string, below inode.Tree) (empty bool, err error) {
-	empty, err = pruneDir(upper, ".", below)
+// not on its way there. With times, a directory that differs in its time alone stays.
+func prune(upper string, below inode.Tree, times bool) (empty bool, err error) {
+	empty, err = pruner{upper, times}.dir(".", below)
 	if err != nil {
 		return false, fmt.Errorf("prune layer: %w", err)
 	}
 	return empty, nil
 }
 
-// pruneDir prunes the directory of that name; below is nil where an opaque directory hides everything.
-func pruneDir(upper, name string, below inode.Tree) (redundant bool, err error) {
-	dir := filepath.Join(upper, name)
+type pruner struct {
+	upper string
+	times bool
+}
+
+// dir prunes the directory of that name; below is nil where an opaque directory hides everything.
+func (p pruner) dir(name string, below inode.Tree) (redundant bool, err error) {
+	dir := filepath.Join(p.upper, name)
 	now, err := inode.Lstat(dir)
 	if err != nil {
 		return false, err
@@ -51,16 +56,17 @@ func pruneDir(upper, name string, below inode.Tree) (redundant bool, err error) 
 	if opaque || !exists || !was.IsDir() {
 		inner = nil
 	}
-	left, err := pruneEntries(upper, name, inner)
+	left, err := p.entries(name, inner)
 	if err != nil {
 		return false, err
 	}
-	return left == 0 && !opaque && exists && now.SameAttributes(was), nil
+	same := now.SameAttributes(was) && (!p.times || now.Mtime == was.Mtime)
+	return left == 0 && !opaque && exists && same, nil
 }
 
-// pruneEntries returns how many entries of the directory stay.
-func pruneEntries(upper, name string, below inode.Tree) (left int, err error) {
-	entries, err := os.ReadDir(filepath.Join(upper, name))
+// entries returns how many entries of the directory stay.
+func (p pruner) entries(name string, below inode.Tree) (left int, err error) {
+	entries, err := os.ReadDir(filepath.Join(p.upper, name))
 	if err != nil {
 		return 0, err
 	}
@@ -69,12 +75,12 @@ func pruneEntries(upper, name string, below inode.Tree) (left int, err error) {
 		redundant := false
 		switch {
 		case e.IsDir():
-			redundant, err = pruneDir(upper, child, below)
+			redundant, err = p.dir(child, below)
 		case e.Type()&fs.ModeCharDevice != 0:
-			redundant, err = hidesNothing(upper, child, below)
+			redundant, err = hidesNothing(p.upper, child, below)
 		}
 		if err == nil && redundant {
-			err = os.Remove(filepath.Join(upper, child))
+			err = os.Remove(filepath.Join(p.upper, child))
 		}
 		if err != nil {
 			return 0, err

@@ -52,5 +52,8 @@ func (a *Active) Upper() string { return "" }
 // Commit needs Linux.
 func (a *Active) Commit(id string) (empty bool, err error) { return false, errLinux }
 
+// CommitOver needs Linux.
+func (a *Active) CommitOver(id string) (empty bool, err error) { return false, errLinux }
+
 // Discard does nothing.
 func (a *Active) Discard() error { return nil }

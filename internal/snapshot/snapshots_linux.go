@@ -74,11 +74,28 @@ func (s *Snapshots) unstackable(err error) error {
 
 func (s *Snapshots) layerDir(id string) string { return filepath.Join(s.root, "layers", id, "fs") }
 
-// layerDirs returns the directories of the chain, topmost first as overlayfs wants them.
-func (s *Snapshots) layerDirs(chain []string) ([]string, error) {
+// expand puts below each layer of the chain the one that it completes, if there is one ([Active.CommitOver]).
+func (s *Snapshots) expand(chain []string) ([]string, error) {
 	if err := checkChain(chain); err != nil {
 		return nil, err
 	}
+	out := make([]string, 0, len(chain))
+	for _, id := range chain {
+		below, err := os.ReadFile(s.overFile(id))
+		if err == nil {
+			out = append(out, string(below))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("layer %s: %w", id, err)
+		}
+		out = append(out, id)
+	}
+	return out, checkChain(out)
+}
+
+func (s *Snapshots) overFile(id string) string { return filepath.Join(s.root, "layers", id, "over") }
+
+// layerDirs returns the directories of an expanded chain, topmost first as overlayfs wants them.
+func (s *Snapshots) layerDirs(chain []string) ([]string, error) {
 	dirs := make([]string, 0, len(chain))
 	for _, id := range slices.Backward(chain) {
 		dir := s.layerDir(id)
@@ -96,6 +113,10 @@ func (s *Snapshots) layerDirs(chain []string) ([]string, error) {
 // overlayfs takes no single one; a plain bind mount of a single layer would show its whiteouts.
 func (s *Snapshots) lowers(ctx context.Context, chain []string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	chain, err := s.expand(chain)
+	if err != nil {
 		return nil, err
 	}
 	dirs, err := s.layerDirs(chain)

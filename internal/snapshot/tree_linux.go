@@ -22,6 +22,10 @@ import (
 // Tree returns the view that a mount of the chain would give, without mounting. The caller calls the
 // returned function when done. An empty chain is an empty directory, owned by 0:0 with mode 0755.
 func (s *Snapshots) Tree(chain []string) (inode.Tree, func() error, error) {
+	chain, err := s.expand(chain)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read snapshot: %w", err)
+	}
 	dirs, err := s.layerDirs(chain)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read snapshot: %w", err)

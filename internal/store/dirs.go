@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// LayerDir returns ROOT/layers/ID. Its folder fs holds the files of the layer.
+// LayerDir returns ROOT/layers/ID. Its folder fs holds the files of the layer; see [Store.LayerBelow].
 func (s *Store) LayerDir(id string) string { return s.path("layers", id) }
 
 // HasLayer tells whether the layer is there.
@@ -17,8 +17,23 @@ func (s *Store) HasLayer(id string) bool {
 	if !validName(id) {
 		return false
 	}
+	below := s.LayerBelow(id)
+	return s.hasFiles(id) && (below == "" || validName(below) && s.hasFiles(below))
+}
+
+func (s *Store) hasFiles(id string) bool {
 	i, err := os.Lstat(filepath.Join(s.LayerDir(id), "fs"))
 	return err == nil && i.IsDir()
+}
+
+// LayerBelow returns the layer that another one completes: what is not in its folder fs is in that layer's. "": it stands for
+// itself.
+func (s *Store) LayerBelow(id string) string {
+	b, err := os.ReadFile(filepath.Join(s.LayerDir(id), "over"))
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }
 
 // CommitLayer makes the folder tmp, complete with its fs below, the layer id by one rename. Where somebody

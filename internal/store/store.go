@@ -4,6 +4,7 @@
 //	ROOT/lock                held shared by every open Store, exclusively by Trim
 //	ROOT/oci/                an OCI image layout (image-spec image-layout.md): tags and blobs
 //	ROOT/layers/ID/fs/       unpacked layers, in the upper form of overlayfs; immutable
+//	ROOT/layers/ID/over      the id of the layer that this one completes, where it does not stand for itself
 //	ROOT/layers/ID/du        the layer's size on disk in bytes, once somebody asked
 //	ROOT/records/KIND/xx/KEY small JSON records: the key of a recipe to its result
 //	ROOT/cache/NAME/         cache mounts
