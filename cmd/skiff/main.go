@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -23,6 +24,9 @@ const (
 )
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // with large contexts most of the memory lives long, and half of it again is enough on top
+	}
 	skiff.Init()
 	os.Exit(run(os.Args[1:]))
 }

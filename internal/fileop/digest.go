@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
 	"path"
 	"runtime"
@@ -64,7 +65,8 @@ func Digest(ctx context.Context, t inode.Tree, sel Selector, content func(name s
 		}
 	}
 	need := required{paths: sel.Required}
-	list := &lister{contents: sel.Contents, required: &need}
+	list := &lister{ctx: ctx, content: content, hash: sha256.New(), contents: sel.Contents, required: &need}
+	fmt.Fprintln(list.hash, "skiff files 1")
 	for _, source := range sources {
 		top, err := resolveSource(t, source, sel.FollowLinks)
 		if err != nil {
@@ -81,11 +83,17 @@ func Digest(ctx context.Context, t inode.Tree, sel Selector, content func(name s
 	if err := need.check(); err != nil {
 		return "", err
 	}
-	return list.sum(ctx, content)
+	if err := list.flush(); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(list.hash.Sum(nil)), nil
 }
 
-// lister is the visitor that lists what is selected.
+// lister is the visitor that lists what is selected. The list goes into the hash part by part, so that a large one takes no room.
 type lister struct {
+	ctx      context.Context // of the one call of Digest
+	content  func(name string) (string, error)
+	hash     hash.Hash
 	contents bool
 	required *required
 	source   string
@@ -115,9 +123,14 @@ func (l *lister) file(e entry) error {
 	if i.IsRegular() {
 		n.file = e.name
 	}
-	l.lines = append(l.lines, n)
+	if l.lines = append(l.lines, n); len(l.lines) == cap(l.lines) && len(l.lines) >= listPart {
+		return l.flush()
+	}
 	return nil
 }
+
+// listPart is how many lines are kept at least: enough to read contents side by side.
+const listPart = 1000
 
 // attributes describes a file, all but its content. With many files it counts that fmt is not used.
 func attributes(name string, i inode.Info) string {
@@ -133,9 +146,9 @@ func attributes(name string, i inode.Info) string {
 	return string(b)
 }
 
-// sum adds the contents, read in parallel, and returns the digest of the list.
-func (l *lister) sum(ctx context.Context, content func(name string) (string, error)) (string, error) {
-	g, ctx := errgroup.WithContext(ctx)
+// flush reads the contents of the lines, side by side, and adds them to the hash.
+func (l *lister) flush() error {
+	g, ctx := errgroup.WithContext(l.ctx)
 	var next atomic.Int64
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
@@ -150,7 +163,7 @@ func (l *lister) sum(ctx context.Context, content func(name string) (string, err
 				}
 				err := ctx.Err()
 				if err == nil {
-					n.sha256, err = content(n.file)
+					n.sha256, err = l.content(n.file)
 				}
 				if err != nil {
 					return err
@@ -159,18 +172,16 @@ func (l *lister) sum(ctx context.Context, content func(name string) (string, err
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return "", err
+		return err
 	}
-	h := sha256.New()
-	w := bufio.NewWriterSize(h, 32<<10)
-	fmt.Fprintln(w, "skiff files 1")
+	w := bufio.NewWriterSize(l.hash, 32<<10)
 	for _, n := range l.lines {
 		for _, s := range []string{n.text, " sha256 ", n.sha256, "\n"} {
 			w.WriteString(s) // a hash takes everything
 		}
 	}
-	w.Flush()
-	return hex.EncodeToString(h.Sum(nil)), nil
+	l.lines = l.lines[:0]
+	return w.Flush()
 }
 
 func hashFile(t inode.Tree, name string) (string, error) {
