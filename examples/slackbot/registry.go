@@ -97,7 +97,7 @@ func (s *session) read(ctx context.Context, path, want string, to *document) (di
 
 func (s *session) platform(ctx context.Context, i *image, digest string, doc document, budget *int64) error {
 	var config document
-	if doc.Config.Digest == "" {
+	if doc.Config.Digest == "" || doc.Config.Size < 0 {
 		return fmt.Errorf("%s is no image in a form of today: push it again", s.ref)
 	} else if _, err := s.read(ctx, "/blobs/"+doc.Config.Digest, doc.Config.Digest, &config); err != nil {
 		return err
