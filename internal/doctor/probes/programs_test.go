@@ -51,7 +51,7 @@ var realPrograms = []realProgram{
 	{module: "github.com/tsenart/vegeta/v12", args: []string{"attack", "-targets=/t.txt", "-duration=1s", "-rate=1"}, good: "hello", files: text("/t.txt", "GET https://PEER/\n"), tried: []doctor.NeedKind{doctor.NeedCA}},
 	{module: "go.etcd.io/bbolt/cmd/bbolt", args: []string{"bench", "--count=100", "--batch-size=100"}, good: "Write", tried: []doctor.NeedKind{doctor.NeedTemp}},
 	{module: "golang.org/x/perf/cmd/benchstat", args: []string{"/t.txt"}, good: "Foo", files: text("/t.txt", "BenchmarkFoo 1 2 ns/op\n")},
-	{module: "golang.org/x/tools/cmd/goimports", args: []string{"-format-only", "-d", "/t.go"}, good: "hello", tool: "diff", files: text("/t.go", "package  p\n"), tried: []doctor.NeedKind{doctor.NeedTemp, doctor.NeedProgram}},
+	{module: "golang.org/x/tools/cmd/goimports", args: []string{"-format-only", "-d", "/t.go"}, good: "unexpected diff", tool: "diff", files: text("/t.go", "package  p\n"), tried: []doctor.NeedKind{doctor.NeedTemp, doctor.NeedProgram}},
 	{module: "mvdan.cc/gofumpt", args: []string{"/t.go"}, good: "package p", files: text("/t.go", "package  p\n")},
 	{module: "mvdan.cc/sh/v3/cmd/shfmt", args: []string{"/t.sh"}, good: "echo hello", files: text("/t.sh", "echo   hello\n")},
 }
