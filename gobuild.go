@@ -28,6 +28,7 @@ type GoOptions struct {
 	Env                    []string // "NAME=VALUE" for the go command
 	Debug                  bool     // keep symbol table and debug information
 	LabelVCS               bool     // revision and date into the binary and the labels
+	Optimize               string   // "size" tries what makes programs smaller, see [SizeChoice]; "" is as usual
 
 	Base       string   // image to build on; "" is none
 	Add        []Added  // files beside the program
@@ -52,6 +53,7 @@ type goBuild struct {
 	epoch   time.Time
 	display *progress.Display
 	steps   *steps
+	choices []SizeChoice
 }
 
 // BuildGo builds Go packages into one image, or where a name in o.Tags ends in a slash, into one for each main package, and makes
@@ -183,7 +185,11 @@ func (b *goBuild) run(ctx context.Context) ([]*BuildResult, error) {
 	}
 	title := fmt.Sprintf("go build %s for %s", strings.Join(b.g.Packages, " "), strings.Join(names, ", "))
 	err := b.steps.run(ctx, title, func(ctx context.Context, st *step) (err error) {
-		results, err = gobuild.Build(ctx, b.programOptions(st))
+		build := gobuild.Build
+		if b.g.Optimize == "size" {
+			build = b.optimize
+		}
+		results, err = build(ctx, b.programOptions(st))
 		if err == nil && !anyBuilt(results) {
 			st.cached()
 		}
@@ -205,6 +211,7 @@ func (b *goBuild) run(ctx context.Context) ([]*BuildResult, error) {
 		}
 		out = append(out, res)
 	}
+	out[0].SizeChoices = b.choices
 	return out, nil
 }
 

@@ -37,6 +37,9 @@ func (g GoOptions) check() error {
 			return fmt.Errorf("add %s:%s: want SOURCE:TARGET, TARGET an absolute path in the image", a.Source, a.Target)
 		}
 	}
+	if g.Optimize != "" && g.Optimize != "size" {
+		return fmt.Errorf("optimize %q: choose size", g.Optimize)
+	}
 	if g.WorkDir != "" && !path.IsAbs(g.WorkDir) {
 		return fmt.Errorf("workdir %s: want an absolute path in the image", g.WorkDir)
 	}

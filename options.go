@@ -70,15 +70,16 @@ func ParseOutput(text string) (Output, error) { return image.ParseOutput(text) }
 
 // BuildResult is what a build came to.
 type BuildResult struct {
-	ID         string // digest of the image's config, or of the index; "" where only files were asked for
-	Descriptor v1.Descriptor
-	Tags       []string // canonical names
-	Size       int64    // bytes of the files in the layers of the image, or of all images of the index
-	StageBytes int64    // Size, and bytes on the disk of what the build needed and left behind: other stages, their bases
-	Built      time.Time
-	Warnings   []client.VertexWarning
-	Reports    []*Report // of the images, one for each platform; none unless asked for
-	StdoutUsed bool      // an output went to [BuildOptions.Stdout]
+	ID          string // digest of the image's config, or of the index; "" where only files were asked for
+	Descriptor  v1.Descriptor
+	Tags        []string // canonical names
+	Size        int64    // bytes of the files in the layers of the image, or of all images of the index
+	StageBytes  int64    // Size, and bytes on the disk of what the build needed and left behind: other stages, their bases
+	Built       time.Time
+	Warnings    []client.VertexWarning
+	Reports     []*Report    // of the images, one for each platform; none unless asked for
+	SizeChoices []SizeChoice // what was tried to make Go programs smaller; of several images only the first has them
+	StdoutUsed  bool         // an output went to [BuildOptions.Stdout]
 }
 
 // Images are the result as rows of a list of images: one for each tag, or one without a name.

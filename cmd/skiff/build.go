@@ -211,6 +211,9 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 			return err
 		}
 	}
+	if err := printChoices(out, results[0].SizeChoices); err != nil {
+		return err
+	}
 	for _, res := range results {
 		if line := weights(res); line != "" {
 			fmt.Fprintln(out, line)

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -27,7 +30,7 @@ type goFlags struct {
 // goOnly are the flags that say nothing where there is a Dockerfile, dockerOnly those that say nothing where there is none.
 var (
 	goOnly = []string{
-		"add", "base", "cmd", "debug", "entrypoint", "env", "expose", "gcflags", "image-env", "label-vcs", "ldflags", "tags", "user", "workdir",
+		"add", "base", "cmd", "debug", "entrypoint", "env", "expose", "gcflags", "image-env", "label-vcs", "ldflags", "optimize", "tags", "user", "workdir",
 	}
 	dockerOnly = []string{
 		"add-host", "add-missing", "allow", "build-arg", "build-context", "call", "check", "faithful", "file", "go-base", "network", "no-cache-filter",
@@ -44,6 +47,7 @@ func (f *goFlags) define(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&o.Env, "env", nil, "`NAME=VALUE` for go build")
 	flags.BoolVarP(&o.Debug, "debug", "D", false, "keep symbol table and debug information")
 	flags.BoolVar(&o.LabelVCS, "label-vcs", false, "stamp revision and date into the program, and label the image with them")
+	flags.StringVar(&o.Optimize, "optimize", "", "size: build without inlining and alignment where that makes the programs smaller, and say what each choice saves and costs")
 	flags.StringVar(&o.Base, "base", "scratch", "`IMAGE` to build on")
 	flags.StringArrayVar(&f.add, "add", nil, "`SOURCE:TARGET`, a file or folder for the image (several)")
 	flags.StringArrayVar(&f.entrypoint, "entrypoint", nil, "`PROGRAM` that the image starts, and its first arguments (several, or a JSON array)")
@@ -157,4 +161,25 @@ func (f *buildFlags) runGo(ctx context.Context, state *skiff.State, cmd *cobra.C
 		return f.failed(err)
 	}
 	return f.finish(cmd, res)
+}
+
+// printChoices writes what was tried to make the programs smaller.
+func printChoices(w io.Writer, choices []skiff.SizeChoice) error {
+	if len(choices) == 0 {
+		return nil
+	}
+	out := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
+	fmt.Fprintln(out, "\nTRIED\tBYTES\tSAVED\tAPPLIED\tFLAGS\tPRICE")
+	last := choices[0].Bytes
+	for _, c := range choices {
+		bytes, saved, applied := strconv.FormatInt(c.Bytes, 10), strconv.FormatInt(last-c.Bytes, 10), "no"
+		if c.Bytes < 0 {
+			bytes, saved, applied = "-", "-", "not in this Go"
+		}
+		if c.Applied {
+			applied, last = "yes", c.Bytes
+		}
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Name, bytes, saved, applied, c.Flags, c.Price)
+	}
+	return out.Flush()
 }

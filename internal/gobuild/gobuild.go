@@ -33,6 +33,8 @@ type Options struct {
 	LDFlags, GCFlags, Tags string   // as of go build
 	Env                    []string // "KEY=VALUE" for the go command, over the environment
 	Debug                  bool     // keep symbol table and debug information
+	FuncAlign              bool     // functions begin anywhere, not at the multiples of 16 or 32 bytes that processors like
+	NoInline               bool     // no function is inlined
 	VCS                    bool     // stamp the state of the version control system into the programs
 	Again                  bool     // take nothing of earlier builds; go's own cache still serves
 

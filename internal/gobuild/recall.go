@@ -60,7 +60,8 @@ func (b *build) key() store.Key {
 
 // asked appends what the go command is told by options and environment.
 func (b *build) asked(out []byte) []byte {
-	out = fmt.Appendf(out, "go %q\nldflags %q\ngcflags %q\ntags %q\ndebug %t\n", b.golang, b.o.LDFlags, b.o.GCFlags, b.o.Tags, b.o.Debug)
+	out = fmt.Appendf(out, "go %q\nldflags %q\ngcflags %q\ntags %q\ndebug %t\nalign %t\nno inlining %t\n",
+		b.golang, b.o.LDFlags, b.o.GCFlags, b.o.Tags, b.o.Debug, b.o.FuncAlign, b.o.NoInline)
 	last := map[string]string{}
 	for _, kv := range b.env {
 		name, value, _ := strings.Cut(kv, "=")

@@ -114,6 +114,9 @@ func (o Options) flags(goflags string) ([]string, error) {
 		flags = append(flags, "-buildvcs=false")
 	}
 	flags = append(flags, o.ldflags(user)...)
+	if o.NoInline {
+		flags = append(flags, "-gcflags=all=-l")
+	}
 	if o.GCFlags != "" {
 		flags = append(flags, "-gcflags="+o.GCFlags)
 	}
@@ -129,6 +132,9 @@ func (o Options) ldflags(goflags []string) []string {
 	own := "-s -w"
 	if o.Debug {
 		own = ""
+	}
+	if o.FuncAlign {
+		own = strings.TrimSpace(own + " -funcalign=1")
 	}
 	given := o.LDFlags
 	if given == "" {

@@ -21,6 +21,7 @@ func TestFlags(t *testing.T) {
 		{"flags for some packages", "", Options{LDFlags: "example.com/...=-X=a.b=c"}, "-trimpath|-buildvcs=false|-ldflags=-s -w|-ldflags=example.com/...=-X=a.b=c"},
 		{"trimpath of the user", "-trimpath=false", Options{}, "-buildvcs=false|-ldflags=-s -w"},
 		{"two dashes", "--trimpath=false --buildvcs=auto", Options{}, "-ldflags=-s -w"},
+		{"small", "", Options{FuncAlign: true, NoInline: true, GCFlags: "-B"}, "-trimpath|-buildvcs=false|-ldflags=-s -w -funcalign=1|-gcflags=all=-l|-gcflags=-B"},
 		{"stamped", "", Options{VCS: true}, "-trimpath|-buildvcs=true|-ldflags=-s -w"},
 		{"tags and compiler flags", "", Options{Tags: "a,b", GCFlags: "all=-l"}, "-trimpath|-buildvcs=false|-ldflags=-s -w|-gcflags=all=-l|-tags=a,b"},
 	} {
