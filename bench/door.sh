@@ -30,12 +30,14 @@ build_skiff() (cd "$work/$1-skiff" && "$work/skiff" build -q -t bench/ ./...)
 build_ko() (cd "$work/$1-ko" && "$ko" build --push=false --oci-layout-path "$work/layout" --platform "linux/$arch" ./... >/dev/null)
 
 edit() { # edit DIR FILE N: another number in the line that is there for it
+  grep -q 'bench[0-9]*"' "$1/$2" || { echo "$2: no line to change" >&2; return 1; }
   sed -i "s/bench[0-9]*\"/bench$3\"/" "$1/$2"
 }
 
 mkdir -p "$work/one"
 cp -r examples/slackbot/. "$work/one/"
-sed -i 's/ pong"/ bench0"/' "$work/one/bot.go"
+rm -f "$work/one/Dockerfile"
+sed -i 's/"pong"/"bench0"/' "$work/one/bot.go"
 mkdir -p "$work/many/shared"
 printf 'module example.com/many\n\ngo 1.24\n' >"$work/many/go.mod"
 printf 'package shared\n\nimport "net/http"\n\nvar Name = "bench0"\n\nfunc Get() string {\n\tr, err := http.Get("https://example.com/" + Name)\n\tif err != nil {\n\t\treturn err.Error()\n\t}\n\treturn r.Status\n}\n' >"$work/many/shared/shared.go"
