@@ -108,11 +108,15 @@ func (e *examination) sourceOf(name string) string {
 	if len(i.Sources) != 1 || i.From == "" {
 		return name
 	}
-	rel := relativeTo(name, i.Dest)
-	if rel == name || path.Clean(name) == path.Clean(i.Dest) || path.Base(i.Sources[0]) == rel {
-		return i.Sources[0]
+	source := i.Sources[0]
+	rel := path.Base(name) // below a folder that is relative to WORKDIR, as far as it can be told
+	switch dest := path.Clean(i.Dest); {
+	case path.Clean(name) == dest || path.Base(source) == rel:
+		return source
+	case path.IsAbs(dest) && below(name, dest):
+		rel = relativeTo(name, dest)
 	}
-	return path.Join(i.Sources[0], rel)
+	return path.Join(source, rel)
 }
 
 // ships reports a pile, if there is one: with its bytes, its largest places and the instruction that most of it came by.

@@ -72,7 +72,7 @@ func (e *examination) lookPath(name string) (rootfs.File, error) {
 // entrypoint checks that the image's program can start.
 func (e *examination) entrypoint() {
 	x := e.entry
-	if len(x.args) == 0 {
+	if len(x.args) == 0 || x.args[0] == "" {
 		return // a base image, or one of files alone: what is run in it is said when it is
 	}
 	src := e.last(x.from)

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -75,15 +74,15 @@ func (e *examination) base(d *Dockerfile, i int) {
 }
 
 var (
-	tidy       = regexp.MustCompile(`\bgo mod tidy\b`)
-	getModules = regexp.MustCompile(`\bgo get\s+(-u\b|-t\b|\./\.\.\.|[a-z0-9.-]+\.[a-z]+/)`)
-	buildAll   = regexp.MustCompile(`\bgo (?:build|install)\b[^&|;]*?\s-a(?:\s|$)`)
-	mountFrom  = regexp.MustCompile(`--mount=\S*\bfrom=([^,\s]+)`)
+	tidy       = compiled(`\bgo mod tidy\b`)
+	getModules = compiled(`\bgo get\s+(-u\b|-t\b|\./\.\.\.|[a-z0-9.-]+\.[a-z]+/)`)
+	buildAll   = compiled(`\bgo (?:build|install)\b[^&|;]*?\s-a(?:\s|$)`)
+	mountFrom  = compiled(`--mount=\S*\bfrom=([^,\s]+)`)
 )
 
 func mountedFrom(text string) []string {
 	var names []string
-	for _, m := range mountFrom.FindAllStringSubmatch(text, -1) {
+	for _, m := range mountFrom().FindAllStringSubmatch(text, -1) {
 		names = append(names, m[1])
 	}
 	return names
@@ -91,14 +90,14 @@ func mountedFrom(text string) []string {
 
 // goCommand reports what a RUN asks of the go command that it should not.
 func (e *examination) goCommand(d *Dockerfile, in Instruction) {
-	if tidy.MatchString(in.Text) || getModules.MatchString(in.Text) {
+	if tidy().MatchString(in.Text) || getModules().MatchString(in.Text) {
 		e.find(Finding{
 			ID: IDTidy, Severity: Warning, Source: sourceOf(d.File, in),
 			Message: "the build may change go.mod: what is built is then not what was committed, and another day gives other modules",
 			Remedy:  []string{"go mod download", "go mod tidy before the commit"},
 		})
 	}
-	if buildAll.MatchString(in.Text) {
+	if buildAll().MatchString(in.Text) {
 		e.find(Finding{
 			ID: IDBuildAll, Severity: Info, Source: sourceOf(d.File, in),
 			Message: "go build -a compiles everything again, the standard library too; the result is the same without",

@@ -6,7 +6,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
+
+// expression is a regular expression that is compiled when it is needed first: forty of them take a millisecond, which every start
+// of the program would pay.
+type expression func() *regexp.Regexp
+
+func compiled(text string) expression {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
 
 // Secrets are told by name and content together: a name alone raises false alarms (an empty .netrc, .env.example), and so does
 // content alone (the keys that libraries are tested with). What is reported is the kind, never a part of the secret.
@@ -39,61 +48,61 @@ func foreign(name string) bool {
 type namedSecret struct {
 	suffix string // of the path, from a slash on
 	what   string // for the user
-	has    *regexp.Regexp
+	has    expression
 }
 
 func (n namedSecret) matches(name string) bool { return strings.HasSuffix(name, n.suffix) }
 
 var named = []namedSecret{
-	{"/.netrc", "a netrc file with a password", regexp.MustCompile(`(?m)\bpassword\s+\S`)},
-	{"/_netrc", "a netrc file with a password", regexp.MustCompile(`(?m)\bpassword\s+\S`)},
-	{"/.git-credentials", "credentials of git", regexp.MustCompile(`://[^\s/:@]+:[^\s/@]+@`)},
-	{"/.docker/config.json", "credentials of Docker registries", regexp.MustCompile(`"(auth|identitytoken|registrytoken)"\s*:\s*"[^"]`)},
-	{"/.dockercfg", "credentials of Docker registries", regexp.MustCompile(`"auth"\s*:\s*"[^"]`)},
-	{"/containers/auth.json", "credentials of registries", regexp.MustCompile(`"auth"\s*:\s*"[^"]`)},
-	{"/.aws/credentials", "credentials of AWS", regexp.MustCompile(`(?i)aws_secret_access_key\s*=\s*\S`)},
-	{"/application_default_credentials.json", "credentials of Google Cloud", regexp.MustCompile(`"(refresh_token|private_key)"\s*:\s*"[^"]`)},
+	{"/.netrc", "a netrc file with a password", compiled(`(?m)\bpassword\s+\S`)},
+	{"/_netrc", "a netrc file with a password", compiled(`(?m)\bpassword\s+\S`)},
+	{"/.git-credentials", "credentials of git", compiled(`://[^\s/:@]+:[^\s/@]+@`)},
+	{"/.docker/config.json", "credentials of Docker registries", compiled(`"(auth|identitytoken|registrytoken)"\s*:\s*"[^"]`)},
+	{"/.dockercfg", "credentials of Docker registries", compiled(`"auth"\s*:\s*"[^"]`)},
+	{"/containers/auth.json", "credentials of registries", compiled(`"auth"\s*:\s*"[^"]`)},
+	{"/.aws/credentials", "credentials of AWS", compiled(`(?i)aws_secret_access_key\s*=\s*\S`)},
+	{"/application_default_credentials.json", "credentials of Google Cloud", compiled(`"(refresh_token|private_key)"\s*:\s*"[^"]`)},
 	{"/.config/gcloud/credentials.db", "credentials of Google Cloud", nil},
 	{"/.config/gcloud/access_tokens.db", "credentials of Google Cloud", nil},
-	{"/.azure/accessTokens.json", "credentials of Azure", regexp.MustCompile(`"(accessToken|refreshToken)"\s*:\s*"[^"]`)},
-	{"/.azure/msal_token_cache.json", "credentials of Azure", regexp.MustCompile(`"secret"\s*:\s*"[^"]`)},
-	{"/.kube/config", "credentials of Kubernetes", regexp.MustCompile(`(?m)^\s*(token|client-key-data|password):\s*\S`)},
-	{"/.npmrc", "a token of npm", regexp.MustCompile(`(?m)_(authToken|auth|password)\s*=\s*"?[^\s"$]`)},
-	{"/.pypirc", "a password of PyPI", regexp.MustCompile(`(?m)^\s*password\s*[:=]\s*\S`)},
-	{"/.pgpass", "passwords of PostgreSQL", regexp.MustCompile(`(?m)^[^#\s][^:]*(:[^:]*){3}:\S`)},
+	{"/.azure/accessTokens.json", "credentials of Azure", compiled(`"(accessToken|refreshToken)"\s*:\s*"[^"]`)},
+	{"/.azure/msal_token_cache.json", "credentials of Azure", compiled(`"secret"\s*:\s*"[^"]`)},
+	{"/.kube/config", "credentials of Kubernetes", compiled(`(?m)^\s*(token|client-key-data|password):\s*\S`)},
+	{"/.npmrc", "a token of npm", compiled(`(?m)_(authToken|auth|password)\s*=\s*"?[^\s"$]`)},
+	{"/.pypirc", "a password of PyPI", compiled(`(?m)^\s*password\s*[:=]\s*\S`)},
+	{"/.pgpass", "passwords of PostgreSQL", compiled(`(?m)^[^#\s][^:]*(:[^:]*){3}:\S`)},
 	{"/.vault-token", "a token of Vault", nil},
 }
 
 // environmentFile are .env files, which are made to hold secrets; samples of them are not.
 var (
-	environmentFile = regexp.MustCompile(`^(\.env(\.[A-Za-z0-9_-]+)?|[A-Za-z0-9_-]+\.env)$`)
-	sampleFile      = regexp.MustCompile(`(?i)(example|sample|template|dist|defaults?)`)
+	environmentFile = compiled(`^(\.env(\.[A-Za-z0-9_-]+)?|[A-Za-z0-9_-]+\.env)$`)
+	sampleFile      = compiled(`(?i)(example|sample|template|dist|defaults?)`)
 	// secretName are names of variables that hold secrets; those that only tell where one is end otherwise.
-	secretName = regexp.MustCompile(`(?i)(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|SECRET_?KEY|AUTH_?KEY)$`)
+	secretName = compiled(`(?i)(^|_)(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|SECRET_?KEY|AUTH_?KEY)$`)
 	// keyFile are names of private keys: there the first line is enough.
-	keyFile     = regexp.MustCompile(`^(id_(rsa|dsa|ecdsa|ed25519).*|.*\.(pem|key))$`)
-	keyHeader   = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----`)
-	urlPassword = regexp.MustCompile(`://[^\s/:@]+:[^\s/@$]+@`)
-	assignment  = regexp.MustCompile(`(?m)^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=[ \t]*(.*)$`)
+	keyFile     = compiled(`^(id_(rsa|dsa|ecdsa|ed25519).*|.*\.(pem|key))$`)
+	keyHeader   = compiled(`-----BEGIN [A-Z ]*PRIVATE KEY( BLOCK)?-----`)
+	urlPassword = compiled(`://[^\s/:@]+:[^\s/@$]+@`)
+	assignment  = compiled(`(?m)^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=[ \t]*(.*)$`)
 	// placeholder are values that stand for one.
-	placeholder = regexp.MustCompile(`(?i)^(|["']{2}|\$.*|<.*>|x+|\*+|\.+|(your|my|the|some|insert|put)[-_ ].*|change[-_ ]?me.*|replace[-_ ]?me.*|todo|none|null|true|false|example.*|dummy.*)$`)
+	placeholder = compiled(`(?i)^(|["']{2}|\$.*|<.*>|x+|\*+|\.+|(your|my|the|some|insert|put)[-_ ].*|change[-_ ]?me.*|replace[-_ ]?me.*|todo|none|null|true|false|example.*|dummy.*)$`)
 )
 
 // signatures are texts that are secrets wherever they stand. first is looked for before the expression, which is slow.
 var signatures = []struct {
 	what  string
 	first string
-	text  *regexp.Regexp
+	text  expression
 }{
-	{"a private key", "PRIVATE KEY", regexp.MustCompile(`-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED )?PRIVATE KEY-----\s*(?:\\n)?\s*(?:[A-Z][A-Za-z-]+: [^\n]+\n\s*)*[A-Za-z0-9+/=]{40}`)},
-	{"a private key of PGP", "PGP PRIVATE KEY", regexp.MustCompile(`-----BEGIN PGP PRIVATE KEY BLOCK-----`)},
-	{"a key of AWS", "aws_secret_access_key", regexp.MustCompile(`(?i)aws_secret_access_key["']?\s*[=:]\s*["']?[A-Za-z0-9/+]{40}\b`)},
-	{"a token of GitHub", "gh", regexp.MustCompile(`\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59})\b`)},
-	{"a token of GitLab", "glpat-", regexp.MustCompile(`\bglpat-[A-Za-z0-9_-]{20}\b`)},
-	{"a token of Slack", "xox", regexp.MustCompile(`\bxox[baprs]-[0-9]{9,14}-[A-Za-z0-9-]{20,}`)},
-	{"an app token of Slack", "xapp-", regexp.MustCompile(`\bxapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-f0-9]{32,}`)},
-	{"a key of Stripe", "_live_", regexp.MustCompile(`\b[sr]k_live_[0-9A-Za-z]{24,}\b`)},
-	{"a token of npm", "npm_", regexp.MustCompile(`\bnpm_[A-Za-z0-9]{36}\b`)},
+	{"a private key", "PRIVATE KEY", compiled(`-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED )?PRIVATE KEY-----\s*(?:\\n)?\s*(?:[A-Z][A-Za-z-]+: [^\n]+\n\s*)*[A-Za-z0-9+/=]{40}`)},
+	{"a private key of PGP", "PGP PRIVATE KEY", compiled(`-----BEGIN PGP PRIVATE KEY BLOCK-----`)},
+	{"a key of AWS", "aws_secret_access_key", compiled(`(?i)aws_secret_access_key["']?\s*[=:]\s*["']?[A-Za-z0-9/+]{40}\b`)},
+	{"a token of GitHub", "gh", compiled(`\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59})\b`)},
+	{"a token of GitLab", "glpat-", compiled(`\bglpat-[A-Za-z0-9_-]{20}\b`)},
+	{"a token of Slack", "xox", compiled(`\bxox[baprs]-[0-9]{9,14}-[A-Za-z0-9-]{20,}`)},
+	{"an app token of Slack", "xapp-", compiled(`\bxapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-f0-9]{32,}`)},
+	{"a key of Stripe", "_live_", compiled(`\b[sr]k_live_[0-9A-Za-z]{24,}\b`)},
+	{"a token of npm", "npm_", compiled(`\bnpm_[A-Za-z0-9]{36}\b`)},
 }
 
 // secretIn says what a file's content gives away, "" where it is nothing.
@@ -102,23 +111,23 @@ func secretIn(name string, text []byte) string {
 		return ""
 	}
 	for _, n := range named {
-		if n.matches(name) && (n.has == nil || n.has.Match(text)) {
+		if n.matches(name) && (n.has == nil || n.has().Match(text)) {
 			return n.what
 		}
 	}
-	if base := path.Base(name); environmentFile.MatchString(base) && !sampleFile.MatchString(base) && assignsSecret(text) {
+	if base := path.Base(name); environmentFile().MatchString(base) && !sampleFile().MatchString(base) && assignsSecret(text) {
 		return "an environment file with secrets"
 	}
-	if keyFile.MatchString(path.Base(name)) && keyHeader.Match(text) {
+	if keyFile().MatchString(path.Base(name)) && keyHeader().Match(text) {
 		return "a private key"
 	}
 	return signature(text)
 }
 
 func assignsSecret(text []byte) bool {
-	for _, m := range assignment.FindAllSubmatch(text, -1) {
+	for _, m := range assignment().FindAllSubmatch(text, -1) {
 		value := strings.TrimSpace(string(m[2]))
-		if isSecret(string(m[1]), value) || urlPassword.MatchString(value) {
+		if isSecret(string(m[1]), value) || urlPassword().MatchString(value) {
 			return true
 		}
 	}
@@ -127,7 +136,7 @@ func assignsSecret(text []byte) bool {
 
 // isSecret says that a variable of that name holds a secret.
 func isSecret(name, value string) bool {
-	return secretName.MatchString(name) && !placeholder.MatchString(strings.Trim(value, `"'`))
+	return secretName().MatchString(name) && !placeholder().MatchString(strings.Trim(value, `"'`))
 }
 
 func signature(text []byte) string {
@@ -141,7 +150,7 @@ func signature(text []byte) string {
 		if !bytes.Contains(folded, []byte(s.first)) {
 			continue
 		}
-		for _, m := range s.text.FindAll(text, -1) {
+		for _, m := range s.text().FindAll(text, -1) {
 			if !bytes.Contains(m, []byte("EXAMPLE")) { // as AWS's documentation marks its samples
 				return s.what
 			}
@@ -152,23 +161,23 @@ func signature(text []byte) string {
 
 // assigned are the assignments in an instruction, spaced the older form of ENV: ENV NAME VALUE.
 var (
-	assigned = regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"|'[^']*'|[^\s"']+)`)
-	spaced   = regexp.MustCompile(`^(?i:ENV)\s+([A-Za-z_][A-Za-z0-9_]*)\s+(\S.*)$`)
+	assigned = compiled(`([A-Za-z_][A-Za-z0-9_]*)=("[^"]*"|'[^']*'|[^\s"']+)`)
+	spaced   = compiled(`^(?i:ENV)\s+([A-Za-z_][A-Za-z0-9_]*)\s+(\S.*)$`)
 )
 
 // redact takes the values of secrets out of an instruction, so that they are not printed.
 func redact(text string) string {
-	if m := spaced.FindStringSubmatch(text); m != nil && isSecret(m[1], m[2]) {
+	if m := spaced().FindStringSubmatch(text); m != nil && isSecret(m[1], m[2]) {
 		return "ENV " + m[1] + " …"
 	}
-	text = assigned.ReplaceAllStringFunc(text, func(a string) string {
+	text = assigned().ReplaceAllStringFunc(text, func(a string) string {
 		if name, value, _ := strings.Cut(a, "="); isSecret(name, value) {
 			return name + "=…"
 		}
 		return a
 	})
 	for _, s := range signatures {
-		text = s.text.ReplaceAllString(text, "…")
+		text = s.text().ReplaceAllString(text, "…")
 	}
 	return text
 }
