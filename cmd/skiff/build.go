@@ -108,7 +108,7 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&o.Ignore, "ignore", nil, "`IDS` of findings to leave out; a comment in the Dockerfile does, too: # skiff: ignore=ID")
 	flags.StringVar(&f.report, "report", "", "`FILE` to write all that is known of the image to: text, or JSON where its name ends in .json")
 	f.compression.define(flags, "of new layers that leave by -o or --push: `KIND[:LEVEL]`, gzip (default), zstd or uncompressed")
-	f.refused.define(flags)
+	f.refused.define(flags, refusedByBuild())
 	f.golang.define(flags)
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// refusedFlags are flags of docker build that ask either for what skiff does anyway, which is fine, or for what it does not
+// refusedFlags are flags of docker build and docker run that ask either for what skiff does anyway, which is fine, or for what it does not
 // do, which is an error with the way out, never ignored.
 type refusedFlags struct {
 	rows []refusedFlag
@@ -22,12 +22,12 @@ type refusedFlag struct {
 }
 
 const (
-	noLimit  = "a step has no control group of its own; put the limit on the whole build: systemd-run --user --scope -p MemoryMax=2G -p CPUQuota=200% skiff build …"
+	noLimit  = "there is no control group for it alone; put the limit on the whole command: systemd-run --user --scope -p MemoryMax=2G -p CPUQuota=200% skiff build …"
 	noCaches = "results are kept in the state by themselves; on CI, save and restore the folder of --root"
 	noAttest = "attestations are not made; leave it out, or say false"
 )
 
-func refusedTable() []refusedFlag {
+func refusedByBuild() []refusedFlag {
 	return []refusedFlag{
 		{name: "provenance", toggle: true, fine: []string{"false"}, mend: noAttest},
 		{name: "sbom", toggle: true, fine: []string{"false"}, mend: noAttest},
@@ -55,8 +55,27 @@ func refusedTable() []refusedFlag {
 	}
 }
 
-func (r *refusedFlags) define(flags *pflag.FlagSet) {
-	r.rows = refusedTable()
+// refusedByRun is the table of skiff run.
+func refusedByRun() []refusedFlag {
+	const fixed = "the sandbox is that of a build step, and fixed; leave it out"
+	return []refusedFlag{
+		{name: "publish", short: "p", mend: "the program has the host's network: what it listens on is there already; leave it out"},
+		{name: "publish-all", short: "P", toggle: true, fine: []string{"false"}, mend: "the program has the host's network: what it listens on is there already; leave it out"},
+		{name: "detach", short: "d", toggle: true, fine: []string{"false"}, mend: "there is no daemon to keep it: let the shell, skiff run … &, or systemd-run"},
+		{name: "name", mend: "nothing of a run is kept that could be named; leave it out"},
+		{name: "restart", fine: []string{"no"}, mend: "there is no daemon to start it again: systemd-run --user -p Restart=always skiff run …"},
+		{name: "mount", mend: "-v HOST:INSIDE[:ro] binds a file or a folder"},
+		{name: "memory", short: "m", mend: strings.Replace(noLimit, "skiff build", "skiff run", 1)},
+		{name: "cpus", mend: strings.Replace(noLimit, "skiff build", "skiff run", 1)},
+		{name: "privileged", toggle: true, fine: []string{"false"}, mend: fixed},
+		{name: "cap-add", mend: fixed},
+		{name: "cap-drop", mend: fixed},
+		{name: "security-opt", mend: fixed},
+	}
+}
+
+func (r *refusedFlags) define(flags *pflag.FlagSet, rows []refusedFlag) {
+	r.rows = rows
 	for i := range r.rows {
 		row := &r.rows[i]
 		row.value = &listValue{}

@@ -22,6 +22,7 @@ func newRun(g *global) *cobra.Command {
 	var envFiles []string
 	var tty, interactive, rm bool
 	var entrypoint string
+	var refused refusedFlags
 	cmd := &cobra.Command{
 		Use:     "run [FLAGS] IMAGE [ARGS...]",
 		Short:   "Run the program of an image",
@@ -29,6 +30,9 @@ func newRun(g *global) *cobra.Command {
 		Args:    minArgs(1, "skiff run app:1"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Image, o.Args = args[0], args[1:]
+			if err := refused.check(); err != nil {
+				return err
+			}
 			if cmd.Flags().Changed("entrypoint") {
 				o.Entrypoint = &entrypoint
 			}
@@ -66,6 +70,7 @@ func newRun(g *global) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)
+	refused.define(f, refusedByRun())
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "`NAME=VALUE`; NAME alone takes the value of the environment")
 	f.StringArrayVar(&envFiles, "env-file", nil, "`FILE` of such lines")
 	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "`HOST:INSIDE[:ro]`, a file or folder of the host")
