@@ -25,6 +25,7 @@ func TestHints(t *testing.T) {
 		{"no compiler runs", "RUN go mod download", "gobase://1.26.8/alpine/amd64", nil, "modules=yes release=1.26.8"},
 		{"nothing is fetched", "RUN go version", "gobase://1.26.8/alpine/amd64", nil, "release=1.26.8"},
 		{"Go without GOCACHEPROG", "RUN go build -o app .", "gobase://1.23.12/alpine/amd64", nil, "modules=yes release=1.23.12"},
+		{"Go that knows no bar in GOPROXY", "RUN go mod download", "gobase://1.14.15/alpine/amd64", nil, "release=1.14.15"},
 		{"what the step says of its Go", "ENV GOLANG_VERSION=1.25.0\nRUN go build -o app .", "gobase://1.23.12/alpine/amd64", nil, "modules=yes release=1.23.12"},
 		{"the image", "RUN go build -o app .", "", nil, ""},
 		{"one off", "RUN go build -o app .", "gobase://1.26.8/alpine/amd64", []string{UserCache}, "modules=yes release=1.26.8"},

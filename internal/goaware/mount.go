@@ -54,7 +54,8 @@ func (c *client) apply(p plan) {
 	if p.build != "" && c.on(UserCache) && p.script.calls(compiling) && !goOlderThan(p.release, 1, 24) {
 		p.hint(HintCache, p.build)
 	}
-	if c.on(UserModules) && p.script.calls(fetching) {
+	// Before 1.15 a go command knows no bar in GOPROXY (go.dev/doc/go1.15).
+	if c.on(UserModules) && p.script.calls(fetching) && !goOlderThan(p.release, 1, 15) {
 		p.hint(HintModules, "yes")
 	}
 }

@@ -184,6 +184,7 @@ func TestMemory(t *testing.T) {
 	p.remove("m/lib/go.mod")
 
 	// Embedded files.
+	p.check("no go.mod in a library", "?")
 	p.write("m/b/files/a.txt", "TEXT")
 	p.check("an embedded file", onlyOne)
 	p.write("m/b/b.go", "package main\n\nimport \"embed\"\n\n//go:embed files\nvar fs embed.FS\n\nfunc main() { println(fs) }\n")

@@ -90,7 +90,7 @@ func privilegedCause(f facts) *Unavailable {
 	case f.Container != "" && f.Step == "mount":
 		return &Unavailable{fmt.Sprintf("this container (%s) may not mount (%v): its AppArmor or SELinux profile forbids it", f.Container, f.Errno),
 			"start it with --security-opt apparmor=unconfined --security-opt label=disable"}
-	case f.Container != "":
+	case f.Container != "" && (f.Errno == syscall.EPERM || f.Errno == syscall.EACCES || f.Errno == syscall.ENOSYS):
 		return seccompCause(f)
 	}
 	return &Unavailable{fmt.Sprintf("the kernel refused a namespace to root (%s: %v)", f.Step, f.Errno),

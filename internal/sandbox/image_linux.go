@@ -46,8 +46,17 @@ func newMemfd() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make memory file: %w", err)
 	}
+	// Out of the way of os/exec: between fork and exec it moves its own descriptors to the numbers after the highest that
+	// it was given (syscall.forkAndExecInChild1, "nextfd"), and the program is found by its number.
+	if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, imageFd); err == nil {
+		unix.Close(fd)
+		fd = high
+	}
 	return os.NewFile(uintptr(fd), "skiff"), nil
 }
+
+// imageFd is the least descriptor of an init's image: far above those in use, and below the usual limit of 1024.
+const imageFd = 900
 
 // siginfoPid reads si_pid, which x/sys/unix leaves in the union: it stands first there (sigaction(2)), and the union
 // is aligned as a pointer.
