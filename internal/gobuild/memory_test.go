@@ -187,7 +187,7 @@ func TestMemory(t *testing.T) {
 	p.check("no go.mod in a library", "?")
 	p.write("m/b/files/a.txt", "TEXT")
 	p.check("an embedded file", onlyOne)
-	p.write("m/b/b.go", "package main\n\nimport \"embed\"\n\n//go:embed files\nvar fs embed.FS\n\nfunc main() { println(fs) }\n")
+	p.write("m/b/b.go", "package main\n\nimport \"embed\"\n\n//go:embed files\nvar fs embed.FS\n\nfunc main() {\n\t_, err := fs.Open(\"files/a.txt\")\n\tprintln(err == nil)\n}\n")
 	p.check("an embedded folder", "?")
 	p.write("m/b/files/deep/er/c.txt", "deep")
 	p.check("a new file in it", all)
