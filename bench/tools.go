@@ -42,10 +42,10 @@ func skiffDockerfile(args ...string) command {
 	}
 }
 
-// skiffPackages builds packages without a Dockerfile.
+// skiffPackages builds packages without a Dockerfile, an image for each.
 func skiffPackages(patterns ...string) command {
 	return func(b *bench, p place) *exec.Cmd {
-		return b.skiffIn(p, append([]string{"build", "--progress=plain"}, patterns...)...)
+		return b.skiffIn(p, append([]string{"build", "--progress=plain", "-t", "bench/"}, patterns...)...)
 	}
 }
 
