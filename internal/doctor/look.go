@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"io"
 	"strings"
+	"sync"
 )
 
 // note is what a look at a file's content told, taken while its layer was read.
@@ -42,14 +43,18 @@ const (
 	maxText   = 1 << 20
 )
 
+// texts are buffers for what is read of one file.
+var texts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // look examines one file of a layer.
 func look(h *tar.Header, content io.Reader) (note, error) {
-	head := make([]byte, headBytes)
-	n, err := io.ReadFull(content, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	buf := texts.Get().(*bytes.Buffer)
+	defer texts.Put(buf)
+	buf.Reset()
+	if _, err := buf.ReadFrom(io.LimitReader(content, headBytes)); err != nil {
 		return note{}, err
 	}
-	head = head[:n]
+	head := buf.Bytes()
 	out := note{kind: kindOf(head)}
 	switch out.kind {
 	case kindELF:
@@ -65,14 +70,12 @@ func look(h *tar.Header, content io.Reader) (note, error) {
 	if h.Size > maxText || !searched(name, head) {
 		return out, nil
 	}
-	rest, err := io.ReadAll(io.LimitReader(content, maxText))
-	if err != nil {
+	if _, err := buf.ReadFrom(io.LimitReader(content, maxText)); err != nil {
 		return note{}, err
 	}
-	text := append(head, rest...)
-	out.secret = secretIn(name, text)
+	out.secret = secretIn(name, buf.Bytes())
 	if name == "/etc/passwd" || name == "/etc/group" {
-		out.text = text
+		out.text = bytes.Clone(buf.Bytes())
 	}
 	return out, nil
 }

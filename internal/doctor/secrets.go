@@ -88,22 +88,68 @@ var (
 	placeholder = compiled(`(?i)^(|["']{2}|\$.*|<.*>|x+|\*+|\.+|(your|my|the|some|insert|put)[-_ ].*|change[-_ ]?me.*|replace[-_ ]?me.*|todo|none|null|true|false|example.*|dummy.*)$`)
 )
 
-// signatures are texts that are secrets wherever they stand. first is looked for before the expression, which is slow.
+// signatures are texts that are secrets wherever they stand. An expression is slow: it is asked only of a text that has one of marks,
+// compared without regard to case. All marks but those with a space hold an underscore or a hyphen, by which they are found.
 var signatures = []struct {
 	what  string
-	first string
+	marks []string
 	text  expression
 }{
-	{"a private key", "PRIVATE KEY", compiled(`-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED )?PRIVATE KEY-----\s*(?:\\n)?\s*(?:[A-Z][A-Za-z-]+: [^\n]+\n\s*)*[A-Za-z0-9+/=]{40}`)},
-	{"a private key of PGP", "PGP PRIVATE KEY", compiled(`-----BEGIN PGP PRIVATE KEY BLOCK-----`)},
-	{"a key of AWS", "aws_secret_access_key", compiled(`(?i)aws_secret_access_key["']?\s*[=:]\s*["']?[A-Za-z0-9/+]{40}\b`)},
-	{"a token of GitHub", "gh", compiled(`\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59})\b`)},
-	{"a token of GitLab", "glpat-", compiled(`\bglpat-[A-Za-z0-9_-]{20}\b`)},
-	{"a token of Slack", "xox", compiled(`\bxox[baprs]-[0-9]{9,14}-[A-Za-z0-9-]{20,}`)},
-	{"an app token of Slack", "xapp-", compiled(`\bxapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-f0-9]{32,}`)},
-	{"a key of Stripe", "_live_", compiled(`\b[sr]k_live_[0-9A-Za-z]{24,}\b`)},
-	{"a token of npm", "npm_", compiled(`\bnpm_[A-Za-z0-9]{36}\b`)},
+	{"a private key", []string{"PRIVATE KEY"}, compiled(`-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED )?PRIVATE KEY-----\s*(?:\\n)?\s*(?:[A-Z][A-Za-z-]+: [^\n]+\n\s*)*[A-Za-z0-9+/=]{40}`)},
+	{"a private key of PGP", []string{"PGP PRIVATE KEY"}, compiled(`-----BEGIN PGP PRIVATE KEY BLOCK-----`)},
+	{"a key of AWS", []string{"aws_secret_access_key"}, compiled(`(?i)aws_secret_access_key["']?\s*[=:]\s*["']?[A-Za-z0-9/+]{40}\b`)},
+	{"a token of GitHub", []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"}, compiled(`\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59})\b`)},
+	{"a token of GitLab", []string{"glpat-"}, compiled(`\bglpat-[A-Za-z0-9_-]{20}\b`)},
+	{"a token of Slack", []string{"xoxb-", "xoxa-", "xoxp-", "xoxr-", "xoxs-"}, compiled(`\bxox[baprs]-[0-9]{9,14}-[A-Za-z0-9-]{20,}`)},
+	{"an app token of Slack", []string{"xapp-"}, compiled(`\bxapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-f0-9]{32,}`)},
+	{"a key of Stripe", []string{"sk_live_", "rk_live_"}, compiled(`\b[sr]k_live_[0-9A-Za-z]{24,}\b`)},
+	{"a token of npm", []string{"npm_"}, compiled(`\bnpm_[A-Za-z0-9]{36}\b`)},
 }
+
+// marked says which of signatures a text has a mark of. It passes over the text once for each byte that marks are found by.
+func marked(text []byte) (found uint64) {
+	for _, at := range [...]byte{'_', '-'} {
+		for from := 0; ; {
+			i := bytes.IndexByte(text[from:], at)
+			if i < 0 {
+				break
+			}
+			for _, m := range markAt(at) {
+				start := from + i - m.at
+				if start >= 0 && start+len(m.text) <= len(text) && bytes.EqualFold(text[start:start+len(m.text)], m.text) {
+					found |= 1 << m.signature
+				}
+			}
+			from += i + 1
+		}
+	}
+	for _, m := range markAt(' ') {
+		if found>>m.signature&1 == 0 && bytes.Contains(text, m.text) {
+			found |= 1 << m.signature
+		}
+	}
+	return found
+}
+
+// mark is one of a signature, and the first place in it of the byte that it is found by.
+type mark struct {
+	text          []byte
+	at, signature int
+}
+
+// markAt are the marks that are found by a byte.
+func markAt(b byte) []mark { return marksBy()[b] }
+
+var marksBy = sync.OnceValue(func() map[byte][]mark {
+	by := map[byte][]mark{}
+	for i, s := range signatures {
+		for _, text := range s.marks {
+			at := strings.IndexAny(text, "_- ")
+			by[text[at]] = append(by[text[at]], mark{[]byte(text), at, i})
+		}
+	}
+	return by
+})
 
 // secretIn says what a file's content gives away, "" where it is nothing.
 func secretIn(name string, text []byte) string {
@@ -140,14 +186,9 @@ func isSecret(name, value string) bool {
 }
 
 func signature(text []byte) string {
-	folded := text
-	for _, s := range signatures {
-		if s.first == "aws_secret_access_key" {
-			folded = bytes.ToLower(text)
-		} else {
-			folded = text
-		}
-		if !bytes.Contains(folded, []byte(s.first)) {
+	found := marked(text)
+	for i, s := range signatures {
+		if found>>i&1 == 0 {
 			continue
 		}
 		for _, m := range s.text().FindAll(text, -1) {
