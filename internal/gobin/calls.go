@@ -143,11 +143,9 @@ func findText(img *image, tab *pclntab, relocs relocations) (uint64, bool) {
 	var text uint64
 	found := false
 	tries := 0
-	relocs.words(func(at, value uint64) bool {
-		if value == tab.addr && !found && tries < 16 {
-			tries++
-			text, found = inModule(at)
-		}
+	relocs.words(tab.addr, 1, func(at, _ uint64) bool {
+		tries++
+		text, found = inModule(at)
 		return !found && tries < 16
 	})
 	if found {
@@ -190,9 +188,9 @@ func (r relocations) relative(f func(at, value uint64) bool) {
 	})
 }
 
-// words calls f for each aligned word of the data that is mapped and not executable, then for each relocation. Where f returns
-// false it ends.
-func (r relocations) words(f func(at, value uint64) bool) {
+// words calls f for each aligned word of the data that is mapped and not executable, then for each relocation, whose value is one
+// of the n from low on. Where f returns false it ends.
+func (r relocations) words(low, n uint64, f func(at, value uint64) bool) {
 	goOn := true
 	for _, s := range r.img.segments {
 		if s.exec || !goOn {
@@ -204,7 +202,7 @@ func (r relocations) words(f func(at, value uint64) bool) {
 		}
 		r.img.pieces(s.off+skip, s.size-skip, 0, func(at uint64, b []byte) bool {
 			for i := 0; i+8 <= len(b); i += 8 {
-				if v := binary.LittleEndian.Uint64(b[i:]); v != 0 {
+				if v := binary.LittleEndian.Uint64(b[i:]); v-low < n {
 					if goOn = f(s.addr+skip+at+uint64(i), v); !goOn {
 						return false
 					}
@@ -214,7 +212,7 @@ func (r relocations) words(f func(at, value uint64) bool) {
 		})
 	}
 	if goOn {
-		r.relative(f)
+		r.relative(func(at, value uint64) bool { return value-low >= n || f(at, value) })
 	}
 }
 
@@ -276,7 +274,9 @@ type scanner struct {
 	f        *File
 	entries  entries
 	funcvals []funcval // by addr
-	low, end uint64    // their range
+	low      uint64    // the first address
+	size     uint64    // up to behind the last one
+	maybe    []uint64  // a bit for each word of the data, those of large data share them: 0 is no funcval
 	cur      Func      // function at the place of the scan
 	refs     []Ref
 }
@@ -285,27 +285,43 @@ func (s *scanner) readFuncvals(relocs relocations) {
 	text, end := s.f.text, uint64(s.f.size)
 	// At most one for each three words of the file: real files have one or two for each function.
 	limit := 8*len(s.f.funcs) + 1024
-	relocs.words(func(at, value uint64) bool {
-		if value-text < end {
-			if to, ok := s.entries.at(value - text); ok {
-				s.funcvals = append(s.funcvals, funcval{at, to})
-			}
+	relocs.words(text, end, func(at, value uint64) bool {
+		if to, ok := s.entries.at(value - text); ok {
+			s.funcvals = append(s.funcvals, funcval{at, to})
 		}
 		return len(s.funcvals) < limit
 	})
 	slices.SortFunc(s.funcvals, func(a, b funcval) int { return cmp.Compare(a.addr, b.addr) })
 	if n := len(s.funcvals); n > 0 {
-		s.low, s.end = s.funcvals[0].addr, s.funcvals[n-1].addr
+		s.low, s.size = s.funcvals[0].addr, s.funcvals[n-1].addr-s.funcvals[0].addr+1
 	}
+	s.maybe = make([]uint64, maybeBits/64)
+	for _, v := range s.funcvals {
+		bit := v.addr / 8 % maybeBits
+		s.maybe[bit/64] |= 1 << (bit % 64)
+	}
+}
+
+// maybeBits are those of [scanner.maybe]: with them, data of 8 MB, which large programs have, is told apart word by word.
+const maybeBits = 1 << 20
+
+// at finds the function whose value lies at an address of the static data. It is asked for each word that may be a pointer.
+func (s *scanner) at(addr uint64) (Func, bool) {
+	bit := addr / 8 % maybeBits
+	if addr-s.low >= s.size || s.maybe[bit/64]&(1<<(bit%64)) == 0 {
+		return 0, false
+	}
+	i, ok := slices.BinarySearchFunc(s.funcvals, addr, func(v funcval, addr uint64) int { return cmp.Compare(v.addr, addr) })
+	if !ok {
+		return 0, false
+	}
+	return s.funcvals[i].to, true
 }
 
 // funcval finds the function whose value is at an address: in data, or its entry itself, which closures hold.
 func (s *scanner) funcval(addr uint64) (Func, bool) {
-	if addr >= s.low && addr <= s.end {
-		i, ok := slices.BinarySearchFunc(s.funcvals, addr, func(v funcval, addr uint64) int { return cmp.Compare(v.addr, addr) })
-		if ok {
-			return s.funcvals[i].to, true
-		}
+	if to, ok := s.at(addr); ok {
+		return to, true
 	}
 	return s.entries.at(addr - s.f.text)
 }
@@ -313,12 +329,9 @@ func (s *scanner) funcval(addr uint64) (Func, bool) {
 // readStored marks the functions whose values other static data points to.
 func (s *scanner) readStored(relocs relocations) []uint64 {
 	stored := make([]uint64, len(s.f.funcs)/64+1)
-	relocs.words(func(at, value uint64) bool {
-		if value >= s.low && value <= s.end {
-			if i, ok := slices.BinarySearchFunc(s.funcvals, value, func(v funcval, addr uint64) int { return cmp.Compare(v.addr, addr) }); ok {
-				to := s.funcvals[i].to
-				stored[to/64] |= 1 << (to % 64)
-			}
+	relocs.words(s.low, s.size, func(_, value uint64) bool {
+		if to, ok := s.at(value); ok {
+			stored[to/64] |= 1 << (to % 64)
 		}
 		return true
 	})
@@ -334,24 +347,42 @@ func (s *scanner) add(pc uint32, to Func, kind RefKind) {
 	}
 }
 
-// amd64 scans bytes, not instructions: CALL and JMP with a 32-bit distance, and LEA of an address relative to the next
-// instruction. That such bytes in the midst of an instruction hit an entry is rare: one entry in some 500 bytes, and a distance
-// of four bytes.
+// amd64 scans bytes, not instructions: CALL and JMP with a 32-bit distance (E8, E9), and LEA of an address relative to the next
+// instruction (8D after 48 or 4C). That such bytes in the midst of an instruction hit an entry is rare: one entry in some 500 bytes,
+// and a distance of four bytes. Eight bytes are looked at together: most hold none of the three.
 func (s *scanner) amd64(at uint32, code []byte, n int) {
-	for i := 0; i < n && i+5 <= len(code); i++ {
-		switch code[i] {
-		case 0xe8, 0xe9:
-			to := int64(at) + int64(i) + 5 + int64(int32(binary.LittleEndian.Uint32(code[i+1:])))
-			if fn, ok := s.entries.at(uint64(to)); ok {
-				s.add(at+uint32(i), fn, Call)
-			}
-		case 0x48, 0x4c:
-			if i+7 <= len(code) && code[i+1] == 0x8d && code[i+2]&0xc7 == 0x05 {
-				to := int64(s.f.text) + int64(at) + int64(i) + 7 + int64(int32(binary.LittleEndian.Uint32(code[i+3:])))
-				if fn, ok := s.funcval(uint64(to)); ok {
-					s.add(at+uint32(i), fn, Taken)
-				}
-			}
+	const ones = 0x0101010101010101
+	for i := 0; i <= n; i += 8 { // the 8D of the last LEA may be at n
+		var w uint64
+		if i+8 <= len(code) {
+			w = binary.LittleEndian.Uint64(code[i:])
+		} else {
+			var last [8]byte // zeros at its end are no hits
+			copy(last[:], code[i:])
+			w = binary.LittleEndian.Uint64(last[:])
+		}
+		for hits := zeroBytes((w|ones)^0xe9*ones) | zeroBytes(w^0x8d*ones); hits != 0; hits &= hits - 1 {
+			s.instructionAMD64(at, code, n, i+bits.TrailingZeros64(hits)/8)
+		}
+	}
+}
+
+// zeroBytes sets the highest bit of each byte that is 0, and of some that follow one.
+func zeroBytes(w uint64) uint64 { return (w - 0x0101010101010101) &^ w & 0x8080808080808080 }
+
+// instructionAMD64 notes what the instruction with the opcode at i refers to, where it begins among the first n bytes.
+func (s *scanner) instructionAMD64(at uint32, code []byte, n, i int) {
+	distance := func() int64 { return int64(int32(binary.LittleEndian.Uint32(code[i:]))) }
+	switch op := code[i]; {
+	case op|1 == 0xe9 && i < n && i+5 <= len(code):
+		i++
+		if fn, ok := s.entries.at(uint64(int64(at) + int64(i) + 4 + distance())); ok {
+			s.add(at+uint32(i)-1, fn, Call)
+		}
+	case op == 0x8d && 0 < i && i <= n && i+6 <= len(code) && code[i-1]&^4 == 0x48 && code[i+1]&0xc7 == 0x05:
+		i += 2
+		if fn, ok := s.funcval(s.f.text + uint64(int64(at)+int64(i)+4+distance())); ok {
+			s.add(at+uint32(i)-3, fn, Taken)
 		}
 	}
 }
