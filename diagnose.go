@@ -199,7 +199,7 @@ func (s *State) examineContent(ctx context.Context, c image.Content, name string
 		if err != nil {
 			return nil, err
 		}
-		r, err := s.examined(ctx, img, from)
+		r, err := s.examined(ctx, img, from, nil)
 		if err != nil {
 			return nil, fmt.Errorf("check %s: %w", name, err)
 		}
@@ -220,8 +220,11 @@ type kept struct {
 	Report *Report `json:"report"`
 }
 
+// known tells what was read of a program when it was built; nil: nothing.
+type known func(layer v1.Hash, path string) *doctor.Binary
+
 // examined is the report on an image: the one that is kept, or a new one.
-func (s *State) examined(ctx context.Context, img v1.Image, from *origin) (*Report, error) {
+func (s *State) examined(ctx context.Context, img v1.Image, from *origin, programs known) (*Report, error) {
 	key, err := reportKey("report", img, from)
 	if err != nil {
 		return nil, err
@@ -230,7 +233,7 @@ func (s *State) examined(ctx context.Context, img v1.Image, from *origin) (*Repo
 	if s.store.Get(recordReport, key, &k) == nil && k.Report != nil {
 		return k.Report, nil
 	}
-	k.Report, err = doctor.Examine(ctx, img, s.doctorOptions(from))
+	k.Report, err = doctor.Examine(ctx, img, s.doctorOptions(from, programs))
 	if err != nil {
 		return nil, err
 	}
@@ -268,8 +271,8 @@ func (s *State) builtFrom(img v1.Image) (*origin, error) {
 	return &from, nil
 }
 
-func (s *State) doctorOptions(from *origin) doctor.Options {
-	return doctor.Options{Dockerfile: from.dockerfile(), Plain: s.plainLayer}
+func (s *State) doctorOptions(from *origin, programs known) doctor.Options {
+	return doctor.Options{Dockerfile: from.dockerfile(), Plain: s.plainLayer, Known: programs}
 }
 
 // plainLayer opens a layer that lies uncompressed in the state. Its content was verified when it was read just before.

@@ -50,6 +50,7 @@ type checkup struct {
 	o      BuildOptions
 	note   func(string)
 	origin *origin // nil without a Dockerfile
+	known  known   // programs; nil for none
 }
 
 func newCheckup(s *State, o BuildOptions, st *steps, from *origin) *checkup {
@@ -78,7 +79,7 @@ func (c *checkup) examine(ctx context.Context, images []v1.Image) ([]*Report, er
 	}
 	var reports []*Report
 	for _, img := range images {
-		r, err := c.state.examined(ctx, img, c.origin)
+		r, err := c.state.examined(ctx, img, c.origin, c.known)
 		if err != nil {
 			if !c.strict() && ctx.Err() == nil {
 				c.note(fmt.Sprintf("the image could not be checked: %v", err))
@@ -157,7 +158,7 @@ func (c *checkup) supplement(ctx context.Context, img v1.Image, epoch time.Time)
 	if c.state.store.Get(recordReport, key, &s) == nil && c.have(s) {
 		return s, nil
 	}
-	supply, err := doctor.Missing(ctx, img, c.state.doctorOptions(nil))
+	supply, err := doctor.Missing(ctx, img, c.state.doctorOptions(nil, c.known))
 	if err != nil {
 		return s, err
 	}

@@ -22,7 +22,8 @@ import (
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-// goFacts is what is remembered of a program beside its layer: what decides on the files that an image needs for it.
+// goFacts is what is remembered of a program beside its layer: all that the doctor read off it, so that no image with it has it read
+// again.
 func goFacts(file string, _ gobuild.Platform) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -37,18 +38,56 @@ func goFacts(file string, _ gobuild.Platform) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read what the program needs: %w", err)
 	}
-	facts := doctor.Binary{Arch: b.Arch, Interp: b.Interp, Libraries: b.Libraries}
-	for _, n := range b.Needs {
-		if n.Level >= doctor.Likely {
-			n.Evidence = nil
-			facts.Needs = append(facts.Needs, n)
-		}
-	}
-	return json.Marshal(facts)
+	b.Info = nil // hundreds of modules, which nobody asks for
+	return json.Marshal(b)
 }
 
 // factsVersion is that of goFacts.
-func factsVersion() string { return fmt.Sprintf("1, doctor %d", doctor.Rules) }
+func factsVersion() string { return fmt.Sprintf("2, doctor %d", doctor.Rules) }
+
+// factsOf are the facts of programs, in their order.
+func factsOf(programs []gobuild.Program) ([]*doctor.Binary, error) {
+	var all []*doctor.Binary
+	for _, p := range programs {
+		b := &doctor.Binary{}
+		if err := json.Unmarshal(p.Facts, b); err != nil {
+			return nil, fmt.Errorf("%s: what is remembered of its needs: %w", p.ImportPath, err)
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+// knownOf are the facts of the programs of an image by where they lie.
+func knownOf(img goImage) (known, error) {
+	type place struct {
+		layer v1.Hash
+		path  string
+	}
+	facts := map[place]*doctor.Binary{}
+	for _, r := range img.platforms {
+		all, err := factsOf(r.Programs)
+		if err != nil {
+			return nil, err
+		}
+		for i, p := range r.Programs {
+			facts[place{p.Layer, p.Path}] = all[i]
+		}
+	}
+	return func(layer v1.Hash, path string) *doctor.Binary { return facts[place{layer, path}] }, nil
+}
+
+// suppliedFor are lines of what decides on the files that an image needs for a program.
+func suppliedFor(b *doctor.Binary) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "program %s %q %q\n", b.Arch, b.Interp, b.Libraries)
+	for _, n := range b.Needs {
+		if n.Level >= doctor.Likely {
+			fmt.Fprintf(&out, "need %s %d %q %t\n", n.Kind, n.Level, n.Values, n.Open)
+		}
+	}
+	return out.String()
+}
 
 // suppliedRecord is the layer that some programs need, by them and what it goes on.
 type suppliedRecord struct {
@@ -63,20 +102,18 @@ const recordSupplied = "gosupply"
 
 // addNeeds adds a layer with what the programs need and the base lacks.
 func (m *goMaker) addNeeds(ctx context.Context) error {
-	var programs []*doctor.Binary
+	programs, err := factsOf(m.programs)
+	if err != nil {
+		return err
+	}
 	h := sha256.New()
 	fmt.Fprintf(h, "supply 1\n%s\nepoch %d\nuser %q\nenv %q\n", factsVersion(), m.b.epoch.Unix(), m.imageUser(), m.imageEnv())
 	if m.base != nil {
 		fmt.Fprintf(h, "base %s %s\n", m.base.digest, m.platform)
 	}
 	dynamic := false
-	for _, p := range m.programs {
-		b := &doctor.Binary{}
-		if err := json.Unmarshal(p.Facts, b); err != nil {
-			return fmt.Errorf("%s: what is remembered of its needs: %w", p.ImportPath, err)
-		}
-		fmt.Fprintf(h, "program %s\n", p.Facts)
-		programs = append(programs, b)
+	for _, b := range programs {
+		fmt.Fprint(h, suppliedFor(b))
 		dynamic = dynamic || b.Interp != ""
 	}
 	var rec suppliedRecord
@@ -87,7 +124,6 @@ func (m *goMaker) addNeeds(ctx context.Context) error {
 		known = err == nil && n == rec.Bytes
 	}
 	if !known {
-		var err error
 		if rec, err = m.supply(ctx, programs); err != nil {
 			return err
 		}

@@ -33,6 +33,9 @@ type Options struct {
 	Name string // of the image, for the report
 	// Plain opens the uncompressed tar of a layer where it lies as a file, as [rootfs.Options] has it.
 	Plain func(diffID v1.Hash) (*os.File, error)
+	// Known tells what [ReadBinary] told of the program at a path of a layer when it was built; nil where that is not known. What it
+	// returns is not changed.
+	Known func(diffID v1.Hash, path string) *Binary
 	// Dockerfile is what the image was built from; nil where that is not known.
 	Dockerfile *Dockerfile
 }
@@ -196,6 +199,10 @@ func (e *examination) readPrograms(ctx context.Context) error {
 	for _, f := range all[:min(len(all), maxLargest)] {
 		e.report.Largest = append(e.report.Largest, Sized{f.Path, f.Header.Size})
 	}
+	executables, err = e.takeKnown(executables)
+	if err != nil {
+		return err
+	}
 	if err := e.fs.Contents(ctx, executables, e.readProgram); err != nil {
 		return err
 	}
@@ -215,11 +222,39 @@ func (e *examination) rank(p goProgram) int {
 	return 1
 }
 
-func (e *examination) readProgram(f rootfs.File, c rootfs.Content) error {
-	if len(e.programs) >= maxPrograms && !(e.entry.found && f.Same(e.entry.file)) {
-		if len(e.programs) == maxPrograms {
-			e.undecided("there are more than %d Go programs: the needs of the others were not read", maxPrograms)
+// takeKnown adds the programs that need not be read, and returns the other files.
+func (e *examination) takeKnown(files []rootfs.File) (others []rootfs.File, err error) {
+	if e.o.Known == nil {
+		return files, nil
+	}
+	for _, f := range files {
+		diffID, err := v1.NewHash(e.report.Layers[f.Layer].DiffID)
+		if err != nil {
+			return nil, err
 		}
+		b := e.o.Known(diffID, path.Clean("/"+f.Header.Name))
+		if b == nil {
+			others = append(others, f)
+		} else if e.room(f) {
+			e.programs = append(e.programs, goProgram{b, f.Path, f, f.Header.Size})
+		}
+	}
+	return others, nil
+}
+
+// room tells whether one more program may be read.
+func (e *examination) room(f rootfs.File) bool {
+	if len(e.programs) < maxPrograms || e.entry.found && f.Same(e.entry.file) {
+		return true
+	}
+	if len(e.programs) == maxPrograms {
+		e.undecided("there are more than %d Go programs: the needs of the others were not read", maxPrograms)
+	}
+	return false
+}
+
+func (e *examination) readProgram(f rootfs.File, c rootfs.Content) error {
+	if !e.room(f) {
 		return nil
 	}
 	b, err := ReadBinary(c, c.Size)

@@ -9,6 +9,8 @@ import (
 	"path"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // binDir is where programs lie in the image: in the usual PATH, and apart from what a base image has.
@@ -27,18 +29,23 @@ func (b *build) pack(ctx context.Context, out string, main mainPackage) (Program
 	if err := p.readInfo(file); err != nil {
 		return p, err
 	}
-	if b.o.Inspect != nil {
-		if p.Facts, err = b.o.Inspect(file, b.platform); err != nil {
-			return p, err
-		}
-	}
 	at := b.o.epoch()
 	if b.o.KeepTimes {
 		at = time.Now().UTC().Truncate(time.Second)
 	}
 	entries := append(parents(p.Path, at), Entry{Name: p.Path, Mode: 0o755, Time: at, Size: st.Size(), Open: func() (io.ReadCloser, error) { return os.Open(file) }})
-	p.Layer, p.Bytes, err = WriteLayer(ctx, b.o.Store, entries)
-	return p, err
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		p.Layer, p.Bytes, err = WriteLayer(ctx, b.o.Store, entries)
+		return err
+	})
+	if b.o.Inspect != nil {
+		g.Go(func() (err error) {
+			p.Facts, err = b.o.Inspect(file, b.platform)
+			return err
+		})
+	}
+	return p, g.Wait()
 }
 
 func newProgram(importPath string) Program {
