@@ -2,6 +2,7 @@ package skiff
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/skiff-build/skiff/internal/engine"
@@ -19,15 +20,14 @@ const (
 
 // finish is what a build leaves to do when its user has the result: to bring the state to the disk, and to clean up.
 func (s *State) finish() error {
+	s.sync()
 	s.mu.Lock()
-	dirty, keep := s.dirty, s.keep
-	s.dirty = false
+	synced, keep := s.synced, s.keep
+	s.synced = nil
 	s.mu.Unlock()
-	if !dirty {
+	if synced == nil {
 		return nil
 	}
-	synced := make(chan error, 1)
-	go func() { synced <- s.store.Sync() }()
 	var err error
 	if keep > 0 || time.Since(s.store.LastTrim()) > collectEvery {
 		if keep <= 0 {
@@ -43,6 +43,26 @@ func (s *State) finish() error {
 	case <-time.After(syncWait):
 	}
 	return err
+}
+
+// sync begins to bring to the disk what builds have added, for [State.finish] to wait for. It takes some 20 ms, beside which the image is
+// examined: the report, a record that comes later, is safe only after the next build.
+func (s *State) sync() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.dirty {
+		return
+	}
+	s.dirty = false
+	before, synced := s.synced, make(chan error, 1)
+	s.synced = synced
+	go func() {
+		var err error
+		if before != nil {
+			err = <-before
+		}
+		synced <- errors.Join(err, s.store.Sync())
+	}()
 }
 
 // wrote notes that a build has added to the state, and down to how many bytes its user wants it kept; 0 is the usual.

@@ -37,15 +37,21 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 	}
 	res := &BuildResult{Built: time.Now(), Warnings: b.df.Warnings()}
 	var made content
+	var reports func() error
 	err := b.steps.run(ctx, "exporting", func(ctx context.Context, st *step) (err error) {
 		if made, err = b.assemble(ctx, parts); err != nil {
 			return err
 		}
 		st.did("exporting layers")
 		d := &delivery{state: b.state, o: b.o, steps: b.steps, doctor: b.doctor}
-		return d.deliver(ctx, st, made, res)
+		reports, err = d.deliver(ctx, st, made, res)
+		return err
 	})
 	if err != nil {
+		return nil, err
+	}
+	b.state.sync()
+	if err := reports(); err != nil {
 		return nil, err
 	}
 	return res, b.measure(ctx, parts, made, res)
@@ -59,33 +65,35 @@ type content struct {
 	epoch  time.Time
 }
 
-// assemble makes the image of each platform, and an index where there are several.
-func (b *build) assemble(ctx context.Context, parts []built) (content, error) {
+// part is what the image of one platform is made of.
+type part struct {
+	id       string // of the platform, as annotations name it
+	platform v1.Platform
+	image    func(ctx context.Context, annotations map[string]string) (v1.Image, error)
+}
+
+// assemble makes the image of each platform, and with multi an index of them.
+func (o *BuildOptions) assemble(ctx context.Context, parts []part, multi bool) (content, error) {
 	var images []image.PlatformImage
 	var c content
 	index := map[string]string{}
 	for _, p := range parts {
-		a, err := annotations(b.o.Annotations, p.id)
+		a, err := annotations(o.Annotations, p.id)
 		if err != nil {
 			return c, err
 		}
-		if !b.multi && (len(a.Index) > 0 || len(a.ManifestDescriptor) > 0) {
+		if !multi && (len(a.Index) > 0 || len(a.ManifestDescriptor) > 0) {
 			return c, errNoIndex
 		}
-		if c.epoch, err = epochOf(p); err != nil {
-			return c, err
-		}
-		img, err := b.image(ctx, p, c.epoch, a.Manifest)
+		img, err := p.image(ctx, a.Manifest)
 		if err != nil {
 			return c, err
 		}
-		images = append(images, image.PlatformImage{
-			Platform: *platformOf(&p.plat.Platform), Image: img, Annotations: a.ManifestDescriptor,
-		})
+		images = append(images, image.PlatformImage{Platform: p.platform, Image: img, Annotations: a.ManifestDescriptor})
 		maps.Copy(index, a.Index)
 		c.images = append(c.images, img)
 	}
-	if !b.multi {
+	if !multi {
 		h, err := images[0].Image.ConfigName()
 		c.Content, c.id = images[0].Image, h.String()
 		return c, err
@@ -96,6 +104,23 @@ func (b *build) assemble(ctx context.Context, parts []built) (content, error) {
 	}
 	h, err := ix.Digest()
 	c.Content, c.id = ix, h.String()
+	return c, err
+}
+
+// assemble makes the image of all platforms.
+func (b *build) assemble(ctx context.Context, all []built) (content, error) {
+	epoch, err := epochOf(all[0]) // it is the build's, not a platform's
+	if err != nil {
+		return content{}, err
+	}
+	var parts []part
+	for _, p := range all {
+		parts = append(parts, part{p.id, *platformOf(&p.plat.Platform), func(ctx context.Context, annotations map[string]string) (v1.Image, error) {
+			return b.image(ctx, p, epoch, annotations)
+		}})
+	}
+	c, err := b.o.assemble(ctx, parts, b.multi)
+	c.epoch = epoch
 	return c, err
 }
 
@@ -154,19 +179,19 @@ type delivery struct {
 }
 
 // deliver examines an image and makes everything that was asked for of it. Both at once, but nothing leaves of an image that
-// findings may refuse.
-func (d *delivery) deliver(ctx context.Context, st *step, made content, res *BuildResult) (err error) {
-	reports := d.doctor.start(ctx, made.images)
-	if d.doctor.strict() {
-		if res.Reports, err = reports(); err != nil {
-			return err
-		}
-	}
-	if err := d.outputs(ctx, st, made, res); err != nil {
+// findings may refuse. The reports are in res when the function that it returns has returned.
+func (d *delivery) deliver(ctx context.Context, st *step, made content, res *BuildResult) (reports func() error, err error) {
+	examined := d.doctor.start(ctx, made.images)
+	reports = func() (err error) {
+		res.Reports, err = examined()
 		return err
 	}
-	res.Reports, err = reports()
-	return err
+	if d.doctor.strict() {
+		if err := reports(); err != nil {
+			return nil, err
+		}
+	}
+	return reports, d.outputs(ctx, st, made, res)
 }
 
 // outputs makes everything that was asked for of an image.

@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/containerd/platforms"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/skiff-build/skiff/internal/gobuild"
-	"github.com/skiff-build/skiff/internal/image"
 	"github.com/skiff-build/skiff/internal/progress"
 )
 
@@ -202,14 +203,26 @@ func (b *goBuild) run(ctx context.Context) ([]*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.state.wrote(b.o.KeepStorage)
-	var out []*BuildResult
-	for _, img := range images {
-		res, err := b.export(ctx, img)
-		if err != nil {
+	if anyBuilt(results) || len(b.g.Add) > 0 {
+		b.state.wrote(b.o.KeepStorage)
+	}
+	out, reports := make([]*BuildResult, len(images)), make([]func() error, len(images))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, img := range images {
+		g.Go(func() (err error) {
+			out[i], reports[i], err = b.export(ctx, img)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	b.state.sync()
+	for _, wait := range reports {
+		if err := wait(); err != nil {
 			return nil, err
 		}
-		out = append(out, res)
 	}
 	out[0].SizeChoices = b.choices
 	return out, nil
@@ -320,17 +333,21 @@ func (b *goBuild) singleDestination(images int) error {
 	return nil
 }
 
-// export makes an image and what was asked for of it.
-func (b *goBuild) export(ctx context.Context, img goImage) (*BuildResult, error) {
+// export makes an image and what was asked for of it. Its reports are there when the function that it returns has returned.
+func (b *goBuild) export(ctx context.Context, img goImage) (res *BuildResult, reports func() error, err error) {
 	o := b.o
 	o.Tags = img.tags
-	d := &delivery{state: b.state, o: o, steps: b.steps, doctor: newCheckup(b.state, o, b.steps, nil)}
-	res := &BuildResult{Built: time.Now()}
+	doctor := newCheckup(b.state, o, b.steps, nil)
+	if doctor.known, err = knownOf(img); err != nil {
+		return nil, nil, err
+	}
+	d := &delivery{state: b.state, o: o, steps: b.steps, doctor: doctor}
+	res = &BuildResult{Built: time.Now()}
 	title := "exporting"
 	if b.prefix {
 		title += " " + img.entry
 	}
-	err := b.steps.run(ctx, title, func(ctx context.Context, st *step) error {
+	err = b.steps.run(ctx, title, func(ctx context.Context, st *step) error {
 		made, err := b.assemble(ctx, img)
 		if err != nil {
 			return err
@@ -344,33 +361,22 @@ func (b *goBuild) export(ctx context.Context, img goImage) (*BuildResult, error)
 			res.Size += n
 		}
 		res.StageBytes = res.Size
-		return d.deliver(ctx, st, made, res)
+		reports, err = d.deliver(ctx, st, made, res)
+		return err
 	})
-	return res, err
+	return res, reports, err
 }
 
-// assemble makes the image of each platform, and an index where there are several.
+// assemble makes the image of all platforms.
 func (b *goBuild) assemble(ctx context.Context, img goImage) (content, error) {
-	c := content{epoch: b.epoch}
-	var images []image.PlatformImage
-	index := map[string]string{}
+	var parts []part
 	for _, r := range img.platforms {
-		pi, err := b.platformImage(ctx, img, r, index)
-		if err != nil {
-			return c, err
-		}
-		images, c.images = append(images, pi), append(c.images, pi.Image)
+		platform := v1.Platform{OS: r.Platform.OS, Architecture: r.Platform.Arch, Variant: r.Platform.Variant}
+		parts = append(parts, part{r.Platform.String(), platform, func(ctx context.Context, annotations map[string]string) (v1.Image, error) {
+			return b.platformImage(ctx, img, r, annotations)
+		}})
 	}
-	if len(images) == 1 {
-		h, err := images[0].Image.ConfigName()
-		c.Content, c.id = images[0].Image, h.String()
-		return c, err
-	}
-	ix, err := image.AssembleIndex(images, index)
-	if err != nil {
-		return c, err
-	}
-	h, err := ix.Digest()
-	c.Content, c.id = ix, h.String()
+	c, err := b.o.assemble(ctx, parts, len(parts) > 1)
+	c.epoch = b.epoch
 	return c, err
 }

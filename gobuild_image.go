@@ -114,31 +114,19 @@ func layerOf(l v1.Layer) (out image.Layer, err error) {
 	return out, err
 }
 
-// platformImage makes the image of one platform. Annotations of the index are added to index.
-func (b *goBuild) platformImage(ctx context.Context, img goImage, r gobuild.Result, index map[string]string) (image.PlatformImage, error) {
-	given, err := annotations(b.o.Annotations, r.Platform.String())
-	if err != nil {
-		return image.PlatformImage{}, err
-	}
-	if len(b.targets) == 1 && (len(given.Index) > 0 || len(given.ManifestDescriptor) > 0) {
-		return image.PlatformImage{}, errNoIndex
-	}
+// platformImage makes the image of one platform.
+func (b *goBuild) platformImage(ctx context.Context, img goImage, r gobuild.Result, annotations map[string]string) (v1.Image, error) {
 	base, err := b.base(ctx, r.Platform)
 	if err != nil {
-		return image.PlatformImage{}, err
+		return nil, err
 	}
 	m := &goMaker{b: b, img: img, programs: r.Programs, platform: r.Platform, base: base}
 	spec, err := m.spec(ctx)
 	if err != nil {
-		return image.PlatformImage{}, err
+		return nil, err
 	}
-	maps.Copy(spec.Annotations, given.Manifest)
-	maps.Copy(index, given.Index)
-	made, err := b.state.library.Assemble(ctx, spec)
-	return image.PlatformImage{
-		Platform: v1.Platform{OS: r.Platform.OS, Architecture: r.Platform.Arch, Variant: r.Platform.Variant},
-		Image:    made, Annotations: given.ManifestDescriptor,
-	}, err
+	maps.Copy(spec.Annotations, annotations)
+	return b.state.library.Assemble(ctx, spec)
 }
 
 // goMaker makes the image of one platform.

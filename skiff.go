@@ -60,9 +60,10 @@ type State struct {
 	library  *image.Library
 	registry image.RegistryOptions
 
-	mu    sync.Mutex
-	dirty bool  // a build has added to the store since it was last brought to the disk
-	keep  int64 // bytes, as the last build's user wants
+	mu     sync.Mutex
+	dirty  bool       // a build has added to the store since it was last brought to the disk
+	synced chan error // what came of bringing it there, which was begun; nil where it was not
+	keep   int64      // bytes, as the last build's user wants
 }
 
 // Open opens the state and makes it where there is none. The caller closes it.
