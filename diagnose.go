@@ -16,6 +16,7 @@ import (
 
 	"github.com/skiff-build/skiff/internal/doctor"
 	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/rootfs"
 	"github.com/skiff-build/skiff/internal/store"
 )
 
@@ -276,12 +277,8 @@ func (s *State) doctorOptions(from *origin, programs known) doctor.Options {
 }
 
 // plainLayer opens a layer that lies uncompressed in the state. Its content was verified when it was read just before.
-func (s *State) plainLayer(diffID v1.Hash) (*os.File, error) {
-	path, _, err := s.store.Blob(diffID)
-	if err != nil {
-		return nil, err
-	}
-	return os.Open(path)
+func (s *State) plainLayer(diffID v1.Hash) (rootfs.ReaderAtCloser, error) {
+	return s.store.OpenBlobAt(diffID)
 }
 
 func reportKey(what string, img v1.Image, from *origin) (store.Key, error) {

@@ -191,7 +191,7 @@ func (c *checkup) have(s supplement) bool {
 	if err != nil {
 		return false
 	}
-	_, size, err := c.state.store.Blob(h)
+	size, err := c.state.store.BlobSize(h)
 	return err == nil && size == s.Size
 }
 

@@ -120,7 +120,7 @@ func (m *goMaker) addNeeds(ctx context.Context) error {
 	key := store.Key(h.Sum(nil))
 	known := !dynamic && m.b.state.store.Get(recordSupplied, key, &rec) == nil
 	if known && rec.Bytes > 0 {
-		_, n, err := m.b.state.store.Blob(rec.Layer)
+		n, err := m.b.state.store.BlobSize(rec.Layer)
 		known = err == nil && n == rec.Bytes
 	}
 	if !known {

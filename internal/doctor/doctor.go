@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -31,8 +30,8 @@ const Rules = 1
 // Options for [Examine]. The zero value works.
 type Options struct {
 	Name string // of the image, for the report
-	// Plain opens the uncompressed tar of a layer where it lies as a file, as [rootfs.Options] has it.
-	Plain func(diffID v1.Hash) (*os.File, error)
+	// Plain opens the uncompressed tar of a layer where it lies, as [rootfs.Options] has it.
+	Plain func(diffID v1.Hash) (rootfs.ReaderAtCloser, error)
 	// Known tells what [ReadBinary] told of the program at a path of a layer when it was built; nil where that is not known. What it
 	// returns is not changed.
 	Known func(diffID v1.Hash, path string) *Binary

@@ -160,7 +160,10 @@ func packLayer(ctx context.Context, j *job, req packReq) (resp packResp, err err
 	dir, o := filepath.Join(j.root, "layers", req.ID, "fs"), layer.PackOptions{Epoch: req.Epoch, KeepTimes: req.KeepTimes}
 	var p layer.Packed
 	if req.Below > 0 {
-		p, err = layer.PackOver(ctx, w, dir, j.Files()[1], req.Below, o)
+		pieces := pieceWriter{w}
+		if p.Files, err = layer.PackOver(ctx, pieces, dir, j.Files()[1], req.Below, o); err == nil {
+			err = pieces.end()
+		}
 	} else {
 		p, err = layer.Pack(ctx, w, dir, o)
 	}

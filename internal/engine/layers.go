@@ -129,7 +129,6 @@ func (e *Engine) pack(ctx context.Context, id string, o LayerOptions) (rec packR
 	if err != nil {
 		return rec, err
 	}
-	defer below.Close()
 	release, err := acquire(ctx, e.steps)
 	if err != nil {
 		return rec, err
@@ -141,47 +140,36 @@ func (e *Engine) pack(ctx context.Context, id string, o LayerOptions) (rec packR
 	return rec, e.o.Store.Put(kindPack, k.sum(), rec)
 }
 
-// tarBelow opens the tar of the layer that this one completes, which is made if there is none. It is nil for one that stands for
-// itself.
-func (e *Engine) tarBelow(ctx context.Context, id string, o LayerOptions) (*os.File, error) {
+// tarBelow returns the tar of the layer that this one completes, which is made if there is none. It is zero for one that stands
+// for itself.
+func (e *Engine) tarBelow(ctx context.Context, id string, o LayerOptions) (v1.Hash, error) {
 	below := e.o.Store.LayerBelow(id)
 	if below == "" {
-		return nil, nil
+		return v1.Hash{}, nil
 	}
 	rec, err := e.pack(ctx, below, o)
 	if err != nil {
-		return nil, err
+		return v1.Hash{}, err
 	}
 	r, err := e.openTar(ctx, below, rec, o)
 	if err != nil {
-		return nil, err
+		return v1.Hash{}, err
 	}
 	r.Close()
-	h, err := v1.NewHash(rec.DiffID)
-	if err != nil {
-		return nil, err
-	}
-	path, _, err := e.o.Store.Blob(h)
-	if err != nil {
-		return nil, err
-	}
-	return os.Open(path)
+	return v1.NewHash(rec.DiffID)
 }
 
 // writeTar has the child pack the layer through a pipe into a blob.
-func (e *Engine) writeTar(ctx context.Context, id string, below *os.File, o LayerOptions) (rec packRecord, err error) {
+func (e *Engine) writeTar(ctx context.Context, id string, below v1.Hash, o LayerOptions) (rec packRecord, err error) {
 	req := packReq{ID: id, Epoch: o.Epoch, KeepTimes: o.KeepTimes}
-	var files []*os.File
-	if below != nil {
-		fi, err := below.Stat()
-		if err != nil {
-			return rec, err
-		}
-		req.Below, files = fi.Size(), []*os.File{below}
-	}
 	pr, pw, err := os.Pipe()
 	if err != nil {
 		return rec, err
+	}
+	defer pr.Close()
+	defer pw.Close()
+	if below != (v1.Hash{}) {
+		return e.composeTar(ctx, req, below, pr, pw)
 	}
 	var (
 		resp packResp
@@ -190,7 +178,7 @@ func (e *Engine) writeTar(ctx context.Context, id string, below *os.File, o Laye
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer pw.Close()
-		return e.callFiles(ctx, methodPack, req, append([]*os.File{pw}, files...), &resp)
+		return e.callFiles(ctx, methodPack, req, []*os.File{pw}, &resp)
 	})
 	g.Go(func() (err error) {
 		defer pr.Close()
@@ -206,6 +194,51 @@ func (e *Engine) writeTar(ctx context.Context, id string, below *os.File, o Laye
 	return packRecord{Layers: e.withBelow([]string{id}), Blobs: []string{resp.DiffID}, DiffID: resp.DiffID, Size: resp.Size, Files: resp.Files}, nil
 }
 
+// composeTar is writeTar for a layer that completes the one whose tar is below: what they share is not stored again.
+func (e *Engine) composeTar(ctx context.Context, req packReq, below v1.Hash, pr, pw *os.File) (rec packRecord, err error) {
+	path, size, err := e.o.Store.Blob(below)
+	if err != nil {
+		return rec, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return rec, err
+	}
+	defer f.Close()
+	req.Below = size
+	var resp packResp
+	g, ctx := errgroup.WithContext(ctx)
+	c, err := e.o.Store.Compose(ctx)
+	if err != nil {
+		return rec, err
+	}
+	defer c.Abort()
+	g.Go(func() error {
+		defer pw.Close()
+		return e.callFiles(ctx, methodPack, req, []*os.File{pw, f}, &resp)
+	})
+	g.Go(func() error {
+		defer pr.Close()
+		return readPieces(pr, overTar{c, below}, size)
+	})
+	if err := g.Wait(); err != nil {
+		return rec, err
+	}
+	blob, n, err := c.Commit()
+	if err != nil {
+		return rec, err
+	}
+	return packRecord{Layers: e.withBelow([]string{req.ID}), Blobs: []string{blob.String()}, DiffID: blob.String(), Size: n, Files: resp.Files}, nil
+}
+
+// overTar composes a tar over another one.
+type overTar struct {
+	*store.Composer
+	below v1.Hash
+}
+
+func (o overTar) Keep(from, to int64) error { return o.Composer.Keep(o.below, from, to-from) }
+
 // openTar opens the tar; one that the store has lost is made again, the same to the byte.
 func (e *Engine) openTar(ctx context.Context, id string, rec packRecord, o LayerOptions) (io.ReadCloser, error) {
 	h, err := v1.NewHash(rec.DiffID)
@@ -220,7 +253,6 @@ func (e *Engine) openTar(ctx context.Context, id string, rec packRecord, o Layer
 	if err != nil {
 		return nil, err
 	}
-	defer below.Close()
 	again, err := e.writeTar(ctx, id, below, o)
 	if err != nil {
 		return nil, fmt.Errorf("pack layer %s: %w", id, err)

@@ -70,7 +70,7 @@ type digestReq struct {
 }
 
 // packReq packs a layer into the first descriptor that comes with the call. Of a layer that completes another one, the tar of
-// that comes as the second, and has Below bytes.
+// that comes as the second, and has Below bytes; into the first go pieces then (pieces.go).
 type packReq struct {
 	ID        string
 	Below     int64
@@ -79,7 +79,7 @@ type packReq struct {
 }
 
 type packResp struct {
-	DiffID      string
+	DiffID      string // not of pieces, nor Size
 	Size, Files int64
 }
 

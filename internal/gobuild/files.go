@@ -72,7 +72,7 @@ type filesRecord struct {
 }
 
 func (r filesRecord) there(st *store.Store) bool {
-	_, n, err := st.Blob(r.Layer)
+	n, err := st.BlobSize(r.Layer)
 	return err == nil && n == r.Bytes
 }
 

@@ -100,7 +100,7 @@ func (b *build) known(key store.Key) (Program, bool) {
 	if b.o.Again || b.o.Store.Get(recordProgram, key, &rec) != nil {
 		return Program{}, false
 	}
-	if _, n, err := b.o.Store.Blob(rec.Layer); err != nil || n != rec.Bytes {
+	if n, err := b.o.Store.BlobSize(rec.Layer); err != nil || n != rec.Bytes {
 		return Program{}, false
 	}
 	p := newProgram(rec.ImportPath)

@@ -100,7 +100,7 @@ func (l *Library) addLayer(ctx context.Context, layer Layer) (ocispecs.Descripto
 		return ocispecs.Descriptor{}, err
 	}
 	out := ocispecs.Descriptor{MediaType: string(mt), Digest: digest.Digest(d.Digest.String()), Size: d.Size}
-	if _, n, err := l.st.Blob(d.Digest); err == nil && n == d.Size {
+	if n, err := l.st.BlobSize(d.Digest); err == nil && n == d.Size {
 		return out, nil
 	}
 	if layer.Open == nil {

@@ -10,10 +10,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"sort"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/flate"
@@ -39,9 +40,11 @@ type chunkHash [sha256.Size]byte
 
 // chunk is where one lies in a compressed blob.
 type chunk struct {
-	hash chunkHash
-	size uint32 // bytes, compressed
-	crc  uint32 // of the compressed bytes, Castagnoli: what comes from the disk is not trusted
+	hash  chunkHash
+	plain uint32 // bytes before compression
+	sum   uint32 // CRC-32 of them, as gzip has it
+	size  uint32 // bytes, compressed
+	crc   uint32 // of the compressed bytes, Castagnoli: what comes from the disk is not trusted
 }
 
 // chunked is a compressed blob and its chunks in order. The first begins behind the header of gzip.
@@ -58,8 +61,27 @@ var lastBlock = []byte{0x03, 0x00}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// gzipChunks compresses r to w and returns the chunks. Known ones are taken from there.
-func gzipChunks(ctx context.Context, w io.Writer, r io.Reader, level int, known *knownChunks) ([]chunk, error) {
+// pieces gives what is to be compressed chunk by chunk, io.EOF after the last. A chunk that lies in a compressed blob, as the
+// stream's own place of it tells, comes as that; else its bytes come, in buf where that is large enough.
+type pieces interface {
+	next(buf []byte) (plain []byte, kept *keptChunk, err error)
+}
+
+// keptChunk is a chunk that is taken from a compressed blob, unread.
+type keptChunk struct {
+	blob   v1.Hash
+	offset int64
+	chunk
+}
+
+// packedSink takes what is compressed: bytes, and parts of blobs of the store.
+type packedSink interface {
+	io.Writer
+	Keep(blob v1.Hash, offset, size int64, also ...io.Writer) error
+}
+
+// gzipChunks compresses what r gives to w and returns the chunks. Known ones are taken from there.
+func gzipChunks(ctx context.Context, w packedSink, r pieces, level int, known *knownChunks) ([]chunk, error) {
 	if level == 0 {
 		level = flate.DefaultCompression
 	}
@@ -73,16 +95,15 @@ func gzipChunks(ctx context.Context, w io.Writer, r io.Reader, level int, known 
 	}
 	type job struct {
 		plain, packed []byte
+		kept          *keptChunk
 		made          chunk
 		done          chan struct{}
 	}
 	work, order := make(chan *job), make(chan *job, cap(free))
 	g, ctx := errgroup.WithContext(ctx)
-	sum, total := crc32.NewIEEE(), uint32(0)
 	g.Go(func() error {
 		defer close(order)
 		defer close(work)
-		c := cutter{r: r}
 		for {
 			var buf []byte
 			select {
@@ -90,15 +111,17 @@ func gzipChunks(ctx context.Context, w io.Writer, r io.Reader, level int, known 
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			plain, err := c.next(buf)
+			plain, kept, err := r.next(buf)
 			if err == io.EOF {
 				return nil
 			}
 			if err != nil {
 				return err
 			}
-			sum.Write(plain)
-			total += uint32(len(plain)) // modulo 2^32, as the format has it
+			if kept != nil {
+				order <- &job{kept: kept, plain: buf}
+				continue
+			}
 			j := &job{plain: plain, done: make(chan struct{})}
 			order <- j
 			select {
@@ -112,7 +135,7 @@ func gzipChunks(ctx context.Context, w io.Writer, r io.Reader, level int, known 
 		g.Go(func() error {
 			var d deflater
 			for j := range work {
-				j.made.hash = sha256.Sum256(j.plain)
+				j.made = chunk{hash: sha256.Sum256(j.plain), plain: uint32(len(j.plain)), sum: crc32.ChecksumIEEE(j.plain)}
 				var err error
 				if j.packed, err = known.get(j.made.hash); j.packed == nil && err == nil {
 					j.packed, err = d.deflate(j.plain, level)
@@ -127,17 +150,27 @@ func gzipChunks(ctx context.Context, w io.Writer, r io.Reader, level int, known 
 		})
 	}
 	var chunks []chunk
+	sum, total := uint32(0), uint32(0)
 	g.Go(func() error {
 		for j := range order {
-			select {
-			case <-j.done:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			if _, err := w.Write(j.packed); err != nil {
-				return err
+			if j.kept != nil {
+				if err := keep(w, j.kept); err != nil {
+					return err
+				}
+				j.made = j.kept.chunk
+			} else {
+				select {
+				case <-j.done:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+				if _, err := w.Write(j.packed); err != nil {
+					return err
+				}
 			}
 			chunks = append(chunks, j.made)
+			sum = joinCRC(sum, j.made.sum, int64(j.made.plain))
+			total += j.made.plain // modulo 2^32, as the format has it
 			free <- j.plain[:0]
 		}
 		return nil
@@ -145,9 +178,119 @@ func gzipChunks(ctx context.Context, w io.Writer, r io.Reader, level int, known 
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	end := binary.LittleEndian.AppendUint32(slices.Clone(lastBlock), sum.Sum32())
+	end := binary.LittleEndian.AppendUint32(slices.Clone(lastBlock), sum)
 	_, err := w.Write(binary.LittleEndian.AppendUint32(end, total))
 	return chunks, err
+}
+
+// errDamaged says that a chunk is not what it was when it was compressed.
+var errDamaged = errors.New("a compressed chunk is damaged")
+
+func keep(w packedSink, k *keptChunk) error {
+	crc := crc32.New(castagnoli)
+	if err := w.Keep(k.blob, k.offset, int64(k.size), crc); err != nil {
+		return err
+	}
+	if crc.Sum32() != k.crc {
+		return errDamaged
+	}
+	return nil
+}
+
+// joinCRC is the CRC-32 of two texts in a row of which it is known, the second n bytes long. In the field of polynomials that the
+// checksum is a remainder in, the first has to be multiplied by x^8n.
+func joinCRC(first, second uint32, n int64) uint32 {
+	shift := uint32(1 << 31) // x^0: the highest bit is the lowest power
+	for square := powerOf8; n > 0; n >>= 1 {
+		if n&1 != 0 {
+			shift = mulCRC(shift, square)
+		}
+		square = mulCRC(square, square)
+	}
+	return mulCRC(first, shift) ^ second
+}
+
+const powerOf8 uint32 = 1 << 23 // x^8
+
+func mulCRC(a, b uint32) (product uint32) {
+	for ; a != 0; a <<= 1 {
+		if a&(1<<31) != 0 {
+			product ^= b
+		}
+		b = b>>1 ^ crc32.IEEE&-(b&1)
+	}
+	return product
+}
+
+// streamPieces compresses a stream of which nothing is known by place.
+type streamPieces struct{ cutter }
+
+func (s *streamPieces) next(buf []byte) ([]byte, *keptChunk, error) {
+	plain, err := s.cutter.next(buf)
+	return plain, nil, err
+}
+
+// placedPieces is a composed tar. Where one of the tars that it is made of was compressed, its chunks are found by their places: a
+// chunk depends on nothing outside of it, so one that begins where a chunk began and lies in a part as a whole is the same.
+type placedPieces struct {
+	tar   io.ReaderAt
+	at    int64 // where the next chunk begins
+	parts []store.Part
+	ends  []int64 // where each part ends
+	from  map[v1.Hash]*placed
+}
+
+// placed is a tar that was compressed, with where each chunk begins in the tar and in the compressed blob.
+type placed struct {
+	chunked
+	starts, offsets []int64
+}
+
+func place(c chunked) (p placed, size int64) {
+	p.chunked = c
+	offset := int64(len(gzipHeader))
+	for _, one := range c.chunks {
+		p.starts, p.offsets = append(p.starts, size), append(p.offsets, offset)
+		size, offset = size+int64(one.plain), offset+int64(one.size)
+	}
+	return p, size
+}
+
+func (p *placedPieces) next(buf []byte) ([]byte, *keptChunk, error) {
+	size := p.ends[len(p.ends)-1]
+	if p.at == size {
+		return nil, nil, io.EOF
+	}
+	if k := p.kept(); k != nil {
+		p.at += int64(k.plain)
+		return nil, k, nil
+	}
+	if cap(buf) < maxChunk {
+		buf = make([]byte, maxChunk)
+	}
+	buf = buf[:min(maxChunk, size-p.at)]
+	if n, err := p.tar.ReadAt(buf, p.at); n < len(buf) {
+		return nil, nil, errors.Join(err, io.ErrUnexpectedEOF)
+	}
+	buf = buf[:cut(buf)]
+	p.at += int64(len(buf))
+	return buf, nil, nil
+}
+
+func (p *placedPieces) kept() *keptChunk {
+	i := sort.Search(len(p.ends), func(i int) bool { return p.ends[i] > p.at })
+	part := p.parts[i]
+	from := p.from[part.Blob]
+	if from == nil {
+		return nil
+	}
+	in := p.at - (p.ends[i] - part.Size)
+	n, ok := slices.BinarySearch(from.starts, part.Offset+in)
+	// The last chunk ended with the tar, which says nothing of where it ends with more behind it.
+	if !ok || n == len(from.chunks)-1 || in+int64(from.chunks[n].plain) > part.Size {
+		return nil
+	}
+	return &keptChunk{from.blob, from.offsets[n], from.chunks[n]}
 }
 
 // cutter cuts a stream into chunks.
@@ -230,8 +373,10 @@ func (d *deflater) deflate(b []byte, level int) ([]byte, error) {
 type knownChunks struct {
 	st    *store.Store
 	blobs []chunked
+
+	index sync.Once // of the two below: nobody needs them while all is found by place
 	at    map[chunkHash]chunkAt
-	files []*os.File // by blob, opened when needed
+	files []store.BlobAt // by blob; nil: it is gone
 }
 
 type chunkAt struct {
@@ -256,12 +401,12 @@ func chunksKey(level int) store.Key {
 			}
 		}
 	}
-	return sha256.Sum256(fmt.Appendf(nil, "chunks 1\n%d\n%s\n", level, version))
+	return sha256.Sum256(fmt.Appendf(nil, "chunks 2\n%d\n%s\n", level, version))
 }
 
 // knownChunks reads the list of a level. The caller closes it.
 func (l *Library) knownChunks(level int) *knownChunks {
-	k := &knownChunks{st: l.st, at: map[chunkHash]chunkAt{}}
+	k := &knownChunks{st: l.st}
 	data, err := l.st.GetData(recordChunks, chunksKey(level))
 	if err != nil {
 		return k
@@ -269,20 +414,21 @@ func (l *Library) knownChunks(level int) *knownChunks {
 	if k.blobs, err = decodeChunked(data); err != nil {
 		k.blobs = nil
 	}
+	return k
+}
+
+func (k *knownChunks) load() {
+	k.at, k.files = map[chunkHash]chunkAt{}, make([]store.BlobAt, len(k.blobs))
 	for i, b := range k.blobs {
+		if f, err := k.st.OpenBlobAt(b.blob); err == nil {
+			k.files[i] = f
+		}
 		offset := int64(len(gzipHeader))
 		for _, c := range b.chunks {
 			k.at[c.hash] = chunkAt{i, offset, c}
 			offset += int64(c.size)
 		}
 	}
-	k.files = make([]*os.File, len(k.blobs))
-	for i, b := range k.blobs {
-		if path, _, err := l.st.Blob(b.blob); err == nil {
-			k.files[i], _ = os.Open(path) // nil: it is gone, and what was in it is not known
-		}
-	}
-	return k
 }
 
 // get returns a chunk as it was compressed, nil if it is not known.
@@ -290,15 +436,25 @@ func (k *knownChunks) get(h chunkHash) ([]byte, error) {
 	if k == nil {
 		return nil, nil
 	}
+	k.index.Do(k.load)
 	at, ok := k.at[h]
 	if !ok || k.files[at.blob] == nil {
 		return nil, nil
 	}
 	b := make([]byte, at.size)
-	if _, err := k.files[at.blob].ReadAt(b, at.offset); err != nil || crc32.Checksum(b, castagnoli) != at.crc {
+	if n, _ := k.files[at.blob].ReadAt(b, at.offset); n < len(b) || crc32.Checksum(b, castagnoli) != at.crc {
 		return nil, nil // damaged: it is made again
 	}
 	return b, nil
+}
+
+// of finds the list of a blob.
+func (k *knownChunks) of(blob v1.Hash) (chunked, bool) {
+	i := slices.IndexFunc(k.blobs, func(c chunked) bool { return c.blob == blob })
+	if i < 0 {
+		return chunked{}, false
+	}
+	return k.blobs[i], true
 }
 
 func (k *knownChunks) close() {
@@ -313,7 +469,7 @@ func (k *knownChunks) close() {
 func (l *Library) noteChunks(level int, known *knownChunks, made chunked) error {
 	list := []chunked{made}
 	for _, b := range known.blobs {
-		if _, _, err := l.st.Blob(b.blob); err == nil && b.blob != made.blob && len(list) < maxChunked {
+		if _, err := l.st.BlobSize(b.blob); err == nil && b.blob != made.blob && len(list) < maxChunked {
 			list = append(list, b)
 		}
 	}
@@ -327,15 +483,16 @@ func encodeChunked(list []chunked) []byte {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(c.chunks)))
 		for _, one := range c.chunks {
 			b = append(b, one.hash[:]...)
-			b = binary.LittleEndian.AppendUint32(b, one.size)
-			b = binary.LittleEndian.AppendUint32(b, one.crc)
+			for _, n := range []uint32{one.plain, one.sum, one.size, one.crc} {
+				b = binary.LittleEndian.AppendUint32(b, n)
+			}
 		}
 	}
 	return b
 }
 
 func decodeChunked(b []byte) (list []chunked, err error) {
-	const head, each = 2*sha256.Size + 4, sha256.Size + 8
+	const head, each = 2*sha256.Size + 4, sha256.Size + 16
 	broken := errors.New("broken list of chunks")
 	for len(b) > 0 {
 		if len(b) < head {
@@ -351,8 +508,9 @@ func decodeChunked(b []byte) (list []chunked, err error) {
 			return nil, broken
 		}
 		for range n {
-			one := chunk{hash: chunkHash(b[:sha256.Size]), size: binary.LittleEndian.Uint32(b[sha256.Size:]), crc: binary.LittleEndian.Uint32(b[sha256.Size+4:])}
-			if one.size > 2*maxChunk {
+			number := func(i int) uint32 { return binary.LittleEndian.Uint32(b[sha256.Size+4*i:]) }
+			one := chunk{hash: chunkHash(b[:sha256.Size]), plain: number(0), sum: number(1), size: number(2), crc: number(3)}
+			if one.size > 2*maxChunk || one.plain > maxChunk {
 				return nil, broken
 			}
 			c.chunks, b = append(c.chunks, one), b[each:]

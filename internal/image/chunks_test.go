@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"compress/gzip"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -27,7 +28,7 @@ func text(n int, seed byte) []byte {
 func gzipOf(t testing.TB, b []byte, known *knownChunks) ([]byte, []chunk) {
 	t.Helper()
 	var out bytes.Buffer
-	chunks, err := gzipChunks(t.Context(), &out, iotestReader{bytes.NewReader(b)}, 0, known)
+	chunks, err := gzipChunks(t.Context(), streamSink{&out}, &streamPieces{cutter{r: iotestReader{bytes.NewReader(b)}}}, 0, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +120,109 @@ func TestGzipChunksAreReused(t *testing.T) {
 	}
 }
 
+func TestJoinCRC(t *testing.T) {
+	b := text(100_000, 4)
+	for _, at := range []int{0, 1, 7, 4096, 65_537, len(b)} {
+		if got, want := joinCRC(crc32.ChecksumIEEE(b[:at]), crc32.ChecksumIEEE(b[at:]), int64(len(b)-at)), crc32.ChecksumIEEE(b); got != want {
+			t.Errorf("at %d: %08x, want %08x", at, got, want)
+		}
+	}
+}
+
+// TestCompressParts compresses tars that are put together of random parts of others: what comes out is, to the byte, what a store
+// that knows nothing makes, and most of it is kept. Damage in what is kept is found, and the layer compressed anew.
+func TestCompressParts(t *testing.T) {
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	l := NewLibrary(st)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := append(text(6_000_000, 5), make([]byte, 3_000_000)...) // chunks of each size
+	base, _, err := st.WriteBlob(t.Context(), bytes.NewReader(old), v1.Hash{}, -1)
+	must(err)
+	packed, err := l.compress(t.Context(), storedTar{st, base}, Format{})
+	must(err)
+	fresh := func(b []byte) []byte { got, _ := gzipOf(t, b, nil); return got }
+	read := func(h v1.Hash) []byte {
+		r, err := st.OpenBlob(h)
+		must(err)
+		defer r.Close()
+		b, err := io.ReadAll(r)
+		must(err)
+		return b
+	}
+	own := func(h v1.Hash) (n int64) {
+		parts, err := st.Parts(h)
+		if err != nil {
+			return 1 << 30
+		}
+		for _, p := range parts {
+			if p.Blob == (v1.Hash{}) {
+				n += p.Size
+			}
+		}
+		return n
+	}
+	for seed := range uint64(12) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		c, err := st.Compose(t.Context())
+		must(err)
+		var want bytes.Buffer
+		at, changes := 0, r.IntN(4) // none is a tar that ends elsewhere
+		for range changes {
+			end := at + r.IntN(len(old)-at)
+			must(c.Keep(base, int64(at), int64(end-at)))
+			want.Write(old[at:end])
+			b := text(r.IntN(3000), byte(seed))
+			c.Write(b)
+			want.Write(b)
+			at = min(end+r.IntN(3000), len(old))
+		}
+		end := len(old) - r.IntN(2)*r.IntN(5000)
+		if end > at {
+			must(c.Keep(base, int64(at), int64(end-at)))
+			want.Write(old[at:end])
+		}
+		c.Write([]byte("end"))
+		want.WriteString("end")
+		h, _, err := c.Commit()
+		must(err)
+		got, err := l.compress(t.Context(), storedTar{st, h}, Format{})
+		must(err)
+		if !bytes.Equal(read(got.Digest), fresh(want.Bytes())) {
+			t.Errorf("seed %d: the bytes are not those of a new compression", seed)
+		}
+		if n := own(got.Digest); n > int64(changes+1)*2*maxChunk {
+			t.Errorf("seed %d: %d bytes were compressed for %d changes", seed, n, changes)
+		}
+	}
+
+	path, _, err := st.Blob(packed.Digest)
+	must(err)
+	b, err := os.ReadFile(path)
+	must(err)
+	b[len(b)/2] ^= 1
+	must(os.WriteFile(path, b, 0o600))
+	c, err := st.Compose(t.Context())
+	must(err)
+	must(c.Keep(base, 0, int64(len(old))))
+	c.Write([]byte("more"))
+	h, _, err := c.Commit()
+	must(err)
+	got, err := l.compress(t.Context(), storedTar{st, h}, Format{})
+	must(err)
+	if !bytes.Equal(read(got.Digest), fresh(append(slices.Clone(old), "more"...))) {
+		t.Error("over a damaged blob: the bytes are not those of a new compression")
+	}
+}
+
 func FuzzDecodeChunked(f *testing.F) {
 	good := encodeChunked([]chunked{{v1.Hash{Algorithm: "sha256", Hex: string(bytes.Repeat([]byte("0a"), 32))}, []chunk{{size: 7, crc: 9}, {}}}})
 	f.Add(good)
@@ -154,7 +258,7 @@ func BenchmarkGzipChunks(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(plain)))
 			for b.Loop() {
-				if _, err := gzipChunks(b.Context(), io.Discard, bytes.NewReader(plain), 0, k); err != nil {
+				if _, err := gzipChunks(b.Context(), streamSink{io.Discard}, &streamPieces{cutter{r: bytes.NewReader(plain)}}, 0, k); err != nil {
 					b.Fatal(err)
 				}
 			}

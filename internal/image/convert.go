@@ -196,15 +196,21 @@ type compressed struct {
 	Blobs  []v1.Hash `json:"blobs"`
 }
 
+// plainLayer is what is asked of a layer that is compressed.
+type plainLayer interface {
+	DiffID() (v1.Hash, error)
+	Uncompressed() (io.ReadCloser, error)
+}
+
 // recordCompressed is the kind of those records.
 const recordCompressed = "blob"
 
-func (l *Library) compress(ctx context.Context, layer v1.Layer, f Format) (compressed, error) {
+func (l *Library) compress(ctx context.Context, layer plainLayer, f Format) (compressed, error) {
 	diffID, err := layer.DiffID()
 	if err != nil {
 		return compressed{}, err
 	}
-	key := store.Key(sha256.Sum256(fmt.Appendf(nil, "compress 2\n%s\n%d\n%s\n", f.kind(), f.Level, diffID)))
+	key := compressedKey(diffID, f)
 	// Two at once would only do the same work twice.
 	unlock, err := l.st.Lock(ctx, "compress "+key.String())
 	if err != nil {
@@ -213,7 +219,7 @@ func (l *Library) compress(ctx context.Context, layer v1.Layer, f Format) (compr
 	defer unlock()
 	var c compressed
 	if err := l.st.Get(recordCompressed, key, &c); err == nil {
-		if _, n, err := l.st.Blob(c.Digest); err == nil && n == c.Size {
+		if n, err := l.st.BlobSize(c.Digest); err == nil && n == c.Size {
 			return c, nil
 		}
 	}
@@ -223,43 +229,142 @@ func (l *Library) compress(ctx context.Context, layer v1.Layer, f Format) (compr
 	return c, l.st.Put(recordCompressed, key, c)
 }
 
-func (l *Library) compressLayer(ctx context.Context, layer v1.Layer, f Format) (compressed, error) {
+func compressedKey(diffID v1.Hash, f Format) store.Key {
+	return sha256.Sum256(fmt.Appendf(nil, "compress 2\n%s\n%d\n%s\n", f.kind(), f.Level, diffID))
+}
+
+func (l *Library) compressLayer(ctx context.Context, layer plainLayer, f Format) (compressed, error) {
+	if f.kind() != "gzip" {
+		return l.compressStream(ctx, layer, func(w io.Writer, r io.Reader) error { return compressTo(w, r, f) })
+	}
+	known := l.knownChunks(f.Level)
+	defer known.close()
+	if c, err := l.compressParts(ctx, layer, f, known); err == nil || ctx.Err() != nil {
+		return c, err
+	}
+	return l.compressWhole(ctx, layer, f, known)
+}
+
+// compressWhole reads all of the layer, makes one gzip blob of it, and lists its chunks.
+func (l *Library) compressWhole(ctx context.Context, layer plainLayer, f Format, known *knownChunks) (compressed, error) {
+	var chunks []chunk
+	c, err := l.compressStream(ctx, layer, func(w io.Writer, r io.Reader) (err error) {
+		chunks, err = gzipChunks(ctx, streamSink{w}, &streamPieces{cutter{r: r}}, f.Level, known)
+		return err
+	})
+	if err == nil && len(chunks) > 1 {
+		err = l.noteChunks(f.Level, known, chunked{c.Digest, chunks})
+	}
+	return c, err
+}
+
+// streamSink is one to which nothing comes that is kept.
+type streamSink struct{ io.Writer }
+
+func (streamSink) Keep(v1.Hash, int64, int64, ...io.Writer) error { return store.ErrMiss }
+
+// compressStream reads the layer from its first byte to its last.
+func (l *Library) compressStream(ctx context.Context, layer plainLayer, compress func(w io.Writer, r io.Reader) error) (compressed, error) {
 	in, err := layer.Uncompressed()
 	if err != nil {
 		return compressed{}, err
 	}
 	defer in.Close()
-	var (
-		known  *knownChunks
-		chunks []chunk
-	)
-	if f.kind() == "gzip" {
-		known = l.knownChunks(f.Level)
-		defer known.close()
-	}
 	pr, pw := io.Pipe()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		var err error
-		if known != nil {
-			chunks, err = gzipChunks(ctx, pw, in, f.Level, known)
-		} else {
-			err = compressTo(pw, in, f)
-		}
-		pw.CloseWithError(err)
+		pw.CloseWithError(compress(pw, in))
 	}()
 	h, n, err := l.st.WriteBlob(ctx, pr, v1.Hash{}, -1)
 	pr.CloseWithError(io.ErrClosedPipe) // ends the compressor when the store gave up
 	<-ended
-	if err != nil {
-		return compressed{}, err
-	}
-	if len(chunks) > 1 {
-		err = l.noteChunks(f.Level, known, chunked{h, chunks})
-	}
 	return compressed{Digest: h, Size: n, Blobs: []v1.Hash{h}}, err
 }
+
+// compressParts compresses a layer whose tar is composed of others: their chunks are kept, little of the tar is read, and the blob
+// is composed of theirs. Others that were never compressed are now, so that the next layer made of them costs little. An error says
+// that the layer has to be compressed as a whole.
+func (l *Library) compressParts(ctx context.Context, layer plainLayer, f Format, known *knownChunks) (c compressed, err error) {
+	diffID, err := layer.DiffID()
+	if err != nil {
+		return c, err
+	}
+	in := placedPieces{from: map[v1.Hash]*placed{}}
+	if in.parts, err = l.st.Parts(diffID); err != nil {
+		return c, err
+	}
+	size := int64(0)
+	for _, p := range in.parts {
+		size += p.Size
+		in.ends = append(in.ends, size)
+		if p.Blob != (v1.Hash{}) && in.from[p.Blob] == nil {
+			if in.from[p.Blob], err = l.placedChunks(ctx, p.Blob, f, known); err != nil {
+				return c, err
+			}
+		}
+	}
+	tar, err := l.st.OpenBlobAt(diffID)
+	if err != nil {
+		return c, err
+	}
+	defer tar.Close()
+	in.tar = tar
+	out, err := l.st.Compose(ctx)
+	if err != nil {
+		return c, err
+	}
+	defer out.Abort()
+	if _, err := gzipChunks(ctx, out, &in, f.Level, known); err != nil {
+		return c, err
+	}
+	h, n, err := out.Commit()
+	return compressed{Digest: h, Size: n, Blobs: []v1.Hash{h}}, err
+}
+
+// placedChunks finds the chunks of a tar in the store.
+func (l *Library) placedChunks(ctx context.Context, tar v1.Hash, f Format, known *knownChunks) (*placed, error) {
+	size, err := l.st.BlobSize(tar)
+	if err != nil {
+		return nil, err
+	}
+	key := compressedKey(tar, f)
+	var c compressed
+	if l.st.Get(recordCompressed, key, &c) == nil {
+		list, listed := known.of(c.Digest)
+		p, covered := place(list)
+		if _, err := l.st.BlobSize(c.Digest); err == nil && listed && covered == size {
+			// What is used stays at the front of the list, from whose end others fall.
+			if known.blobs[0].blob != c.Digest {
+				err = l.noteChunks(f.Level, known, list)
+			}
+			return &p, err
+		}
+	}
+	if c, err = l.compressWhole(ctx, storedTar{l.st, tar}, f, known); err != nil {
+		return nil, err
+	}
+	if err := l.st.Put(recordCompressed, key, c); err != nil {
+		return nil, err
+	}
+	now := l.knownChunks(f.Level)
+	defer now.close()
+	list, listed := now.of(c.Digest)
+	if !listed {
+		return nil, store.ErrMiss
+	}
+	p, _ := place(list)
+	return &p, nil
+}
+
+// storedTar is a tar of the store as a layer that can be read, and no more.
+type storedTar struct {
+	st *store.Store
+	h  v1.Hash
+}
+
+func (t storedTar) DiffID() (v1.Hash, error)             { return t.h, nil }
+func (t storedTar) Uncompressed() (io.ReadCloser, error) { return t.st.OpenBlob(t.h) }
 
 // compressTo copies r to w, other than with gzip. The output depends on the input and f alone, not on the number of processors.
 func compressTo(w io.Writer, r io.Reader, f Format) error {

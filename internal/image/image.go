@@ -250,7 +250,7 @@ func (l *Library) openBlob(d v1.Descriptor) (io.ReadCloser, error) { return l.st
 
 // readBlob reads a small blob whole, verified.
 func (l *Library) readBlob(h v1.Hash, most int64) ([]byte, error) {
-	_, size, err := l.st.Blob(h)
+	size, err := l.st.BlobSize(h)
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +324,7 @@ func (l *Library) saveLayer(ctx context.Context, layer v1.Layer) error {
 	if err != nil {
 		return err
 	}
-	if _, n, err := l.st.Blob(h); err == nil && n == size {
+	if n, err := l.st.BlobSize(h); err == nil && n == size {
 		return nil
 	}
 	r, err := layer.Compressed()

@@ -242,7 +242,7 @@ func (in *importer) hasLayers(img v1.Image) error {
 		if err != nil {
 			return err
 		}
-		if _, _, err := in.l.st.Blob(h); err != nil {
+		if _, err := in.l.st.BlobSize(h); err != nil {
 			return blame(err)
 		}
 	}

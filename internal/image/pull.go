@@ -198,7 +198,7 @@ func (r *Registry) fetchBlob(ctx context.Context, n reference.Named, d v1.Descri
 }
 
 func (r *Registry) hasBlob(d v1.Descriptor) bool {
-	_, size, err := r.o.Store.Blob(d.Digest)
+	size, err := r.o.Store.BlobSize(d.Digest)
 	if err != nil || size != d.Size {
 		return false
 	}

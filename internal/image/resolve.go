@@ -102,7 +102,7 @@ func (r *Registry) meaning(ctx context.Context, n reference.Named, p *v1.Platfor
 	var last resolution
 	known := r.o.Store.Get(recordTag, tagKey(full), &last) == nil
 	if known {
-		if _, _, err := r.o.Store.Blob(last.Descriptor.Digest); err != nil {
+		if _, err := r.o.Store.BlobSize(last.Descriptor.Digest); err != nil {
 			known = false
 		}
 	}
@@ -188,7 +188,7 @@ func (r *Registry) needs(d v1.Descriptor) []string {
 	if ix, ok := c.(v1.ImageIndex); ok {
 		if m, err := ix.IndexManifest(); err == nil {
 			for _, child := range m.Manifests {
-				if _, _, err := r.o.Store.Blob(child.Digest); err == nil {
+				if _, err := r.o.Store.BlobSize(child.Digest); err == nil {
 					blobs = append(blobs, r.needs(child)...)
 				}
 			}

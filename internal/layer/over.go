@@ -9,16 +9,23 @@ import (
 	"strings"
 )
 
+// Pieces takes a tar in pieces, in order: bytes, and ranges of the tar of another layer.
+type Pieces interface {
+	io.Writer
+	// Keep adds the bytes from and up to to of that tar.
+	Keep(from, to int64) error
+}
+
 // PackOver is [Pack] for a layer that completes another one: dir holds what differs from the layer whose tar is below, size
-// bytes long and made by Pack with the same options. Whiteouts in dir take away what that layer has. The result is, to the byte,
-// the tar of a directory with all of it; but what is the same is copied from tar to tar, and no file of it is opened.
-// A tar that holds whiteouts, and an opaque directory, are errors.
-func PackOver(ctx context.Context, w io.Writer, dir string, below io.ReaderAt, size int64, o PackOptions) (Packed, error) {
-	t := &tarBelow{file: below}
+// bytes long and made by Pack with the same options. Whiteouts in dir take away what that layer has. The pieces are together, to
+// the byte, the tar of a directory with all of it; but of below nothing is read but the headers, and no file of it is opened.
+// A tar that holds whiteouts, and an opaque directory, are errors. It returns what [Packed.Files] is.
+func PackOver(ctx context.Context, w Pieces, dir string, below io.ReaderAt, size int64, o PackOptions) (files int64, err error) {
+	t := &tarBelow{pieces: w}
 	t.section = io.NewSectionReader(below, 0, size)
 	t.tar = tar.NewReader(t.section)
 	if err := t.next(); err != nil {
-		return Packed{}, fmt.Errorf("pack layer: %w", err)
+		return 0, fmt.Errorf("pack layer: %w", err)
 	}
 	return packDir(ctx, w, dir, t, o)
 }
@@ -27,7 +34,7 @@ var errNotOver = errors.New("a layer that completes another one cannot hide dire
 
 // tarBelow goes through a tar of Pack, entry by entry.
 type tarBelow struct {
-	file    io.ReaderAt
+	pieces  Pieces
 	section *io.SectionReader
 	tar     *tar.Reader
 
@@ -109,7 +116,7 @@ func (p *packer) keep() error {
 	return t.next()
 }
 
-// writeKept copies the entries that were taken over, which lie side by side.
+// writeKept keeps the entries that were taken over, which lie side by side.
 func (p *packer) writeKept() error {
 	t := p.below
 	if t.keepFrom == t.keepTo {
@@ -118,11 +125,10 @@ func (p *packer) writeKept() error {
 	if err := p.tar.Flush(); err != nil {
 		return err
 	}
-	in := ctxReader{p.ctx, io.NewSectionReader(t.file, t.keepFrom, t.keepTo-t.keepFrom)}
-	n, err := io.CopyBuffer(writerOnly{p.raw}, in, p.copy)
-	if err == nil && n != t.keepTo-t.keepFrom {
-		err = io.ErrUnexpectedEOF
+	if err := p.raw.Flush(); err != nil {
+		return err
 	}
+	err := t.pieces.Keep(t.keepFrom, t.keepTo)
 	t.keepFrom = t.keepTo
 	return err
 }

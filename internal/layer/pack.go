@@ -29,12 +29,16 @@ type PackOptions struct {
 // see to. Sockets are left out, as a tar cannot hold them. A file whose own name begins with .wh. is an
 // error, as an image would take it for a whiteout.
 func Pack(ctx context.Context, w io.Writer, dir string, o PackOptions) (Packed, error) {
-	return packDir(ctx, w, dir, nil, o)
+	digest := newDigester()
+	files, err := packDir(ctx, io.MultiWriter(w, digest), dir, nil, o)
+	if err != nil {
+		return Packed{}, err
+	}
+	return digest.packed(files), nil
 }
 
-func packDir(ctx context.Context, w io.Writer, dir string, below *tarBelow, o PackOptions) (Packed, error) {
-	digest := newDigester()
-	buffered := bufio.NewWriterSize(io.MultiWriter(w, digest), 256<<10)
+func packDir(ctx context.Context, w io.Writer, dir string, below *tarBelow, o PackOptions) (files int64, err error) {
+	buffered := bufio.NewWriterSize(w, 256<<10)
 	p := packer{
 		ctx: ctx, dir: dir, o: o,
 		tar:   tar.NewWriter(buffered),
@@ -43,7 +47,7 @@ func packDir(ctx context.Context, w io.Writer, dir string, below *tarBelow, o Pa
 		links: map[[2]uint64]string{},
 		copy:  make([]byte, 128<<10),
 	}
-	err := p.entries(".")
+	err = p.entries(".")
 	if err == nil {
 		err = p.keepRest()
 	}
@@ -54,9 +58,9 @@ func packDir(ctx context.Context, w io.Writer, dir string, below *tarBelow, o Pa
 		err = buffered.Flush()
 	}
 	if err != nil {
-		return Packed{}, fmt.Errorf("pack layer: %w", err)
+		return 0, fmt.Errorf("pack layer: %w", err)
 	}
-	return digest.packed(p.files), nil
+	return p.files, nil
 }
 
 type packer struct {
@@ -64,7 +68,7 @@ type packer struct {
 	dir   string
 	o     PackOptions
 	tar   *tar.Writer
-	raw   io.Writer            // what tar writes to
+	raw   *bufio.Writer        // what tar writes to
 	below *tarBelow            // of the layer that this one completes, or nil
 	links map[[2]uint64]string // device and inode of a file with several names -> its first name
 	files int64

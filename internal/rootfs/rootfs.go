@@ -26,16 +26,22 @@ type Options struct {
 	// Look is called for each regular file while its layer is read, with the content, of which it may read any part. What it
 	// returns is the file's Note. Files that a later layer hides are looked at, too.
 	Look func(layer int, h *tar.Header, content io.Reader) (note any, err error)
-	// Plain opens the uncompressed tar of a layer where it lies as a file, by its diff ID. Contents are then read from there;
+	// Plain opens the uncompressed tar of a layer where it lies, by its diff ID. Contents are then read from there;
 	// others are copied to a temporary file. Nil, and any error: there is none.
-	Plain func(diffID v1.Hash) (*os.File, error)
+	Plain func(diffID v1.Hash) (ReaderAtCloser, error)
+}
+
+// ReaderAtCloser is an open file that is read at any place.
+type ReaderAtCloser interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // FS is a root filesystem. It is safe for concurrent use.
 type FS struct {
 	root   *node
 	layers []v1.Layer
-	plain  func(v1.Hash) (*os.File, error)
+	plain  func(v1.Hash) (ReaderAtCloser, error)
 }
 
 // File is one name in it. Hard links are several files with the same Header.
@@ -190,7 +196,7 @@ func (f *FS) layerContents(ctx context.Context, i int, files []File, fn func(Fil
 	return readLayer(f.layers[i], func(r io.Reader) error { return spool(ctx, r, rest, fn) })
 }
 
-func (f *FS) openPlain(layer v1.Layer) (*os.File, func()) {
+func (f *FS) openPlain(layer v1.Layer) (ReaderAtCloser, func()) {
 	none := func() {}
 	if f.plain == nil {
 		return nil, none

@@ -73,7 +73,7 @@ func TestFiles(t *testing.T) {
 // TestContents reads files out of layers that lie as plain files, and out of others.
 func TestContents(t *testing.T) {
 	img := testImage(t)
-	plain := func(diffID v1.Hash) (*os.File, error) {
+	plain := func(diffID v1.Hash) (rootfs.ReaderAtCloser, error) {
 		layer, err := img.LayerByDiffID(diffID)
 		if err != nil {
 			return nil, err

@@ -177,7 +177,7 @@ func (f *Fetcher) current(ctx context.Context, src HTTP) (rec httpRecord, err er
 func (f *Fetcher) haveBlob(rec httpRecord) bool {
 	h, err := rec.blob()
 	if err == nil {
-		_, _, err = f.Store.Blob(h)
+		_, err = f.Store.BlobSize(h)
 	}
 	return err == nil
 }
@@ -247,7 +247,7 @@ func (f *Fetcher) openFile(src HTTP, name string, rec httpRecord) (io.ReadCloser
 	if err != nil {
 		return nil, err
 	}
-	_, size, err := f.Store.Blob(h)
+	size, err := f.Store.BlobSize(h)
 	if err != nil {
 		return nil, err
 	}

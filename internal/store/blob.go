@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"os"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -41,8 +40,26 @@ func (s *Store) blobPath(h v1.Hash) (string, error) {
 }
 
 // Blob returns the path and the size in bytes of a blob, or [ErrMiss]. The content is not verified: use
-// [Store.OpenBlob] where it leaves the machine or is trusted.
+// [Store.OpenBlob] where it leaves the machine or is trusted. A composed blob is written out for it: where the path
+// does not matter there is [Store.BlobSize].
 func (s *Store) Blob(h v1.Hash) (path string, size int64, err error) {
+	path, size, err = s.plainBlob(h)
+	if !errors.Is(err, ErrMiss) {
+		return path, size, err
+	}
+	r, miss := s.openComposed(h)
+	if miss != nil {
+		return "", 0, err
+	}
+	defer r.Close()
+	if _, _, err := s.writeBlob(context.Background(), io.NewSectionReader(r, 0, r.Size()), h, r.Size()); err != nil {
+		return "", 0, fmt.Errorf("write blob %s: %w", h, err)
+	}
+	return s.plainBlob(h)
+}
+
+// plainBlob is Blob for those that are files of their own.
+func (s *Store) plainBlob(h v1.Hash) (path string, size int64, err error) {
 	path, err = s.blobPath(h)
 	if err != nil {
 		return "", 0, err
@@ -58,24 +75,24 @@ func (s *Store) Blob(h v1.Hash) (path string, size int64, err error) {
 // content was not the blob's, which is then removed from the store, so that it can be fetched or made again.
 // [ErrMiss]: there is no such blob. The caller closes it.
 func (s *Store) OpenBlob(h v1.Hash) (io.ReadCloser, error) {
-	path, size, err := s.Blob(h)
+	at, err := s.OpenBlobAt(h)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("blob %s: %w", h, ErrMiss)
+	b := &blobReader{from: at, want: h, path: s.composedPath(h), sum: sha256.New()}
+	if plain, ok := at.(plainAt); ok {
+		b.r, b.path = plain.File, plain.Name()
+	} else {
+		b.r = io.NewSectionReader(at, 0, at.Size())
 	}
-	if err != nil {
-		return nil, fmt.Errorf("blob %s: %w", h, err)
-	}
-	return &blobReader{f: f, want: h, size: size, sum: sha256.New()}, nil
+	return b, nil
 }
 
 type blobReader struct {
-	f    *os.File
+	r    io.Reader // of from
+	from BlobAt
 	want v1.Hash
-	size int64
+	path string // of the file that goes when it is damaged
 	sum  hash.Hash
 	n    int64
 	err  error // sticky, once the end was reached
@@ -85,12 +102,12 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	n, err := b.f.Read(p)
+	n, err := b.r.Read(p)
 	b.sum.Write(p[:n])
 	b.n += int64(n)
 	if err == io.EOF {
 		if got := hex.EncodeToString(b.sum.Sum(nil)); got != b.want.Hex {
-			os.Remove(b.f.Name())
+			os.Remove(b.path)
 			err = fmt.Errorf("blob %s in skiff's state was damaged, and is removed now: build or pull again: %w", b.want,
 				&DigestError{Want: b.want, Got: v1.Hash{Algorithm: "sha256", Hex: got}, WantSize: -1, GotSize: b.n})
 		}
@@ -99,7 +116,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *blobReader) Close() error { return b.f.Close() }
+func (b *blobReader) Close() error { return b.from.Close() }
 
 // WriteBlob stores what r yields, and returns its digest and size in bytes. want is the digest announced (zero:
 // any), size the length announced (negative: any). Content that differs is a *[DigestError] and leaves nothing
@@ -110,7 +127,7 @@ func (s *Store) WriteBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 		if _, err := s.blobPath(want); err != nil {
 			return v1.Hash{}, 0, fmt.Errorf("write %w", err)
 		}
-		if _, n, err := s.Blob(want); err == nil && (size < 0 || n == size) {
+		if n, err := s.BlobSize(want); err == nil && (size < 0 || n == size) {
 			return want, n, nil
 		}
 	}

@@ -3,6 +3,7 @@
 //	ROOT/version             the format, a decimal number
 //	ROOT/lock                held shared by every open Store, exclusively by Trim
 //	ROOT/oci/                an OCI image layout (image-spec image-layout.md): tags and blobs
+//	ROOT/composed/           blobs that are mostly parts of others: see composed.go
 //	ROOT/layers/ID/fs/       unpacked layers, in the upper form of overlayfs; immutable
 //	ROOT/layers/ID/over      the id of the layer that this one completes, where it does not stand for itself
 //	ROOT/layers/ID/du        the layer's size on disk in bytes, once somebody asked
@@ -36,7 +37,7 @@ import (
 const formatVersion = 1
 
 // subfolders of the root, made by Open.
-var subfolders = []string{"oci/blobs/sha256", "layers", "records", "cache", "locks", "tmp", "bin"}
+var subfolders = []string{"oci/blobs/sha256", "composed", "layers", "records", "cache", "locks", "tmp", "bin"}
 
 // ErrMiss says that the store does not hold what was asked for.
 var ErrMiss = errors.New("not in the store")

@@ -141,7 +141,7 @@ func (t *trimmer) total() int64 {
 	return n
 }
 
-// count finds who needs what: records by their "layers" and "blobs", images by their manifests.
+// count finds who needs what: records by their "layers" and "blobs", images by their manifests, composed blobs by their parts.
 func (t *trimmer) count() error {
 	t.layers, t.blobs = map[string]int{}, map[string]int{}
 	for _, r := range t.inv.records {
@@ -149,6 +149,11 @@ func (t *trimmer) count() error {
 			t.layers[id]++
 		}
 		for _, b := range r.blobs {
+			t.blobs[b]++
+		}
+	}
+	for _, parts := range t.inv.made {
+		for _, b := range parts {
 			t.blobs[b]++
 		}
 	}
@@ -330,13 +335,16 @@ func (t *trimmer) dropBlob(digest string) error {
 	if !ok {
 		return nil
 	}
-	if err := os.RemoveAll(t.s.path("oci", "blobs", "sha256", strings.TrimPrefix(digest, "sha256:"))); err != nil {
-		return err
+	name := strings.TrimPrefix(digest, "sha256:")
+	for _, path := range []string{t.s.path("composed", name), t.s.path("oci", "blobs", "sha256", name)} {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
 	}
 	delete(t.inv.blobs, digest)
 	t.freed.Blobs++
 	t.freed.Bytes += size
-	return nil
+	return t.releaseRefs(nil, t.inv.made[digest])
 }
 
 func (t *trimmer) dropCache(name string, size int64) error {

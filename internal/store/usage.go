@@ -7,9 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // Usage is what the root takes on the disk, in bytes.
@@ -49,8 +52,9 @@ func (s *Store) DiskUsage() (Usage, error) {
 
 // inventory is what the root holds.
 type inventory struct {
-	layers  map[string]int64 // by id: bytes
-	blobs   map[string]int64 // by digest ("sha256:…"): bytes
+	layers  map[string]int64    // by id: bytes
+	blobs   map[string]int64    // by digest ("sha256:…"): bytes
+	made    map[string][]string // by digest of a composed blob: those that it has parts of
 	caches  []cacheItem
 	records []recordItem
 }
@@ -69,7 +73,7 @@ type recordItem struct {
 }
 
 func (s *Store) inventory() (*inventory, error) {
-	inv := &inventory{layers: map[string]int64{}, blobs: map[string]int64{}}
+	inv := &inventory{layers: map[string]int64{}, blobs: map[string]int64{}, made: map[string][]string{}}
 	if err := eachEntry(s.path("layers"), func(e fs.DirEntry) {
 		inv.layers[e.Name()] = s.layerSize(e.Name())
 	}); err != nil {
@@ -78,6 +82,20 @@ func (s *Store) inventory() (*inventory, error) {
 	if err := eachEntry(s.path("oci", "blobs", "sha256"), func(e fs.DirEntry) {
 		if i, err := e.Info(); err == nil {
 			inv.blobs["sha256:"+e.Name()] = onDisk(i)
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if err := eachEntry(s.path("composed"), func(e fs.DirEntry) {
+		h := v1.Hash{Algorithm: "sha256", Hex: e.Name()}
+		if i, err := e.Info(); err == nil {
+			inv.blobs[h.String()] += onDisk(i)
+		}
+		parts, _ := s.Parts(h) // one that cannot be read any more keeps nothing
+		for _, p := range parts {
+			if of := p.Blob.String(); p.Blob != (v1.Hash{}) && !slices.Contains(inv.made[h.String()], of) {
+				inv.made[h.String()] = append(inv.made[h.String()], of)
+			}
 		}
 	}); err != nil {
 		return nil, err
