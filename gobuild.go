@@ -232,7 +232,7 @@ func (b *goBuild) programOptions(st *step) gobuild.Options {
 	return gobuild.Options{
 		Packages: b.g.Packages, Platforms: b.targets, Store: b.state.store,
 		LDFlags: b.g.LDFlags, GCFlags: b.g.GCFlags, Tags: b.g.Tags, Env: b.g.Env, Debug: b.g.Debug, VCS: b.g.LabelVCS,
-		Again: b.o.NoCache, Epoch: b.epoch, KeepTimes: b.o.KeepTimes, Log: st.log,
+		Again: b.o.NoCache, Bare: b.onBase(), Epoch: b.epoch, KeepTimes: b.o.KeepTimes, Log: st.log,
 		Inspect: goFacts, Facts: factsVersion(),
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -58,12 +59,15 @@ type goBaseImage struct {
 	raw    []byte // config
 	config *v1.ConfigFile
 	layers []image.Layer
-	image  v1.Image
+	root   func() (baseRoot, error) // what is in it, read when it is asked for first
 }
+
+// onBase says that images stand on another one.
+func (b *goBuild) onBase() bool { return b.g.Base != "" && b.g.Base != "scratch" }
 
 // base finds the base image of a platform; nil where there is none.
 func (b *goBuild) base(ctx context.Context, p gobuild.Platform) (*goBaseImage, error) {
-	if b.g.Base == "" || b.g.Base == "scratch" {
+	if !b.onBase() {
 		return nil, nil
 	}
 	registry, err := b.state.registryFor(b.steps.note, nil)
@@ -80,7 +84,7 @@ func (b *goBuild) base(ctx context.Context, p gobuild.Platform) (*goBaseImage, e
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	base := &goBaseImage{name: name, digest: r.Digest, raw: r.Config, image: img}
+	base := &goBaseImage{name: name, digest: r.Digest, raw: r.Config, root: sync.OnceValues(func() (baseRoot, error) { return openBaseRoot(ctx, name, img) })}
 	if base.config, err = img.ConfigFile(); err != nil {
 		return nil, fmt.Errorf("base %s: %w", b.g.Base, err)
 	}
@@ -185,7 +189,11 @@ func (m *goMaker) addFiles(ctx context.Context) error {
 	if len(statics) == 0 {
 		return nil
 	}
-	files, err := gobuild.WriteFiles(ctx, statics, gobuild.FilesOptions{Store: m.b.state.store, Epoch: m.b.epoch, KeepTimes: m.b.o.KeepTimes})
+	o := gobuild.FilesOptions{Store: m.b.state.store, Epoch: m.b.epoch, KeepTimes: m.b.o.KeepTimes}
+	if m.base != nil {
+		o.Folder, o.Below = m.base.folder, m.base.digest.String()
+	}
+	files, err := gobuild.WriteFiles(ctx, statics, o)
 	if err != nil {
 		return fmt.Errorf("add files: %w", err)
 	}

@@ -107,7 +107,7 @@ func (m *goMaker) addNeeds(ctx context.Context) error {
 		return err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "supply 1\n%s\nepoch %d\nuser %q\nenv %q\n", factsVersion(), m.b.epoch.Unix(), m.imageUser(), m.imageEnv())
+	fmt.Fprintf(h, "supply 2\n%s\nepoch %d\nuser %q\nenv %q\n", factsVersion(), m.b.epoch.Unix(), m.imageUser(), m.imageEnv())
 	if m.base != nil {
 		fmt.Fprintf(h, "base %s %s\n", m.base.digest, m.platform)
 	}
@@ -142,19 +142,15 @@ func (m *goMaker) addNeeds(ctx context.Context) error {
 func (m *goMaker) supply(ctx context.Context, programs []*doctor.Binary) (suppliedRecord, error) {
 	o := doctor.SupplyOptions{User: m.imageUser(), Env: m.imageEnv()}
 	if m.base != nil {
-		root, err := openBaseRoot(ctx, m.base.image)
-		if err != nil {
-			return suppliedRecord{}, fmt.Errorf("read base %s: %w", m.base.name, err)
-		}
-		o.Root = root
-	} else if runtime.GOOS == "linux" && runtime.GOARCH == m.platform.Arch {
-		// Libraries of another system than the base's need not fit it; without a base this machine's come along with their loader.
-		root, err := os.OpenRoot("/")
+		root, err := m.base.root()
 		if err != nil {
 			return suppliedRecord{}, err
 		}
-		defer root.Close()
-		o.Loaders = root.FS()
+		o.Root, o.Folders = root, []string{gobuild.BinDir}
+	} else if runtime.GOOS == "linux" && runtime.GOARCH == m.platform.Arch {
+		// Libraries of another system than the base's need not fit it; without a base this machine's come along with their loader.
+		// Debian's is an absolute link, which os.Root takes for one that leads out; nothing leads out of this root.
+		o.Loaders = os.DirFS("/")
 	}
 	s, err := doctor.Complete(programs, o)
 	if err != nil {
@@ -194,7 +190,7 @@ type baseRoot struct{ fs *rootfs.FS }
 // accountFiles are those of which the content counts, a megabyte of it at most.
 var accountFiles = []string{"etc/passwd", "etc/group"}
 
-func openBaseRoot(ctx context.Context, img v1.Image) (baseRoot, error) {
+func openBaseRoot(ctx context.Context, name string, img v1.Image) (baseRoot, error) {
 	look := func(_ int, h *tar.Header, content io.Reader) (any, error) {
 		if !slices.Contains(accountFiles, strings.TrimPrefix(strings.TrimPrefix(h.Name, "."), "/")) {
 			return nil, nil
@@ -202,7 +198,22 @@ func openBaseRoot(ctx context.Context, img v1.Image) (baseRoot, error) {
 		return io.ReadAll(io.LimitReader(content, 1<<20))
 	}
 	root, err := rootfs.Open(ctx, img, rootfs.Options{Look: look})
-	return baseRoot{root}, err
+	if err != nil {
+		return baseRoot{}, fmt.Errorf("read base %s: %w", name, err)
+	}
+	return baseRoot{root}, nil
+}
+
+// folder is [gobuild.FilesOptions] Folder.
+func (b *goBaseImage) folder(name string) (string, error) {
+	root, err := b.root()
+	if err != nil {
+		return "", err
+	}
+	if f, err := root.fs.Find(name); err == nil && f.IsDir() {
+		return f.Path, nil
+	}
+	return "", nil
 }
 
 func (r baseRoot) Stat(name string) (doctor.File, error) {

@@ -70,6 +70,8 @@ type SupplyOptions struct {
 	Env   []string // of the image's config
 	Root  Existing
 	Level Level // the least that is supplied; zero is [Likely]
+	// Folders are to be there; those that are missing get the mode 0755.
+	Folders []string
 	// Loaders is where the dynamic loader and libraries are taken from: a root filesystem, such as this machine's. With
 	// nil, a program that needs them is an error.
 	Loaders fs.FS
@@ -95,6 +97,11 @@ func Complete(programs []*Binary, o SupplyOptions) (Supply, error) {
 			if err := c.need(b, n); err != nil {
 				return Supply{}, err
 			}
+		}
+	}
+	for _, dir := range o.Folders {
+		if _, err := c.root.Stat(dir); err != nil {
+			c.add(File{Path: dir, Mode: 0o755, Dir: true})
 		}
 	}
 	return c.supply(), nil

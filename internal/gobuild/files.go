@@ -31,6 +31,11 @@ type FilesOptions struct {
 	Store     *store.Store
 	Epoch     time.Time // zero: 1970
 	KeepTimes bool      // files have their own times
+
+	// Folder tells where a folder of the image lies that the layer goes on, with symbolic links followed; "" where it has none of
+	// that name. Below names that image by its content. Folder is nil where there is none.
+	Folder func(name string) (string, error)
+	Below  string
 }
 
 // Files is a layer of static files.
@@ -43,7 +48,7 @@ type Files struct {
 // WriteFiles puts static files into one layer. They belong to root, and of their permissions only whether they can be run
 // counts: those of a checkout depend on who made it. What was packed before, and has not been touched since, is not read again.
 func WriteFiles(ctx context.Context, statics []Static, o FilesOptions) (Files, error) {
-	c := &collector{o: o, at: Options{Epoch: o.Epoch}.epoch(), seen: map[string]Entry{}, key: fmt.Appendf(nil, "files 1\n%d\n%t\n", o.Epoch.Unix(), o.KeepTimes)}
+	c := &collector{o: o, at: Options{Epoch: o.Epoch}.epoch(), seen: map[string]Entry{}, key: fmt.Appendf(nil, "files 2\n%d\n%t\n%s\n", o.Epoch.Unix(), o.KeepTimes, o.Below)}
 	c.settled = true
 	for _, s := range statics {
 		if err := c.add(s); err != nil {
@@ -55,8 +60,11 @@ func WriteFiles(ctx context.Context, statics []Static, o FilesOptions) (Files, e
 	if c.settled && o.Store.Get(recordStatics, key, &rec) == nil && rec.there(o.Store) {
 		return rec.Files, nil
 	}
-	var err error
-	if rec.Layer, rec.Bytes, err = WriteLayer(ctx, o.Store, c.sorted()); err != nil {
+	entries, err := c.entries()
+	if err != nil {
+		return Files{}, err
+	}
+	if rec.Layer, rec.Bytes, err = WriteLayer(ctx, o.Store, entries); err != nil {
 		return Files{}, err
 	}
 	rec.Size, rec.Blobs = c.size, []v1.Hash{rec.Layer}
@@ -148,7 +156,7 @@ func (c *collector) folder(s Static, source string, e Entry, st fs.FileInfo) err
 	c.above = append(c.above, st)
 	defer func() { c.above = c.above[:len(c.above)-1] }()
 	if target := e.Name; target != "/" {
-		e.Name, e.Mode = target+"/", 0o755
+		e.Name, e.Mode = target+"/", folderMode(target)
 		c.seen[e.Name] = e
 	}
 	entries, err := os.ReadDir(source)
@@ -172,14 +180,53 @@ func (c *collector) folder(s Static, source string, e Entry, st fs.FileInfo) err
 	return nil
 }
 
-// sorted are the entries by name: a folder before what is in it.
-func (c *collector) sorted() []Entry {
+// entries are those of the layer by name: a folder before what is in it. Folders of the image below are not among them, and so keep
+// their modes and owners; what is in them lies where they really are.
+func (c *collector) entries() ([]Entry, error) {
 	var out []Entry
 	for _, e := range c.seen {
+		if c.o.Folder != nil {
+			there, err := c.place(&e)
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				continue
+			}
+		}
 		out = append(out, e)
 	}
 	slices.SortFunc(out, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	return out
+	for i := 1; i < len(out); i++ {
+		if out[i].Name == out[i-1].Name && !strings.HasSuffix(out[i].Name, "/") {
+			return nil, fmt.Errorf("two files for %s, where links of the image below lead", out[i].Name)
+		}
+	}
+	return slices.CompactFunc(out, func(a, b Entry) bool { return a.Name == b.Name }), nil
+}
+
+// place gives an entry its place on the image below, or tells that it is a folder which is there.
+func (c *collector) place(e *Entry) (there bool, err error) {
+	name := strings.TrimSuffix(e.Name, "/")
+	if name != e.Name {
+		if at, err := c.o.Folder(name); err != nil || at != "" {
+			return true, err
+		}
+	}
+	dir, rest := path.Dir(name), path.Base(name)
+	for {
+		at, err := c.o.Folder(dir)
+		switch {
+		case err != nil:
+			return false, err
+		case at == "" && dir != "/":
+			dir, rest = path.Dir(dir), path.Join(path.Base(dir), rest)
+			continue
+		case at != "":
+			e.Name = path.Join(at, rest) + e.Name[len(name):]
+		}
+		return false, nil
+	}
 }
 
 // KoData is the folder beside a program that ko puts into its image, at [KoDataPath]; not ok: there is none.

@@ -38,6 +38,7 @@ type Options struct {
 	VCS                    bool     // stamp the state of the version control system into the programs
 	Again                  bool     // take nothing of earlier builds; go's own cache still serves
 
+	Bare      bool      // layers hold the programs alone, not the folders above them: there is an image below
 	Epoch     time.Time // time of the files in layers; the zero time is 1970
 	KeepTimes bool      // files have the time at which they were built instead
 

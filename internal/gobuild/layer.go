@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// binDir is where programs lie in the image: in the usual PATH, and apart from what a base image has.
-const binDir = "/usr/local/bin"
+// BinDir is where programs lie in the image: in the usual PATH, and apart from what a base image has.
+const BinDir = "/usr/local/bin"
 
 // pack puts the program of main, which go build wrote into the folder out, into a layer.
 func (b *build) pack(ctx context.Context, out string, main mainPackage) (Program, error) {
@@ -33,7 +33,11 @@ func (b *build) pack(ctx context.Context, out string, main mainPackage) (Program
 	if b.o.KeepTimes {
 		at = time.Now().UTC().Truncate(time.Second)
 	}
-	entries := append(parents(p.Path, at), Entry{Name: p.Path, Mode: 0o755, Time: at, Size: st.Size(), Open: func() (io.ReadCloser, error) { return os.Open(file) }})
+	var entries []Entry
+	if !b.o.Bare {
+		entries = parents(p.Path, at)
+	}
+	entries = append(entries, Entry{Name: p.Path, Mode: 0o755, Time: at, Size: st.Size(), Open: func() (io.ReadCloser, error) { return os.Open(file) }})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		p.Layer, p.Bytes, err = WriteLayer(ctx, b.o.Store, entries)
@@ -50,7 +54,7 @@ func (b *build) pack(ctx context.Context, out string, main mainPackage) (Program
 
 func newProgram(importPath string) Program {
 	name := programName(importPath)
-	return Program{ImportPath: importPath, Name: name, Path: path.Join(binDir, name)}
+	return Program{ImportPath: importPath, Name: name, Path: path.Join(BinDir, name)}
 }
 
 // epoch is the time of the files in layers.
@@ -104,9 +108,12 @@ func parents(name string, at time.Time) []Entry {
 	if dir == "/" {
 		return nil
 	}
-	mode, special := modes[dir]
-	if !special {
-		mode = 0o755
+	return append(parents(dir, at), Entry{Name: dir + "/", Mode: folderMode(dir), Time: at})
+}
+
+func folderMode(dir string) int64 {
+	if mode, special := modes[dir]; special {
+		return mode
 	}
-	return append(parents(dir, at), Entry{Name: dir + "/", Mode: mode, Time: at})
+	return 0o755
 }

@@ -44,8 +44,8 @@ var variables = []string{
 
 // recipe are labelled lines of what decides on the programs of a build beside the files that go reads.
 func (b *build) recipe() []byte {
-	out := fmt.Appendf(nil, "program %d\nplatform %s\nepoch %d\nkeep times %t\nfacts %q\n", programVersion, b.platform, b.o.epoch().Unix(),
-		b.o.KeepTimes, b.o.Facts)
+	out := fmt.Appendf(nil, "program %d\nplatform %s\nepoch %d\nkeep times %t\nbare %t\nfacts %q\n", programVersion, b.platform,
+		b.o.epoch().Unix(), b.o.KeepTimes, b.o.Bare, b.o.Facts)
 	return b.asked(out)
 }
 
