@@ -280,7 +280,10 @@ func (n *node) localDigests(ctx context.Context, local *node, sels []fileop.Sele
 	if err != nil {
 		return "", err
 	}
-	return joinDigests(sels, func(sel fileop.Selector) (string, error) { return fileop.Digest(ctx, t, sel, t.Digest) })
+	return joinDigests(sels, func(sel fileop.Selector) (string, error) {
+		what := fmt.Sprintf("%s %#v", fileop.DigestVersion, sel) // with quotes: patterns hold spaces
+		return t.Remember(what, func() (string, error) { return fileop.Digest(ctx, t, sel, t.Digest) })
+	})
 }
 
 // joinDigests makes one digest for several selections. A file that is missing counts as such: the operation itself

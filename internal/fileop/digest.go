@@ -37,6 +37,9 @@ func CopySelector(a *pb.FileActionCopy) Selector {
 	}
 }
 
+// DigestVersion changes with what [Digest] returns for the same files.
+const DigestVersion = "skiff files 1"
+
 // Digest returns a digest, in hexadecimal, of the files of t that sel selects: names below the selector's
 // path, types, permissions, owners, link targets, device numbers, capabilities and contents. Times, sizes
 // of directories, hard links, and the name of what Path itself names are no part of it, so equal files
@@ -66,7 +69,7 @@ func Digest(ctx context.Context, t inode.Tree, sel Selector, content func(name s
 	}
 	need := required{paths: sel.Required}
 	list := &lister{ctx: ctx, content: content, hash: sha256.New(), contents: sel.Contents, required: &need}
-	fmt.Fprintln(list.hash, "skiff files 1")
+	fmt.Fprintln(list.hash, DigestVersion)
 	for _, source := range sources {
 		top, err := resolveSource(t, source, sel.FollowLinks)
 		if err != nil {

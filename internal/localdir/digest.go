@@ -33,7 +33,7 @@ type content struct {
 // of the tree. If the file is written to meanwhile it is that of one reading; see [Tree.Changed].
 func (t *Tree) Digest(name string) (string, error) {
 	n, err := t.node("digest", name)
-	if err == nil && !n.info.IsRegular() {
+	if err == nil && !n.isRegular() {
 		err = &fs.PathError{Op: "digest", Path: name, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
@@ -59,7 +59,7 @@ func (t *Tree) known(name string, n *node) bool {
 	if n.stamp.socket || n.content.Load() != nil {
 		return true
 	}
-	d, ok := t.index.get(name, n.stamp)
+	d, ok := t.index().get(name, n.stamp)
 	if ok {
 		n.content.CompareAndSwap(nil, &content{n.stamp, d})
 	}
@@ -68,6 +68,7 @@ func (t *Tree) known(name string, n *node) bool {
 
 // read hashes a file as it is now. If it changes under the reading it is read again, a few times.
 func (t *Tree) read(name string) (c content, err error) {
+	settled := false
 	for range 3 {
 		before, d, started, err := t.readOnce(name)
 		if err != nil {
@@ -82,10 +83,13 @@ func (t *Tree) read(name string) (c content, err error) {
 			continue
 		}
 		c.stamp = before
-		if before.settled(started) {
-			t.index.put(name, indexEntry{stamp: before, digest: d})
+		if settled = before.settled(started); settled {
+			t.index().put(name, indexEntry{stamp: before, digest: d})
 		}
 		break
+	}
+	if n := t.nodes[name]; n == nil || !settled || n.stamp != c.stamp {
+		t.unsure.Store(true)
 	}
 	return c, nil
 }
@@ -137,12 +141,17 @@ func (t *Tree) Changed(names []string) []string {
 	var changed []string
 	for _, name := range names {
 		n := t.nodes[name]
-		if n == nil || n.content.Load() == nil {
+		if n == nil {
 			continue
 		}
-		c := n.content.Load()
+		told := n.stamp // of a digest that was remembered for many files together
+		if c := n.content.Load(); c != nil {
+			told = c.stamp
+		} else if !n.isRegular() || n.stamp.socket || !t.recalled.Load() {
+			continue
+		}
 		fi, err := t.root.Lstat(filepath.FromSlash(name))
-		if err != nil || stampOf(fi) != c.stamp {
+		if err != nil || stampOf(fi) != told {
 			changed = append(changed, name)
 		}
 	}
@@ -180,7 +189,7 @@ func (t *Tree) hashAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for name, n := range t.nodes {
-		if !n.info.IsRegular() || t.known(name, n) {
+		if !n.isRegular() || t.known(name, n) {
 			continue
 		}
 		g.Go(func() error {

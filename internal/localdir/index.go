@@ -16,8 +16,9 @@ import (
 type Index struct {
 	store *store.Store
 
-	mu   sync.Mutex
-	dirs map[string]*dirIndex // by resolved folder
+	mu       sync.Mutex
+	dirs     map[string]*dirIndex // by resolved folder
+	memories map[store.Key]*memory
 }
 
 // dirIndex is the index of one folder.
@@ -71,6 +72,11 @@ func (ix *Index) Save() error {
 	for dir, d := range ix.dirs {
 		if err := d.save(ix.store, dir); err != nil {
 			return fmt.Errorf("save index of %s: %w", dir, err)
+		}
+	}
+	for _, m := range ix.memories {
+		if err := m.save(); err != nil {
+			return err
 		}
 	}
 	return nil

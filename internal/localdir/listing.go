@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/skiff-build/skiff/internal/inode"
@@ -24,7 +25,8 @@ type fingerprint struct {
 
 // Listing returns the listing of what the directory dir holds, and how many bytes. Contents that are not known are read.
 func (t *Tree) Listing(ctx context.Context, dir string) (l Listing, bytes int64, err error) {
-	l = Listing{}
+	l = make(Listing, len(t.nodes))
+	var text []byte
 	err = t.walk(dir, func(name string, i inode.Info) error {
 		content := ""
 		if i.IsRegular() {
@@ -33,7 +35,7 @@ func (t *Tree) Listing(ctx context.Context, dir string) (l Listing, bytes int64,
 			}
 			bytes += i.Size
 		}
-		text := fmt.Appendf(nil, "mode %o time %d device %d:%d link %q sha256 %s", i.Mode, i.Mtime, i.Major, i.Minor, i.Link, content)
+		text = describe(text[:0], i, content)
 		rel := name
 		if dir != "." {
 			rel = strings.TrimPrefix(name, dir+"/")
@@ -42,6 +44,16 @@ func (t *Tree) Listing(ctx context.Context, dir string) (l Listing, bytes int64,
 		return ctx.Err()
 	})
 	return l, bytes, err
+}
+
+// describe writes all attributes of a file. With many files it counts that fmt is not used.
+func describe(b []byte, i inode.Info, content string) []byte {
+	b = strconv.AppendUint(append(b, "mode "...), uint64(i.Mode), 8)
+	b = strconv.AppendInt(append(b, " time "...), i.Mtime, 10)
+	b = strconv.AppendUint(append(b, " device "...), uint64(i.Major), 10)
+	b = strconv.AppendUint(append(b, ':'), uint64(i.Minor), 10)
+	b = strconv.AppendQuote(append(b, " link "...), i.Link)
+	return append(append(b, " sha256 "...), content...)
 }
 
 // Diff returns the files that are not as they were in old, sorted, and those of old that are gone, of a directory that is gone only
@@ -108,28 +120,29 @@ func Part(ctx context.Context, dir string, names []string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read build context: %w", err)
 	}
-	t := &Tree{dir: dir, root: root, index: &dirIndex{entries: map[string]*indexEntry{}}, nodes: map[string]*node{
-		".": {info: inode.Info{Mode: inode.TypeDir | 0o755}},
-	}}
+	t := newTree(dir, root)
+	nothing := &dirIndex{entries: map[string]*indexEntry{}}
+	t.index = func() *dirIndex { return nothing }
+	f := t.filler(ctx)
 	for _, name := range names {
-		t.addWithParents(name)
+		t.addWithParents(name, f)
 	}
-	if err := t.fill(ctx); err != nil {
+	if err := f.wait(nil); err != nil {
 		return nil, fmt.Errorf("read build context: %w", err)
 	}
 	return t, nil
 }
 
-func (t *Tree) addWithParents(name string) {
+func (t *Tree) addWithParents(name string, f *filler) {
 	if t.nodes[name] != nil {
 		return
 	}
-	t.addWithParents(path.Dir(name))
-	t.add(name)
+	t.addWithParents(path.Dir(name), f)
+	f.add(t.add(name))
 }
 
 // IsFolder tells whether name is a directory of the tree that is reached without a link.
 func (t *Tree) IsFolder(name string) bool {
 	n := t.nodes[name]
-	return n != nil && n.info.IsDir()
+	return n != nil && n.isDir()
 }

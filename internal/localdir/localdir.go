@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -29,7 +28,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/store"
@@ -47,7 +45,7 @@ type Selection struct {
 
 // Open returns the index kept in st. With a nil store nothing is remembered beyond the Index itself.
 func Open(st *store.Store) *Index {
-	return &Index{store: st, dirs: map[string]*dirIndex{}}
+	return &Index{store: st, dirs: map[string]*dirIndex{}, memories: map[store.Key]*memory{}}
 }
 
 // Scan lists the selected files. The folder must exist; a file that vanishes meanwhile is left out.
@@ -71,30 +69,27 @@ func (ix *Index) scan(ctx context.Context, sel Selection) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := make(chan *dirIndex, 1)
-	go func() { known <- ix.dir(dir) }() // beside the walk: with many files it takes a while to read
-	t := &Tree{dir: dir, root: root, nodes: map[string]*node{
-		".": {info: inode.Info{Mode: inode.TypeDir | 0o755}},
-	}}
-	err = t.list(ctx, sel)
-	if err == nil {
-		err = t.fill(ctx)
-	}
-	t.index = <-known
-	return t, err
+	t := newTree(dir, root)
+	t.index = sync.OnceValue(func() *dirIndex { return ix.dir(dir) })
+	t.memory, t.state = ix.memory(dir, sel), sync.OnceValue(t.makeState)
+	f := t.filler(ctx)
+	return t, f.wait(t.list(ctx, sel, f.add))
 }
 
-// list finds the names of the selected files.
-func (t *Tree) list(ctx context.Context, sel Selection) error {
-	filtered, err := fsutil.NewFilterFS(&folder{dir: t.dir, tree: t}, &fsutil.FilterOpt{
-		IncludePatterns: sel.Include, ExcludePatterns: sel.Exclude, FollowPaths: sel.Follow,
-	})
-	if err != nil {
-		return err
+// list finds the names of the selected files, and calls found for each.
+func (t *Tree) list(ctx context.Context, sel Selection, found func(listed)) error {
+	var from fsutil.FS = &folder{dir: t.dir, tree: t}
+	if len(sel.Include)+len(sel.Exclude)+len(sel.Follow) > 0 {
+		var err error
+		if from, err = fsutil.NewFilterFS(from, &fsutil.FilterOpt{
+			IncludePatterns: sel.Include, ExcludePatterns: sel.Exclude, FollowPaths: sel.Follow,
+		}); err != nil {
+			return err
+		}
 	}
-	return filtered.Walk(ctx, "/", func(name string, e fs.DirEntry, err error) error {
+	return from.Walk(ctx, "/", func(name string, e fs.DirEntry, err error) error {
 		if err == nil {
-			t.add(filepath.ToSlash(name))
+			found(t.add(filepath.ToSlash(name)))
 		}
 		return err
 	})
@@ -103,27 +98,73 @@ func (t *Tree) list(ctx context.Context, sel Selection) error {
 // Tree is the selected files of a folder as they were when it was scanned. It implements [inode.Tree] and
 // is safe for concurrent use.
 type Tree struct {
-	dir   string
-	root  *os.Root
-	index *dirIndex
-	nodes map[string]*node
+	dir    string
+	root   *os.Root
+	index  func() *dirIndex // read when it is first asked for: with many files it takes a while
+	memory *memory          // of digests; nil: there is none
+	state  func() string    // what memory goes by
+	nodes  map[string]*node
+	order  []listed // all of nodes but the root, as they were found
+	room   []node   // for the next ones: many are made at once
 	// denied holds the folders that could not be listed.
 	denied map[string]error
+	gone   bool // a file vanished while the folder was scanned
+
+	recalled atomic.Bool // a digest came from memory: contents may have been told of that no node has
+	unsure   atomic.Bool // a file was read that may change, or had changed, unseen
 }
 
 var _ inode.Tree = (*Tree)(nil)
 
+func newTree(dir string, root *os.Root) *Tree {
+	return &Tree{dir: dir, root: root, nodes: map[string]*node{
+		".": {stamp: stamp{mode: uint32(fs.ModeDir | 0o755)}},
+	}}
+}
+
+// node is a file. There are many: it holds nothing twice.
 type node struct {
-	info  inode.Info
-	stamp stamp    // of the file on disk
-	names []string // in a directory
+	stamp  stamp // of the file on disk; of the root, what the build sees
+	device [2]uint32
+	link   string
+	names  []string // in a directory
 	// content of a regular file, once it is known.
 	content atomic.Pointer[content]
 }
 
+func (n *node) mode() fs.FileMode { return fs.FileMode(n.stamp.mode) }
+
+func (n *node) isDir() bool { return n.mode().IsDir() }
+
+// isRegular tells whether the build sees a regular file.
+func (n *node) isRegular() bool { return contextMode(n.mode()).IsRegular() }
+
+func (n *node) info() inode.Info {
+	i := inode.Info{
+		Mode: inode.FromFileMode(contextMode(n.mode())), Mtime: n.stamp.mtime,
+		Major: n.device[0], Minor: n.device[1], Link: n.link,
+	}
+	if n.mode().IsRegular() {
+		i.Size = n.stamp.size
+	}
+	return i
+}
+
+// listed is a file that was found.
+type listed struct {
+	name string
+	node *node
+}
+
 // add takes a name into the tree. Its directory is there already.
-func (t *Tree) add(name string) {
-	t.nodes[name] = &node{}
+func (t *Tree) add(name string) listed {
+	if len(t.room) == 0 {
+		t.room = make([]node, 100)
+	}
+	l := listed{name, &t.room[0]}
+	t.room = t.room[1:]
+	t.nodes[name] = l.node
+	t.order = append(t.order, l)
 	dir, base := path.Split(name)
 	parent := t.nodes["."]
 	if dir != "" {
@@ -132,78 +173,117 @@ func (t *Tree) add(name string) {
 	if parent != nil {
 		parent.names = append(parent.names, base)
 	}
+	return l
 }
 
-// fill asks for the attributes of all files, as many at once as there are processors, and takes out those that are gone.
-func (t *Tree) fill(ctx context.Context) error {
-	const batch = 500 // files that one goroutine asks for
-	names := slices.Collect(maps.Keys(t.nodes))
-	var (
-		mu   sync.Mutex
-		gone []string
-	)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for part := range slices.Chunk(names, batch) {
-		g.Go(func() error {
-			for _, name := range part {
-				n := t.nodes[name]
-				slices.Sort(n.names)
-				if name == "." {
-					continue
-				}
-				err := n.fill(filepath.Join(t.dir, filepath.FromSlash(name)))
-				if errors.Is(err, errVanished) {
-					mu.Lock()
-					gone = append(gone, name)
-					mu.Unlock()
-					continue
-				}
-				if err != nil {
+// filler asks for the attributes of files, as many at once as there are processors, beside the search for more.
+type filler struct {
+	t     *Tree
+	ctx   context.Context // of the call that it lives in
+	group *errgroup.Group
+	work  chan []listed
+	batch []listed
+
+	mu   sync.Mutex
+	gone []string
+}
+
+func (t *Tree) filler(ctx context.Context) *filler {
+	f := &filler{t: t, work: make(chan []listed, 100)}
+	f.group, f.ctx = errgroup.WithContext(ctx)
+	for range runtime.GOMAXPROCS(0) {
+		f.group.Go(func() error {
+			for batch := range f.work {
+				if err := f.fill(batch); err != nil {
 					return err
 				}
 			}
-			return ctx.Err()
+			return f.ctx.Err()
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, name := range gone {
-		t.remove(name)
-	}
-	return nil
+	return f
 }
 
-// fill sets the attributes of the file at path.
-func (n *node) fill(path string) error {
-	fi, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return errVanished
+// fillBatch is how many files are asked for at once.
+const fillBatch = 200
+
+func (f *filler) add(l listed) {
+	if f.batch = append(f.batch, l); len(f.batch) == fillBatch {
+		f.send()
+	}
+}
+
+func (f *filler) send() {
+	select {
+	case f.work <- f.batch:
+	case <-f.ctx.Done():
+	}
+	f.batch = make([]listed, 0, fillBatch)
+}
+
+// fill sets the attributes of files, most of which lie in one directory.
+func (f *filler) fill(batch []listed) error {
+	var dir statDir
+	defer func() { dir.close() }()
+	for _, l := range batch {
+		parent, base := path.Split(l.name)
+		if err := dir.change(filepath.Join(f.t.dir, filepath.FromSlash(parent))); err != nil {
+			return err
+		}
+		err := l.node.fill(&dir, base)
+		if errors.Is(err, errVanished) {
+			f.mu.Lock()
+			f.gone = append(f.gone, l.name)
+			f.mu.Unlock()
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return f.ctx.Err()
+}
+
+// wait ends the work, err being how the search ended, and takes out of the tree the files that are gone.
+func (f *filler) wait(err error) error {
+	if err == nil {
+		f.send()
+	}
+	close(f.work)
+	if werr := f.group.Wait(); werr != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = werr
 	}
 	if err != nil {
 		return err
 	}
-	n.info = inode.Info{Mode: inode.FromFileMode(contextMode(fi.Mode())), Mtime: fi.ModTime().UnixNano()}
-	n.stamp = stampOf(fi)
-	switch n.info.Type() {
-	case inode.TypeFile:
-		if fi.Mode().IsRegular() {
-			n.info.Size = fi.Size()
+	for _, l := range f.t.order {
+		if len(l.node.names) > 0 && !l.node.isDir() {
+			f.gone = append(f.gone, l.name) // it was a directory a moment ago
 		}
-	case inode.TypeLink:
-		link, err := os.Readlink(path)
+		slices.Sort(l.node.names)
+	}
+	slices.Sort(f.t.nodes["."].names)
+	f.t.gone = len(f.gone) > 0
+	for _, name := range f.gone {
+		f.t.remove(name)
+	}
+	return nil
+}
+
+// fill sets the attributes of the file of that name in a directory.
+func (n *node) fill(dir *statDir, base string) (err error) {
+	if n.stamp, n.device, err = dir.lstat(base); err != nil {
+		return err
+	}
+	switch n.mode().Type() {
+	case fs.ModeSymlink:
+		link, err := dir.readlink(base)
 		if err != nil {
 			return errVanished
 		}
-		n.info.Link = filepath.ToSlash(link)
-	case inode.TypeChar, inode.TypeBlock:
-		n.info.Major, n.info.Minor = deviceOf(fi)
-	case 0: // what Go calls irregular
+		n.link = filepath.ToSlash(link)
+	case fs.ModeIrregular:
 		return errVanished
-	}
-	if len(n.names) > 0 && !n.info.IsDir() {
-		return errVanished // it was a directory a moment ago
 	}
 	return nil
 }
@@ -234,13 +314,13 @@ func (t *Tree) Lstat(name string) (inode.Info, error) {
 	if err != nil {
 		return inode.Info{}, err
 	}
-	return n.info, nil
+	return n.info(), nil
 }
 
 // ReadDir implements [inode.Tree]. A directory that could not be read is an error that names it.
 func (t *Tree) ReadDir(name string) ([]string, error) {
 	n, err := t.node("readdir", name)
-	if err == nil && !n.info.IsDir() {
+	if err == nil && !n.isDir() {
 		err = &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
 	}
 	if err == nil {
@@ -256,7 +336,7 @@ func (t *Tree) ReadDir(name string) ([]string, error) {
 // [Tree.Changed].
 func (t *Tree) Open(name string) (io.ReadCloser, error) {
 	n, err := t.node("open", name)
-	if err == nil && !n.info.IsRegular() {
+	if err == nil && !n.isRegular() {
 		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
@@ -288,7 +368,7 @@ func (t *Tree) walk(dir string, fn func(name string, i inode.Info) error) error 
 	}
 	for _, base := range names {
 		name := path.Join(dir, base)
-		i := t.nodes[name].info
+		i := t.nodes[name].info()
 		if err := fn(name, i); err != nil {
 			return err
 		}

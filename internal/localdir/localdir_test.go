@@ -217,15 +217,19 @@ func manyFiles(t testing.TB, n int) string {
 // TestVanishedFile removes a file between the listing of its directory and the look at it.
 func TestVanishedFile(t *testing.T) {
 	dir := write(t, "a", "b/x", "b/y/z", "c")
-	ix := Open(nil)
-	tree := &Tree{dir: dir, index: ix.dir(dir), nodes: map[string]*node{".": {info: inode.Info{Mode: inode.TypeDir}}}}
-	if err := tree.list(t.Context(), Selection{}); err != nil {
+	tree := newTree(dir, nil)
+	var found []listed
+	if err := tree.list(t.Context(), Selection{}, func(l listed) { found = append(found, l) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "b")); err != nil {
 		t.Fatal(err)
 	}
-	err := tree.fill(t.Context())
+	f := tree.filler(t.Context())
+	for _, l := range found {
+		f.add(l)
+	}
+	err := f.wait(nil)
 	seen := names(t, tree)
 	if err != nil || !slices.Equal(seen, []string{"a", "c"}) {
 		t.Errorf("saw %q, %v", seen, err)

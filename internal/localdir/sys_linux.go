@@ -3,8 +3,6 @@ package localdir
 import (
 	"io/fs"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // nonblock keeps an open from waiting for the other end of a fifo.
@@ -16,14 +14,6 @@ func sysStamp(fi fs.FileInfo) (ctime int64, ino uint64) {
 		return 0, 0
 	}
 	return st.Ctim.Nano(), st.Ino
-}
-
-func deviceOf(fi fs.FileInfo) (major, minor uint32) {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0
-	}
-	return unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 }
 
 func platformMode(m fs.FileMode) fs.FileMode { return m }
