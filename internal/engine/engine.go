@@ -23,6 +23,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -146,6 +147,8 @@ type Engine struct {
 
 	closing sync.Once
 	closed  chan struct{}
+
+	writing atomic.Bool // what steps left is on its way to the disk
 }
 
 // maxPulls bounds the blobs that are fetched at once, as containerd and Docker do (3).
@@ -235,6 +238,16 @@ func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
 			return c, nil
 		}
 	})
+}
+
+// writeBack has what a step left written to the disk beside what follows: the build waits for it at its end.
+func (e *Engine) writeBack() {
+	if e.writing.CompareAndSwap(false, true) {
+		go func() {
+			defer e.writing.Store(false)
+			e.o.Store.WriteBack()
+		}()
+	}
 }
 
 // acquire waits for a token of the limiter.

@@ -90,6 +90,7 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	if req.done != nil {
 		req.done()
 	}
+	n.e.writeBack()
 	return execOutputs(o, req, resp, inputs)
 }
 
