@@ -172,12 +172,12 @@ func (b *bench) peak(cmd *exec.Cmd) (float64, error) {
 	}
 }
 
-// peakOf is the largest mark in a tree of processes. The init of a step runs skiff from a file in memory.
+// peakOf is the largest mark in a tree of processes. The init of a step may run skiff from a file in memory.
 func (b *bench) peakOf(pid int) float64 {
 	most := 0.0
 	proc := fmt.Sprintf("/proc/%d", pid)
 	exe, err := os.Readlink(proc + "/exe")
-	if err == nil && (strings.TrimSuffix(exe, " (deleted)") == b.skiff || strings.Contains(exe, "memfd:")) {
+	if err == nil && (strings.Contains(exe, "memfd:") || sameFile(proc+"/exe", b.skiff)) {
 		most = highWater(proc + "/status")
 	}
 	lists, _ := filepath.Glob(proc + "/task/*/children")
@@ -193,6 +193,16 @@ func (b *bench) peakOf(pid int) float64 {
 		}
 	}
 	return most
+}
+
+// sameFile: names do not tell, since a step's init reaches the file by a mount that nobody else sees.
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
 }
 
 func highWater(status string) float64 {

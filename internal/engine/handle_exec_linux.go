@@ -26,6 +26,7 @@ type step struct {
 	outputs []*snapshot.Active
 	made    []specs.Mount // for req.Mounts[1:]; caches come last
 	linked  *bool         // what linksIntoCaches found
+	init    *sandbox.Prepared
 }
 
 // runStep mounts what the step asks for, runs it, and makes layers of what it wrote. After an error nothing is left.
@@ -37,13 +38,21 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 	if s.dir, err = j.temp(); err != nil {
 		return resp, err
 	}
+	// It comes up while its mounts are made.
+	s.init, err = sandbox.Prepare(ctx, sandbox.PrepareOptions{
+		Network: req.NoNetwork, SysAdmin: req.Insecure && slices.Contains(sandbox.AllCaps(), "CAP_SYS_ADMIN"),
+	}, sandbox.RunOptions{Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: req.Mode == sandbox.ModeOneID})
+	if err != nil {
+		return resp, err
+	}
+	defer s.init.Cancel()
 	if err := s.mountAll(ctx); err != nil {
 		return resp, err
 	}
 	if err := s.fillSpec(ctx); err != nil {
 		return resp, err
 	}
-	if err := s.run(ctx); err != nil {
+	if err := s.run(); err != nil {
 		return resp, err
 	}
 	for _, a := range s.outputs {
@@ -57,15 +66,12 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 }
 
 // run runs the program with the mount points that it needs, and takes those away again: they are no part of a layer.
-func (s *step) run(ctx context.Context) error {
+func (s *step) run() error {
 	remove, err := sandbox.EnsureTargets(s.spec.Root.Path, s.spec.Mounts)
 	if err != nil {
 		return err
 	}
-	err = sandbox.Run(ctx, s.spec, sandbox.RunOptions{
-		Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: s.req.Mode == sandbox.ModeOneID,
-	})
-	return errors.Join(err, remove())
+	return errors.Join(s.init.Run(s.spec), remove())
 }
 
 // stream sends what is written to the parent.

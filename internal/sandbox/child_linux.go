@@ -116,7 +116,7 @@ func childStage(handlers map[string]Handler) error {
 		return err
 	}
 	go reap()
-	go initImage() // 10 ms that the first step need not wait for
+	go defaultFilter() // 5 ms that the first step need not wait for
 	serve(link, handlers, stopGrace)
 	// Whatever handlers left is unmounted and killed with the namespaces.
 	return nil

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,9 +11,62 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// initImage is this executable as a file in memory that nothing can write to: a step's init runs from it, so that
-// what the step sees as /proc/PID/exe is never the program on the host's disk (CVE-2019-5736). It is made once.
-var initImage = sync.OnceValues(func() (*os.File, error) {
+// initImage is what a step's init runs: this executable, in such a way that what the step sees as /proc/PID/exe cannot be
+// written to (CVE-2019-5736).
+//
+// Usually that is the file itself, opened by way of a mount of its own that is read only and lies in no namespace: no name leads
+// to it, and to lift the flag would take CAP_SYS_ADMIN. For a step that has it, and where there can be no such mount, it is a
+// sealed copy in memory, which costs 15 ms and the size of the file.
+func initImage(sysAdmin bool) (*os.File, error) {
+	if !sysAdmin {
+		if f, err := imageMount(); err == nil {
+			return f, nil
+		}
+	}
+	return imageCopy()
+}
+
+// imageMount is made once. It fails before Linux 5.12, and where the file has been replaced or removed.
+var imageMount = sync.OnceValues(func() (*os.File, error) {
+	// By its name, because /proc/self/exe leads to a mount of the parent's namespace, which cannot be cloned.
+	path, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "skiff")
+	err = unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV})
+	if err == nil {
+		err = isThisProgram(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+})
+
+// isThisProgram refuses a file that is not the one that this process runs, or that can be written to.
+func isThisProgram(f *os.File) error {
+	var exe, at unix.Stat_t
+	var fs unix.Statfs_t
+	if err := errors.Join(unix.Stat("/proc/self/exe", &exe), unix.Fstat(int(f.Fd()), &at), unix.Fstatfs(int(f.Fd()), &fs)); err != nil {
+		return err
+	}
+	if exe.Dev != at.Dev || exe.Ino != at.Ino {
+		return errors.New("another file has the name of this program")
+	}
+	if fs.Flags&unix.ST_RDONLY == 0 {
+		return errors.New("its mount can be written to")
+	}
+	return nil
+}
+
+// imageCopy is made once.
+var imageCopy = sync.OnceValues(func() (*os.File, error) {
 	exe, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return nil, fmt.Errorf("open executable: %w", err)
@@ -46,17 +100,19 @@ func newMemfd() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make memory file: %w", err)
 	}
-	// Out of the way of os/exec: between fork and exec it moves its own descriptors to the numbers after the highest that
-	// it was given (syscall.forkAndExecInChild1, "nextfd"), and the program is found by its number.
-	if high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, imageFd); err == nil {
-		unix.Close(fd)
-		fd = high
-	}
 	return os.NewFile(uintptr(fd), "skiff"), nil
 }
 
-// imageFd is the least descriptor of an init's image: far above those in use, and below the usual limit of 1024.
-const imageFd = 900
+// imagePath names an image for a process that is about to be started, by the descriptor of this process: between fork and exec
+// Go's own descriptors may take the number (syscall.forkAndExecInChild1, "nextfd"). A number out of its way would be
+// above 64, and the first such one costs a process with threads 15 ms (the kernel's expand_fdtable waits for RCU).
+func imagePath(f *os.File) (string, error) {
+	self, err := os.Readlink("/proc/self") // not the pid of this namespace: /proc is another's
+	if err != nil {
+		return "", fmt.Errorf("name the image of a step's init: %w", err)
+	}
+	return fmt.Sprintf("/proc/%s/fd/%d", self, f.Fd()), nil
+}
 
 // siginfoPid reads si_pid, which x/sys/unix leaves in the union: it stands first there (sigaction(2)), and the union
 // is aligned as a pointer.

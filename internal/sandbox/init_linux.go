@@ -58,6 +58,10 @@ func (cfg *stepConfig) become(link link) error {
 	if err := joinKeyring(); err != nil {
 		return err
 	}
+	// Of this thread alone, which is the one that execs; Go's others end then.
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w", err)
+	}
 	if hasNamespace(s, specs.NetworkNamespace) {
 		if err := loopbackUp(); err != nil {
 			return err

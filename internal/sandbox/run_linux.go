@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -51,55 +52,118 @@ func (p *Process) Resize(rows, cols uint16) error {
 // A program that ends otherwise than with exit code 0, or that cannot be started, gives [*ExitError]. When ctx ends
 // every process of the step is killed at once and the error is ctx's. Run is safe for concurrent use.
 func Run(ctx context.Context, spec *specs.Spec, o RunOptions) error {
-	cfg, err := newStepConfig(spec, o)
+	if err := checkSpec(spec); err != nil {
+		return fmt.Errorf("run step: %w", err)
+	}
+	p, err := Prepare(ctx, PrepareOptions{
+		Network: hasNamespace(spec, specs.NetworkNamespace), SysAdmin: hasSysAdmin(spec.Process), Terminal: spec.Process.Terminal,
+	}, o)
 	if err != nil {
 		return err
+	}
+	defer p.Cancel()
+	return p.Run(spec)
+}
+
+// PrepareOptions tell what of a spec has to be known when the init of the step is started.
+type PrepareOptions struct {
+	Network  bool // it lists a network namespace
+	SysAdmin bool // its process may get CAP_SYS_ADMIN
+	Terminal bool // its process has a terminal
+}
+
+// Prepared is the init of a step, started while its caller still mounts what the step will see: it takes some 10 ms to
+// come to where it can be told. One goroutine uses it, and ends it by [Prepared.Cancel].
+type Prepared struct {
+	ctx    context.Context
+	po     PrepareOptions
+	o      RunOptions
+	cmd    *exec.Cmd
+	link   link
+	ooms   uint64
+	stop   func() bool
+	waited bool
+}
+
+// Prepare starts the init of a step that [Prepared.Run] gives its spec. When ctx ends, it is killed.
+func Prepare(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, error) {
+	f, err := initImage(po.SysAdmin)
+	if err != nil {
+		return nil, err
+	}
+	image, err := imagePath(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	p := &Prepared{ctx: ctx, po: po, o: o}
+	if p.link, err = newSocketLink(ours); err != nil {
+		return nil, err
+	}
+	p.cmd = stepCommand(po.Network, image, theirs)
+	release, err := connectStdio(p.cmd, po.Terminal, o)
+	if err != nil {
+		p.link.Close()
+		return nil, err
+	}
+	p.ooms = oomKills()
+	err = p.cmd.Start()
+	release()
+	if err != nil {
+		p.link.Close()
+		return nil, findCause("clone", err)
+	}
+	steps.Store(p.cmd.Process.Pid, nil)
+	p.stop = context.AfterFunc(ctx, func() { p.cmd.Process.Kill() })
+	return p, nil
+}
+
+// Run is the rest of [Run], once.
+func (p *Prepared) Run(spec *specs.Spec) error {
+	cfg, err := newStepConfig(spec, p.o)
+	if err != nil {
+		return err
+	}
+	if (PrepareOptions{hasNamespace(spec, specs.NetworkNamespace), hasSysAdmin(spec.Process), spec.Process.Terminal}) != p.po {
+		return errors.New("run step: its init was started for another spec")
 	}
 	body, err := json.Marshal(cfg)
 	if err != nil {
 		return err
 	}
-	image, err := initImage()
-	if err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return err
-	}
-	defer theirs.Close()
-	link, err := newSocketLink(ours)
-	if err != nil {
-		return err
-	}
-	defer link.Close()
-	cmd := stepCommand(spec, image, theirs)
-	release, err := connectStdio(cmd, spec.Process.Terminal, o)
-	if err != nil {
-		return err
-	}
-	ooms := oomKills()
-	err = cmd.Start()
-	release()
-	if err != nil {
-		return findCause("clone", err)
-	}
-	steps.Store(cmd.Process.Pid, nil)
-	defer steps.Delete(cmd.Process.Pid)
-	theirs.Close()
-	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
-	defer stop()
-	master, startErr := handshake(link, body)
+	master, startErr := handshake(p.link, body)
 	if startErr == nil {
-		startErr = attend(cmd, master, o)
+		startErr = attend(p.cmd, master, p.o)
 	}
 	if startErr != nil {
-		cmd.Process.Kill()
+		p.cmd.Process.Kill()
 	}
-	return outcome(ctx, startErr, cmd.Wait(), ooms)
+	return outcome(p.ctx, startErr, p.wait(), p.ooms)
+}
+
+// Cancel ends what has not run, and does nothing after Run has got to its end.
+func (p *Prepared) Cancel() {
+	if p.waited {
+		return
+	}
+	p.cmd.Process.Kill()
+	p.wait()
+}
+
+func (p *Prepared) wait() error {
+	err := p.cmd.Wait()
+	p.waited = true
+	p.stop()
+	steps.Delete(p.cmd.Process.Pid)
+	p.link.Close()
+	return err
 }
 
 // newStepConfig checks spec and compiles its filters, so that bad ones are told before anything is started.
@@ -128,13 +192,36 @@ func newStepConfig(spec *specs.Spec, o RunOptions) (*stepConfig, error) {
 		if sc == nil {
 			continue
 		}
-		prog, err := compileSeccomp(sc)
+		filter, err := filterOf(sc)
 		if err != nil {
 			return nil, fmt.Errorf("run step: %w", err)
 		}
-		cfg.Filters = append(cfg.Filters, unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*int(unsafe.Sizeof(prog[0]))))
+		cfg.Filters = append(cfg.Filters, filter)
 	}
 	return cfg, nil
+}
+
+// filterOf is the program of a profile as bytes. That of the default profile is compiled once.
+func filterOf(sc *specs.LinuxSeccomp) ([]byte, error) {
+	if sc == defaultProfile() {
+		return defaultFilter()
+	}
+	return compileFilter(sc)
+}
+
+var defaultFilter = sync.OnceValues(func() ([]byte, error) {
+	if defaultProfile() == nil {
+		return nil, nil
+	}
+	return compileFilter(defaultProfile())
+})
+
+func compileFilter(sc *specs.LinuxSeccomp) ([]byte, error) {
+	prog, err := compileSeccomp(sc)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&prog[0])), len(prog)*int(unsafe.Sizeof(prog[0]))), nil
 }
 
 // checkSpec refuses what Run would otherwise have to ignore.
@@ -170,16 +257,23 @@ func hasNamespace(s *specs.Spec, t specs.LinuxNamespaceType) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
 }
 
-func stepCommand(spec *specs.Spec, image, sock *os.File) *exec.Cmd {
-	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
-	if hasNamespace(spec, specs.NetworkNamespace) {
+// hasSysAdmin says whether the process can ever have CAP_SYS_ADMIN.
+func hasSysAdmin(p *specs.Process) bool {
+	return p != nil && p.Capabilities != nil && slices.Contains(p.Capabilities.Bounding, "CAP_SYS_ADMIN")
+}
+
+// stepCommand starts a step's init in all of its namespaces but that of mounts, which it makes for itself when it is told
+// what to run: what the child mounts until then is to be in it.
+func stepCommand(network bool, image string, sock *os.File) *exec.Cmd {
+	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if network {
 		flags |= unix.CLONE_NEWNET
 	}
 	if exists("/proc/self/ns/cgroup") {
 		flags |= unix.CLONE_NEWCGROUP
 	}
 	return &exec.Cmd{
-		Path: procPath(image),
+		Path: image,
 		Args: []string{initArg0, stageStep},
 		Dir:  "/",
 		// For Go's own runtime, which has next to nothing to do in there: fewer threads start faster.

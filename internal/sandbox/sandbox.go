@@ -9,8 +9,8 @@
 //	step init  pid 1 of the step's pid namespace; sets everything up and becomes the program by execve
 //
 // Parent and child speak over a socketpair. The child ends when its end of it closes, and the kernel takes every
-// process and mount below it along, whatever killed the parent. A step's init runs from a sealed copy of the
-// executable in memory, so that a step cannot write to the file of the host (CVE-2019-5736).
+// process and mount below it along, whatever killed the parent. A step's init runs from the executable by way
+// of a read-only mount, or from a sealed copy in memory, so that a step cannot write to the file of the host (CVE-2019-5736).
 //
 // Three modes tell which ids exist in there, see [Mode]. Everything that needs namespaces returns [*Unavailable]
 // where the machine, or the operating system, has none.

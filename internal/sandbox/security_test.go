@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -126,6 +127,8 @@ var _ = helper("overwrite", func(args []string) error {
 		return syscall.Exec(SelfPath, []string{SelfPath, "overwrite", strconv.Itoa(fd)}, os.Environ())
 	}
 	for _, path := range []string{"/proc/self/fd/" + args[0], "/proc/self/exe", "/proc/1/exe"} {
+		unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND, "")
+		unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY})
 		for _, flags := range []int{unix.O_WRONLY, unix.O_RDWR, unix.O_WRONLY | unix.O_TRUNC} {
 			fd, err := unix.Open(path, flags, 0)
 			if err != nil {
@@ -136,6 +139,19 @@ var _ = helper("overwrite", func(args []string) error {
 			}
 		}
 	}
+	// Whoever runs it keeps it from being written to as well, but not for ever.
+	fd, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return err
+	}
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if fs.Flags&unix.ST_RDONLY == 0 && (err != nil || seals&unix.F_SEAL_WRITE == 0) {
+		return errors.New("neither a read-only mount nor a sealed file")
+	}
 	fmt.Println("kept out")
 	return nil
 })
@@ -143,11 +159,16 @@ var _ = helper("overwrite", func(args []string) error {
 // CVE-2019-5736: a step whose program is /proc/self/exe runs the init's own image.
 func TestInitCannotBeOverwritten(t *testing.T) {
 	modes(t, func(t *testing.T, c *Child) {
-		s := step(t, "")
-		s.Process.Args = []string{"/proc/self/exe", "overwrite"}
-		for range 2 { // the second run would start from a changed image
-			if out := mustRun(t, c, s); out != "kept out\n" {
-				t.Fatalf("got %q", out)
+		for _, more := range [][]string{nil, {"CAP_SYS_ADMIN"}} {
+			s := step(t, "")
+			s.Process.Args = []string{"/proc/self/exe", "overwrite"}
+			caps := append(slices.Clone(defaultCaps), more...)
+			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Permitted: caps, Effective: caps}
+			s.Linux.Seccomp = nil // it would not let them mount
+			for range 2 {         // the second run would start from a changed image
+				if out := mustRun(t, c, s); out != "kept out\n" {
+					t.Fatalf("with %v: got %q", more, out)
+				}
 			}
 		}
 	})

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -17,7 +18,7 @@ var defaultCaps = []string{
 // profile for them, no_new_privs, Docker's masked and read-only paths, the usual file systems below /proc, /dev and
 // /sys, and the host's network. Root.Path, Process.Args, Env and User are the caller's to set. On architectures for
 // which no table of system calls is at hand (other than amd64, 386, arm64, arm) there is no seccomp profile.
-// The caller owns all of it.
+// The caller owns all of it but the seccomp profile, which is every caller's: it may be left out, not changed.
 func DefaultSpec() *specs.Spec {
 	caps := func() []string { return append([]string(nil), defaultCaps...) }
 	s := &specs.Spec{
@@ -48,13 +49,19 @@ func DefaultSpec() *specs.Spec {
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
 	}
-	if len(nativeArchs) > 0 {
-		// The profile is moby's own, so an error would be a bug of it; without it no filter must be the answer.
-		sc, err := seccomp.GetDefaultProfile(s)
-		if err != nil {
-			panic(fmt.Sprintf("sandbox: moby's seccomp profile: %v", err))
-		}
-		s.Linux.Seccomp = sc
-	}
+	s.Linux.Seccomp = defaultProfile()
 	return s
 }
+
+// defaultProfile is moby's seccomp profile for the default capabilities; nil where there is no table of calls.
+var defaultProfile = sync.OnceValue(func() *specs.LinuxSeccomp {
+	if len(nativeArchs) == 0 {
+		return nil
+	}
+	sc, err := seccomp.GetDefaultProfile(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: defaultCaps}}})
+	if err != nil {
+		// The profile is moby's own, so an error would be a bug of it; without it no filter must be the answer.
+		panic(fmt.Sprintf("sandbox: moby's seccomp profile: %v", err))
+	}
+	return sc
+})
