@@ -76,5 +76,6 @@ func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtr
 				goaware.UserCache, s.Name, s.Hints[goaware.HintRelease]))
 		}
 	}
-	return engine.StepExtras{Env: x.Env, Files: x.Files, Done: x.Done}, nil
+	direct, vars, _ := gobase.Direct(s.Args)
+	return engine.StepExtras{Env: x.Env, Files: x.Files, Done: x.Done, Direct: direct, DirectEnv: vars}, nil
 }

@@ -128,6 +128,10 @@ type StepExtras struct {
 	Env   []string          // NAME=VALUE
 	Files map[string]string // path in the step → file of this machine, read only
 	Done  func()            // called when the step has ended well; nil: nothing
+
+	// Direct is the one program that the step's shell would start, DirectEnv what it would set for it (NAME=VALUE): where
+	// /bin/sh is the base's own, and the program is found, the shell is left out. Empty: the shell runs.
+	Direct, DirectEnv []string
 }
 
 // Engine implements the gateway client. It is safe for concurrent use.

@@ -203,6 +203,9 @@ func (s *step) fillSpec(ctx context.Context) error {
 	if s.req.Insecure {
 		s.insecure()
 	}
+	if len(s.req.Direct) > 0 && s.ownShell(tree) {
+		s.init.Direct(s.req.Direct, s.req.DirectEnv)
+	}
 	for i := range s.spec.Mounts {
 		if m := &s.spec.Mounts[i]; s.req.ShmSize > 0 && m.Destination == "/dev/shm" && m.Source == "shm" {
 			m.Options = append(slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "size=") }),
@@ -210,6 +213,28 @@ func (s *step) fillSpec(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ownShell says whether /bin/sh will be this program, as in the built-in base: a step may have put another one there.
+func (s *step) ownShell(root inode.Tree) bool {
+	const shell = "/bin/sh"
+	name, err := inode.Resolve(root, shell, false)
+	if err != nil || "/"+name != shell {
+		return false
+	}
+	info, err := root.Lstat(name)
+	if err != nil || !info.IsLink() || info.Link != sandbox.SelfPath {
+		return false
+	}
+	return !slices.ContainsFunc(s.made, func(m specs.Mount) bool {
+		return covers(m.Destination, shell) || covers(m.Destination, sandbox.SelfPath)
+	})
+}
+
+// covers says whether a mount at dest is on the way to a path.
+func covers(dest, path string) bool {
+	dest = strings.TrimSuffix(dest, "/")
+	return path == dest || strings.HasPrefix(path, dest+"/")
 }
 
 // makeCwd makes a working directory that is missing, for the user of the step, as BuildKit does

@@ -31,6 +31,8 @@ type execReq struct {
 	GoBase    bool              // sandbox.Self is mounted
 	Files     map[string]string // path in the step → file of this machine, read only
 	Writes    []string          // where a step that writes shared caches writes beside them
+	Direct    []string          // see [StepExtras]
+	DirectEnv []string
 
 	done func() // from [StepExtras]; nil: nothing
 }
@@ -184,7 +186,7 @@ func (n *node) addGoBase(ctx context.Context, req *execReq) error {
 			req.Env = append(req.Env, kv)
 		}
 	}
-	req.Files, req.done = extra.Files, extra.Done
+	req.Files, req.done, req.Direct, req.DirectEnv = extra.Files, extra.Done, extra.Direct, extra.DirectEnv
 	return nil
 }
 

@@ -6,16 +6,23 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
 // execProgram finds the program as the step's user, and becomes it. It returns only with an error.
-func execProgram(link link, p *specs.Process) error {
+func (cfg *stepConfig) execProgram(link link) error {
+	p := cfg.Spec.Process
 	os.Setenv("PATH", envValue(p.Env, "PATH"))
+	direct := ""
+	if len(cfg.Direct) > 0 {
+		if name, err := exec.LookPath(cfg.Direct[0]); err == nil {
+			direct = name
+		}
+	}
 	name, err := exec.LookPath(p.Args[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		return notFound(err)
@@ -30,8 +37,20 @@ func execProgram(link link, p *specs.Process) error {
 	if err := link.send(frame{Kind: methodExec}, nil); err != nil {
 		return err
 	}
+	if direct != "" {
+		_ = syscall.Exec(direct, cfg.Direct, withEnv(env, cfg.DirectEnv)) // what is wrong the other one says
+	}
 	err = syscall.Exec(name, p.Args, env)
 	return notExecuted(name, err)
+}
+
+// withEnv is env with the variables of more (NAME=VALUE) in the place of those of the same name.
+func withEnv(env, more []string) []string {
+	for _, kv := range more {
+		name, _, _ := strings.Cut(kv, "=")
+		env = append(slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, name+"=") }), kv)
+	}
+	return env
 }
 
 // closeOnExecAll leaves the program descriptors 0 to 2.

@@ -35,6 +35,8 @@ type runRequest struct {
 	Targets bool // make the mount points with EnsureTargets
 	Stdin   string
 	Kill    bool // end the program by SIGKILL once it runs
+
+	Direct, DirectEnv []string
 }
 
 type output struct {
@@ -88,7 +90,16 @@ func testHandlers() map[string]Handler {
 		if req.Kill {
 			o.Started = func(p *Process) { p.Signal(os.Kill) }
 		}
-		return nil, Run(ctx, req.Spec, o)
+		if len(req.Direct) == 0 {
+			return nil, Run(ctx, req.Spec, o)
+		}
+		p, err := Prepare(ctx, PrepareOptions{}, o)
+		if err != nil {
+			return nil, err
+		}
+		defer p.Cancel()
+		p.Direct(req.Direct, req.DirectEnv)
+		return nil, p.Run(req.Spec)
 	}
 	return h
 }

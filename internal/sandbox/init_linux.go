@@ -18,6 +18,8 @@ type stepConfig struct {
 	Spec    *specs.Spec
 	Filters [][]byte // BPF programs in the machine's own byte order, in the order of installing
 	FakeIDs bool
+
+	Direct, DirectEnv []string // see [Prepared.Direct]
 }
 
 // Messages of a step's init to the child: the terminal's master comes with methodTTY; methodExec is the last one
@@ -99,7 +101,7 @@ func (cfg *stepConfig) become(link link) error {
 	if err := cfg.dropPrivilege(); err != nil {
 		return err
 	}
-	return execProgram(link, p)
+	return cfg.execProgram(link)
 }
 
 // joinKeyring leaves the session keyring of the user who builds. Kernels without keyrings, and filters of an outer

@@ -83,6 +83,8 @@ type Prepared struct {
 	ooms   uint64
 	stop   func() bool
 	waited bool
+
+	direct, directEnv []string
 }
 
 // Prepare starts the init of a step that [Prepared.Run] gives its spec. When ctx ends, it is killed.
@@ -125,12 +127,17 @@ func Prepare(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, e
 	return p, nil
 }
 
+// Direct has Run try the program of args first, with what env (NAME=VALUE) sets beyond the spec's environment: where it is not
+// found, or cannot be executed, the spec's own arguments are as if there had been no other.
+func (p *Prepared) Direct(args, env []string) { p.direct, p.directEnv = args, env }
+
 // Run is the rest of [Run], once.
 func (p *Prepared) Run(spec *specs.Spec) error {
 	cfg, err := newStepConfig(spec, p.o)
 	if err != nil {
 		return err
 	}
+	cfg.Direct, cfg.DirectEnv = p.direct, p.directEnv
 	if (PrepareOptions{hasNamespace(spec, specs.NetworkNamespace), hasSysAdmin(spec.Process), spec.Process.Terminal}) != p.po {
 		return errors.New("run step: its init was started for another spec")
 	}

@@ -298,3 +298,32 @@ func TestSpecsThatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// What may run in the place of the spec's program does, with its variables, where it is found; else the spec's does.
+func TestDirect(t *testing.T) {
+	c := enter(t)
+	s := step(t, "hello", "by the spec")
+	s.Process.Env = append(s.Process.Env, "A=spec", "B=spec")
+	for _, test := range []struct {
+		direct []string
+		want   string
+	}{
+		{[]string{SelfPath, "getenv", "A", "B", "C"}, "direct spec direct\n"},
+		{[]string{"nothing"}, "hello by the spec\n"},
+		{[]string{"/proc/version"}, "hello by the spec\n"},
+	} {
+		out, err := runReq(t, c, runRequest{Spec: s, Direct: test.direct, DirectEnv: []string{"A=direct", "C=direct"}})
+		if err != nil || out != test.want {
+			t.Errorf("%q: got %q, %v", test.direct, out, err)
+		}
+	}
+}
+
+var _ = helper("getenv", func(names []string) error {
+	var values []string
+	for _, name := range names {
+		values = append(values, os.Getenv(name))
+	}
+	fmt.Println(strings.Join(values, " "))
+	return nil
+})
