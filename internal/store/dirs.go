@@ -80,9 +80,9 @@ func (s *Store) TempDir(name string) (dir string, release func(), err error) {
 // removeLock removes a lock file that is held. Windows refuses while it is open: then Trim does it.
 func removeLock(f *os.File) { os.Remove(f.Name()) }
 
-// sweepable lists what nobody uses in tmp, lock files apart. The caller holds ROOT/lock exclusively, so that
-// only this very Store can be using anything.
-func (s *Store) sweepable() ([]string, error) {
+// sweepable lists what nobody uses in tmp, lock files apart, and with drafts also those of blobs that may still be
+// continued. The caller holds ROOT/lock exclusively, so that only this very Store can be using anything.
+func (s *Store) sweepable(drafts bool) ([]string, error) {
 	entries, err := os.ReadDir(s.path("tmp"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("sweep tmp: %w", err)
@@ -91,7 +91,7 @@ func (s *Store) sweepable() ([]string, error) {
 	for _, e := range entries {
 		name := e.Name()
 		path := s.path("tmp", name)
-		if strings.HasPrefix(name, s.mark) {
+		if strings.HasPrefix(name, s.mark) || !drafts && continues(name, path) {
 			continue
 		}
 		lock := path

@@ -29,8 +29,9 @@ type Freed struct {
 // Trim removes what is used least recently until the root takes at most keep bytes: images without a name,
 // records with the layers and blobs that nothing else needs, and cache mounts. What a name in index.json
 // needs stays. In any case it removes layers and blobs that nothing refers to, and what crashed processes
-// left in tmp. It does so only when no other Store has this root open ([Freed.Skipped] otherwise); no build
-// of this Store may be under way. remove may be nil: then this process removes by itself.
+// left in tmp; drafts of blobs when they are a day old, or keep is 0. It does so only when no other Store has
+// this root open ([Freed.Skipped] otherwise); no build of this Store may be under way. remove may be nil: then
+// this process removes by itself.
 func (s *Store) Trim(ctx context.Context, keep int64, remove Remover) (Freed, error) {
 	if remove == nil {
 		remove = removeAll
@@ -97,7 +98,7 @@ type trimmer struct {
 
 func (t *trimmer) run(keep int64) error {
 	var err error
-	if t.old, err = t.s.sweepable(); err != nil {
+	if t.old, err = t.s.sweepable(keep <= 0); err != nil {
 		return err
 	}
 	for _, p := range t.old {
