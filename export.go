@@ -1,6 +1,7 @@
 package skiff
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,7 +211,7 @@ func (d *delivery) outputs(ctx context.Context, st *step, made content, res *Bui
 	}
 	x := &image.Exporter{
 		Library: d.state.library, Registry: registry, Stdout: stdout, Epoch: made.epoch, Log: d.steps.note,
-		Progress: func(t image.Transfer) { st.progress("pushing layer "+t.Digest, t.Done, t.Total) },
+		Progress: func(t image.Transfer) { showPush(st, t) },
 	}
 	for _, o := range list {
 		if err := d.output(ctx, st, x, o, made, res); err != nil {
@@ -221,6 +222,15 @@ func (d *delivery) outputs(ctx context.Context, st *step, made content, res *Bui
 		return d.loadWhereDocker(ctx, st, made)
 	}
 	return nil
+}
+
+// showPush shows how far a blob is. One that is sent while it is compressed goes by its diff ID, which is known.
+func showPush(st *step, t image.Transfer) {
+	what := "pushing layer " + cmp.Or(t.Layer, t.Digest)
+	if t.Exists {
+		what = "layer " + t.Digest + " is already there"
+	}
+	st.progress(what, t.Done, t.Total)
 }
 
 // output makes one thing of an image.

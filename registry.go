@@ -6,8 +6,10 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/platforms"
+	"github.com/docker/go-units"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -97,6 +99,9 @@ func (s *State) Pull(ctx context.Context, name string, o PullOptions) (Moved, er
 		return Moved{}, err
 	}
 	d, err := registry.Pull(ctx, name, platformOf(p), false)
+	if err == nil {
+		report.sum("fetched")
+	}
 	return Moved{Name: full, Digest: d.Digest.String()}, err
 }
 
@@ -118,15 +123,25 @@ func (s *State) Push(ctx context.Context, name string, o PushOptions) (Moved, er
 	h, err := registry.Push(ctx, content, full, image.PushOptions{
 		Progress: report.show, Format: image.Format{Compression: o.Compression.Kind, Level: o.Compression.Level},
 	})
+	if err == nil {
+		report.sum("sent")
+	}
 	return Moved{Name: full, Digest: h.String()}, err
 }
 
-// transfers prints a line for each layer that has arrived, and what else there is to say.
+// transfers prints a line for each blob that has arrived, how far the others are where it takes long, and what else there is
+// to say.
 type transfers struct {
 	w    io.Writer // nil prints nothing
 	mu   sync.Mutex
 	done map[string]bool
+	last time.Time // when something was printed
+
+	moved, there int64 // bytes
 }
+
+// tellEvery is how often there is news of blobs that take long.
+const tellEvery = 5 * time.Second
 
 func (t *transfers) say(text string) {
 	if t.w != nil {
@@ -137,25 +152,52 @@ func (t *transfers) say(text string) {
 }
 
 func (t *transfers) show(x image.Transfer) {
-	if t.w == nil || x.Done < x.Total {
+	if t.w == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.done == nil {
+		t.done, t.last = map[string]bool{}, time.Now()
+	}
 	if t.done[x.Digest] {
 		return
 	}
-	if t.done == nil {
-		t.done = map[string]bool{}
+	name := strings.TrimPrefix(x.Digest, "sha256:")
+	name = name[:min(12, len(name))]
+	if x.Total < 0 || x.Done < x.Total {
+		if time.Since(t.last) > tellEvery {
+			t.last = time.Now()
+			of := ""
+			if x.Total >= 0 {
+				of = " of " + humanSize(x.Total)
+			}
+			fmt.Fprintf(t.w, "%s: %s%s\n", name, humanSize(x.Done), of)
+		}
+		return
 	}
-	t.done[x.Digest] = true
+	t.done[x.Digest], t.last = true, time.Now()
 	what := "done"
 	if x.Exists {
 		what = "already there"
+		t.there += x.Total
+	} else {
+		t.moved += x.Total
 	}
-	hex := strings.TrimPrefix(x.Digest, "sha256:")
-	fmt.Fprintf(t.w, "%s: %s\n", hex[:min(12, len(hex))], what)
+	fmt.Fprintf(t.w, "%s: %s, %s\n", name, what, humanSize(x.Total))
 }
+
+// sum says what all came to.
+func (t *transfers) sum(verb string) {
+	if t.w == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(t.w, "%s %s, %s were already there\n", verb, humanSize(t.moved), humanSize(t.there))
+}
+
+func humanSize(n int64) string { return units.HumanSizeWithPrecision(float64(n), 3) }
 
 // SaveOptions of [State.Save].
 type SaveOptions struct {

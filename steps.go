@@ -62,11 +62,11 @@ func (s *step) did(what string) {
 	}}})
 }
 
-// progress shows how far a part of a step is, in bytes.
+// progress shows how far a part of a step is, in bytes; a negative total is not known yet.
 func (s *step) progress(what string, done, total int64) {
 	now := time.Now()
-	v := &client.VertexStatus{ID: what, Vertex: s.vertex.Digest, Name: what, Current: done, Total: total, Timestamp: now, Started: s.vertex.Started}
-	if done >= total {
+	v := &client.VertexStatus{ID: what, Vertex: s.vertex.Digest, Name: what, Current: done, Total: max(0, total), Timestamp: now, Started: s.vertex.Started}
+	if total >= 0 && done >= total {
 		v.Completed = &now
 	}
 	s.of.send(&client.SolveStatus{Statuses: []*client.VertexStatus{v}})

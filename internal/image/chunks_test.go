@@ -147,7 +147,7 @@ func TestCompressParts(t *testing.T) {
 	old := append(text(6_000_000, 5), make([]byte, 3_000_000)...) // chunks of each size
 	base, _, err := st.WriteBlob(t.Context(), bytes.NewReader(old), v1.Hash{}, -1)
 	must(err)
-	packed, err := l.compress(t.Context(), storedTar{st, base}, Format{})
+	packed, err := l.compress(t.Context(), storedTar{st, base}, Format{}, nil)
 	must(err)
 	fresh := func(b []byte) []byte { got, _ := gzipOf(t, b, nil); return got }
 	read := func(h v1.Hash) []byte {
@@ -194,7 +194,7 @@ func TestCompressParts(t *testing.T) {
 		want.WriteString("end")
 		h, _, err := c.Commit()
 		must(err)
-		got, err := l.compress(t.Context(), storedTar{st, h}, Format{})
+		got, err := l.compress(t.Context(), storedTar{st, h}, Format{}, nil)
 		must(err)
 		if !bytes.Equal(read(got.Digest), fresh(want.Bytes())) {
 			t.Errorf("seed %d: the bytes are not those of a new compression", seed)
@@ -216,7 +216,7 @@ func TestCompressParts(t *testing.T) {
 	c.Write([]byte("more"))
 	h, _, err := c.Commit()
 	must(err)
-	got, err := l.compress(t.Context(), storedTar{st, h}, Format{})
+	got, err := l.compress(t.Context(), storedTar{st, h}, Format{}, nil)
 	must(err)
 	if !bytes.Equal(read(got.Digest), fresh(append(slices.Clone(old), "more"...))) {
 		t.Error("over a damaged blob: the bytes are not those of a new compression")

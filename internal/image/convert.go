@@ -134,7 +134,7 @@ func (l *Library) convertImage(ctx context.Context, img v1.Image, f Format) (v1.
 	g.SetLimit(max(2, runtime.GOMAXPROCS(0)))
 	for i, layer := range layers {
 		g.Go(func() error {
-			d, open, err := l.convertLayer(ctx, layer, f)
+			d, open, err := l.convertLayer(ctx, layer, f, nil)
 			if err != nil {
 				return err
 			}
@@ -162,13 +162,20 @@ func (l *Library) convertImage(ctx context.Context, img v1.Image, f Format) (v1.
 	})
 }
 
-// convertLayer returns the descriptor of the layer in the format f, and how to open it.
-func (l *Library) convertLayer(ctx context.Context, layer v1.Layer, f Format) (v1.Descriptor, opener, error) {
+// passes tells whether a layer goes into the format f as it is.
+func (f Format) passes(mt types.MediaType) bool {
+	have := compressionOf(mt)
+	return have == f.kind() && !(f.Force && f.Level != 0) || have != "uncompressed" && !f.Force
+}
+
+// convertLayer returns the descriptor of the layer in the format f, and how to open it. follow may be nil; where all of the layer
+// is compressed now, it is called before with what comes of it.
+func (l *Library) convertLayer(ctx context.Context, layer v1.Layer, f Format, follow func(*growing)) (v1.Descriptor, opener, error) {
 	mt, err := layer.MediaType()
 	if err != nil {
 		return v1.Descriptor{}, nil, err
 	}
-	if have := compressionOf(mt); have == f.kind() && !(f.Force && f.Level != 0) || have != "uncompressed" && !f.Force {
+	if f.passes(mt) {
 		to, err := layerType(mt, f.Docker)
 		if err != nil {
 			return v1.Descriptor{}, nil, err
@@ -180,7 +187,7 @@ func (l *Library) convertLayer(ctx context.Context, layer v1.Layer, f Format) (v
 		size, err := layer.Size()
 		return v1.Descriptor{MediaType: to, Digest: h, Size: size}, func(v1.Descriptor) (io.ReadCloser, error) { return layer.Compressed() }, err
 	}
-	c, err := l.compress(ctx, layer, f)
+	c, err := l.compress(ctx, layer, f, follow)
 	if err != nil {
 		return v1.Descriptor{}, nil, err
 	}
@@ -205,7 +212,16 @@ type plainLayer interface {
 // recordCompressed is the kind of those records.
 const recordCompressed = "blob"
 
-func (l *Library) compress(ctx context.Context, layer plainLayer, f Format) (compressed, error) {
+// compressedAs returns what a layer became when it was compressed before.
+func (l *Library) compressedAs(key store.Key) (c compressed, ok bool) {
+	if l.st.Get(recordCompressed, key, &c) != nil {
+		return c, false
+	}
+	n, err := l.st.BlobSize(c.Digest)
+	return c, err == nil && n == c.Size
+}
+
+func (l *Library) compress(ctx context.Context, layer plainLayer, f Format, follow func(*growing)) (compressed, error) {
 	diffID, err := layer.DiffID()
 	if err != nil {
 		return compressed{}, err
@@ -217,13 +233,11 @@ func (l *Library) compress(ctx context.Context, layer plainLayer, f Format) (com
 		return compressed{}, err
 	}
 	defer unlock()
-	var c compressed
-	if err := l.st.Get(recordCompressed, key, &c); err == nil {
-		if n, err := l.st.BlobSize(c.Digest); err == nil && n == c.Size {
-			return c, nil
-		}
+	c, ok := l.compressedAs(key)
+	if ok {
+		return c, nil
 	}
-	if c, err = l.compressLayer(ctx, layer, f); err != nil {
+	if c, err = l.compressLayer(ctx, layer, f, follow); err != nil {
 		return compressed{}, fmt.Errorf("compress layer %s: %w", diffID, err)
 	}
 	return c, l.st.Put(recordCompressed, key, c)
@@ -233,22 +247,22 @@ func compressedKey(diffID v1.Hash, f Format) store.Key {
 	return sha256.Sum256(fmt.Appendf(nil, "compress 2\n%s\n%d\n%s\n", f.kind(), f.Level, diffID))
 }
 
-func (l *Library) compressLayer(ctx context.Context, layer plainLayer, f Format) (compressed, error) {
+func (l *Library) compressLayer(ctx context.Context, layer plainLayer, f Format, follow func(*growing)) (compressed, error) {
 	if f.kind() != "gzip" {
-		return l.compressStream(ctx, layer, func(w io.Writer, r io.Reader) error { return compressTo(w, r, f) })
+		return l.compressStream(ctx, layer, follow, func(w io.Writer, r io.Reader) error { return compressTo(w, r, f) })
 	}
 	known := l.knownChunks(f.Level)
 	defer known.close()
 	if c, err := l.compressParts(ctx, layer, f, known); err == nil || ctx.Err() != nil {
 		return c, err
 	}
-	return l.compressWhole(ctx, layer, f, known)
+	return l.compressWhole(ctx, layer, f, known, follow)
 }
 
 // compressWhole reads all of the layer, makes one gzip blob of it, and lists its chunks.
-func (l *Library) compressWhole(ctx context.Context, layer plainLayer, f Format, known *knownChunks) (compressed, error) {
+func (l *Library) compressWhole(ctx context.Context, layer plainLayer, f Format, known *knownChunks, follow func(*growing)) (compressed, error) {
 	var chunks []chunk
-	c, err := l.compressStream(ctx, layer, func(w io.Writer, r io.Reader) (err error) {
+	c, err := l.compressStream(ctx, layer, follow, func(w io.Writer, r io.Reader) (err error) {
 		chunks, err = gzipChunks(ctx, streamSink{w}, &streamPieces{cutter{r: r}}, f.Level, known)
 		return err
 	})
@@ -263,22 +277,27 @@ type streamSink struct{ io.Writer }
 
 func (streamSink) Keep(v1.Hash, int64, int64, ...io.Writer) error { return store.ErrMiss }
 
-// compressStream reads the layer from its first byte to its last.
-func (l *Library) compressStream(ctx context.Context, layer plainLayer, compress func(w io.Writer, r io.Reader) error) (compressed, error) {
+// compressStream reads the layer from its first byte to its last. What is written can be read meanwhile by whoever follows.
+func (l *Library) compressStream(ctx context.Context, layer plainLayer, follow func(*growing),
+	compress func(w io.Writer, r io.Reader) error) (c compressed, err error) {
 	in, err := layer.Uncompressed()
 	if err != nil {
-		return compressed{}, err
+		return c, err
 	}
 	defer in.Close()
-	pr, pw := io.Pipe()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		pw.CloseWithError(compress(pw, in))
-	}()
-	h, n, err := l.st.WriteBlob(ctx, pr, v1.Hash{}, -1)
-	pr.CloseWithError(io.ErrClosedPipe) // ends the compressor when the store gave up
-	<-ended
+	draft, err := l.st.NewDraft()
+	if err != nil {
+		return c, err
+	}
+	out := newGrowing(ctx, draft)
+	defer func() { out.end(c, err); out.release() }()
+	if follow != nil {
+		follow(out)
+	}
+	if err := compress(out, in); err != nil {
+		return c, err
+	}
+	h, n, err := draft.Commit()
 	return compressed{Digest: h, Size: n, Blobs: []v1.Hash{h}}, err
 }
 
@@ -341,7 +360,7 @@ func (l *Library) placedChunks(ctx context.Context, tar v1.Hash, f Format, known
 			return &p, err
 		}
 	}
-	if c, err = l.compressWhole(ctx, storedTar{l.st, tar}, f, known); err != nil {
+	if c, err = l.compressWhole(ctx, storedTar{l.st, tar}, f, known, nil); err != nil {
 		return nil, err
 	}
 	if err := l.st.Put(recordCompressed, key, c); err != nil {

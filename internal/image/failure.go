@@ -46,6 +46,8 @@ func failure(ctx context.Context, step, name, host string, err error) error {
 		return fmt.Errorf("%s %s: %w", step, FamiliarName(name), context.Cause(ctx))
 	}
 	e := &RegistryError{Step: step, Name: name, Err: err}
+	var blob *blobError
+	isBlob := errors.As(err, &blob)
 	var status *transport.Error
 	var slow *timeoutError
 	var digest *store.DigestError
@@ -57,8 +59,17 @@ func failure(ctx context.Context, step, name, host string, err error) error {
 		e.Status = status.StatusCode
 		e.Hint = statusHint(step, host, status.StatusCode)
 		e.Err = shortStatus(status)
+		if isBlob {
+			e.Err = &blobError{blob.blob, e.Err}
+		}
+		if isBlob && step == "pull" && e.Status == http.StatusNotFound {
+			e.Hint = "not found: the registry lacks a part of this image: push the image there again, or choose another tag"
+		}
 	case errors.As(err, &slow):
 		e.Hint = "the registry hangs: try again, or set a mirror"
+		if step == "push" {
+			e.Hint = "the registry hangs: try again, layers that it has by then are not sent again"
+		}
 	case errors.As(err, &digest) && step == "push":
 		return fmt.Errorf("push %s: %w", FamiliarName(name), err) // the store says what to do
 	case errors.As(err, &digest), strings.Contains(err.Error(), "error verifying"):
@@ -69,6 +80,9 @@ func failure(ctx context.Context, step, name, host string, err error) error {
 		e.Hint = fmt.Sprintf("the certificate of %s is signed by nobody this machine trusts", host)
 	case retryable(err):
 		e.Hint = "the connection broke, several times: try again"
+		if isBlob && step == "pull" {
+			e.Hint = "the connection broke, several times: try again, what has come is kept"
+		}
 	case errors.As(err, &op):
 		e.Hint = fmt.Sprintf("cannot reach the registry %s: check the network and the proxy settings", host)
 	default:
@@ -88,6 +102,9 @@ func statusHint(step, host string, status int) string {
 		}
 		return fmt.Sprintf("access denied: there is no such image, or it is private: check the name, or log in by `skiff login %s`", host)
 	case http.StatusNotFound:
+		if step == "push" {
+			return fmt.Sprintf("%s has no such repository: create it there, or check the name", host)
+		}
 		return "not found: check the name and the tag"
 	case http.StatusTooManyRequests:
 		return fmt.Sprintf("%s limits the number of requests: log in by `skiff login %s`, set a mirror, or wait", host, host)

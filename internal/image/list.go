@@ -152,22 +152,29 @@ func (l *Library) UnpackedSize(ctx context.Context, img v1.Image) (int64, error)
 	}
 	var sum int64
 	for _, layer := range layers {
-		diffID, err := layer.DiffID()
+		n, err := l.layerFiles(ctx, layer)
 		if err != nil {
 			return 0, err
 		}
-		var f files
-		if err := l.st.Get(recordFiles, filesKey(diffID), &f); err != nil {
-			if f.Bytes, err = countFiles(ctx, layer, diffID); err != nil {
-				return 0, fmt.Errorf("measure layer %s: %w", diffID, err)
-			}
-			if err := l.NoteFiles(diffID, f.Bytes); err != nil {
-				return 0, err
-			}
-		}
-		sum += f.Bytes
+		sum += n
 	}
 	return sum, nil
+}
+
+// layerFiles returns the bytes of the regular files in a layer.
+func (l *Library) layerFiles(ctx context.Context, layer v1.Layer) (int64, error) {
+	diffID, err := layer.DiffID()
+	if err != nil {
+		return 0, err
+	}
+	var f files
+	if l.st.Get(recordFiles, filesKey(diffID), &f) == nil {
+		return f.Bytes, nil
+	}
+	if f.Bytes, err = countFiles(ctx, layer, diffID); err != nil {
+		return 0, fmt.Errorf("measure layer %s: %w", diffID, err)
+	}
+	return f.Bytes, l.NoteFiles(diffID, f.Bytes)
 }
 
 // countFiles sums the regular files of a layer, and holds its content against the diff ID.

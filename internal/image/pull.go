@@ -69,6 +69,11 @@ func (r *Registry) image(ctx context.Context, n reference.Named, d v1.Descriptor
 // Fetch brings all layers of an image into the store, several at once. Layers that the store has are not
 // fetched again.
 func (r *Registry) Fetch(ctx context.Context, img v1.Image) error {
+	return r.fetch(ctx, img, func(context.Context, v1.Layer) error { return nil })
+}
+
+// fetch is Fetch; then is called for each layer that is there.
+func (r *Registry) fetch(ctx context.Context, img v1.Image, then func(context.Context, v1.Layer) error) error {
 	layers, err := img.Layers()
 	if err != nil {
 		return err
@@ -80,7 +85,10 @@ func (r *Registry) Fetch(ctx context.Context, img v1.Image) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			return r.lib.saveLayer(ctx, layer)
+			if err := r.lib.saveLayer(ctx, layer); err != nil {
+				return err
+			}
+			return then(ctx, layer)
 		})
 	}
 	return g.Wait()
@@ -161,39 +169,37 @@ func (r *Registry) pullAll(ctx context.Context, n reference.Named, d v1.Descript
 	return nil
 }
 
-// fetchWhole fetches all layers and reads them once: that tells the image's size, and whether the layers are
-// those that its config names.
+// fetchWhole fetches all layers and reads each once, while others are on their way: that tells the image's size, and whether
+// the layers are those that its config names.
 func (r *Registry) fetchWhole(ctx context.Context, n reference.Named, img v1.Image) error {
-	if err := r.Fetch(ctx, img); err != nil {
-		return err
-	}
-	if _, err := r.lib.UnpackedSize(ctx, img); err != nil {
-		return fmt.Errorf("pull %s: %w", FamiliarName(n.String()), err)
-	}
-	return nil
+	return r.fetch(ctx, img, func(ctx context.Context, layer v1.Layer) error {
+		if _, err := r.lib.layerFiles(ctx, layer); err != nil {
+			return fmt.Errorf("pull %s: %w", FamiliarName(n.String()), err)
+		}
+		return nil
+	})
 }
 
-// fetchBlob brings a blob into the store: once, whoever asks for it at the same time. A transfer that breaks
-// off starts again, as often as [limitedTransport] tries a request.
+// fetchBlob brings a blob into the store: once, whoever asks for it at the same time. What an earlier try left is
+// continued, and what one source gave, by the next.
 func (r *Registry) fetchBlob(ctx context.Context, n reference.Named, d v1.Descriptor) error {
 	if r.hasBlob(d) {
 		return nil
 	}
-	unlock, err := r.o.Store.Lock(ctx, "fetch "+d.Digest.String())
+	draft, err := r.o.Store.OpenDraft(ctx, d.Digest, d.Size)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer draft.Close()
 	if r.hasBlob(d) {
-		return nil
+		return draft.Reset() // somebody else was first
 	}
 	return r.each(ctx, "pull", n, func(s source) error {
-		for try := 0; ; try++ {
-			err := r.download(ctx, s, d)
-			if err == nil || ended(ctx) || s.mirror || try == 2 || !worthAnotherTry(err) {
-				return err
-			}
+		l := &download{r: r, from: s, blob: d, draft: draft}
+		if err := l.run(ctx); err != nil {
+			return &blobError{d.Digest.String(), err}
 		}
+		return r.lib.noteBlobOrigin(d.Digest.String(), n)
 	})
 }
 
@@ -210,29 +216,6 @@ func (r *Registry) progress(t Transfer) {
 	if r.o.Progress != nil {
 		r.o.Progress(t)
 	}
-}
-
-// worthAnotherTry: a body that broke off, or came out wrong, is fetched again. Status codes were retried
-// below.
-func worthAnotherTry(err error) bool {
-	return retryable(err) && statusOf(err) == 0
-}
-
-func (r *Registry) download(ctx context.Context, s source, d v1.Descriptor) error {
-	layer, err := r.puller(s).Layer(ctx, s.digest(d.Digest.String()))
-	if err != nil {
-		return err
-	}
-	body, err := layer.Compressed()
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	in := &counter{Reader: body, report: func(n int64) {
-		r.progress(Transfer{Digest: d.Digest.String(), Done: n, Total: d.Size})
-	}}
-	_, _, err = r.o.Store.WriteBlob(ctx, in, d.Digest, d.Size)
-	return err
 }
 
 // counter reports how much was read, at most every 256 KiB, and at the end.

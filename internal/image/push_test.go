@@ -127,6 +127,7 @@ func TestPushFaults(t *testing.T) {
 		want       string
 	}{
 		{"401", "/uploads", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, "access denied: log in by `skiff login"},
+		{"404", "/uploads", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "has no such repository: create it there"},
 		{"500", "/uploads", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "out of order"},
 		{"413", "/uploads/", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(413) }, "layers of this size"},
 		{"429 for the manifest", "/manifests/", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, "limits the number of requests"},
@@ -158,11 +159,14 @@ func TestPushRecovers(t *testing.T) {
 	f := newRegistry(t)
 	l := newLibrary(t)
 	var n atomic.Int32
-	f.spoil = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }
+	f.spoil = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "0")
+		w.WriteHeader(429)
+	}
 	f.takes = func(r *http.Request) bool {
 		return strings.Contains(r.URL.Path, "/uploads/") && r.Method == http.MethodPatch && n.Add(1) <= 2
 	}
-	if _, err := client(t, l, RegistryOptions{}).Push(t.Context(), appImage(t, l, "x"), f.host+"/x:1", PushOptions{}); err != nil {
+	if _, err := client(t, l, RegistryOptions{RetryWait: time.Hour}).Push(t.Context(), appImage(t, l, "x"), f.host+"/x:1", PushOptions{}); err != nil {
 		t.Error(err)
 	}
 	if n.Load() < 3 {
@@ -185,7 +189,7 @@ func TestPushBrokenBlob(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "was damaged") {
 		t.Errorf("%v", err)
 	}
-	if n := f.requests("PUT"); n != 0 {
+	if n := f.requests("PUT /v2/x/manifests"); n != 0 {
 		t.Error("something was put into the registry")
 	}
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -50,19 +49,22 @@ type RegistryOptions struct {
 
 // Transfer is the progress of a blob.
 type Transfer struct {
-	Digest      string
-	Done, Total int64 // bytes
-	Exists      bool  // it was there already: nothing was transferred
+	Digest string // of a layer that is sent while it is compressed its diff ID, until the end
+	Layer  string // at that end: the diff ID; else ""
+	Done   int64  // bytes
+	Total  int64  // bytes; -1: not known yet
+	Exists bool   // it was there already: nothing was transferred
 }
 
 // Registry pulls from and pushes to registries.
 type Registry struct {
 	o         RegistryOptions
 	lib       *Library
-	transport http.RoundTripper
-	options   []remote.Option
-	pull      *remote.Puller // keeps connections and tokens
-	mirrors   *remote.Puller // tries everything once: what a mirror does not give, its registry does
+	transport *limitedTransport
+	once      *limitedTransport // for mirrors: what one does not give at once, its registry does
+
+	mu      sync.Mutex
+	readers map[source]*reader
 }
 
 // NewRegistry returns a Registry. It reads no file: see [LoadRegistryConfig].
@@ -89,18 +91,10 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	o.StallIn = orDefault(o.StallIn, 60*time.Second)
 	o.RetryWait = orDefault(o.RetryWait, 500*time.Millisecond)
 	r := &Registry{o: o, lib: NewLibrary(o.Store)}
-	t := newTransport(o)
-	r.transport, r.options = t, r.remoteOptions(t)
-	once := *t
+	r.transport, r.readers = newTransport(o), map[source]*reader{}
+	once := *r.transport
 	once.retries = 0
-	never := remote.WithRetryPredicate(func(error) bool { return false })
-	var err error
-	if r.pull, err = remote.NewPuller(r.options...); err != nil {
-		return nil, err
-	}
-	if r.mirrors, err = remote.NewPuller(append(r.remoteOptions(&once), never)...); err != nil {
-		return nil, err
-	}
+	r.once = &once
 	return r, nil
 }
 
@@ -109,18 +103,6 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 		return otherwise
 	}
 	return d
-}
-
-func (r *Registry) remoteOptions(t *limitedTransport) []remote.Option {
-	return []remote.Option{
-		remote.WithTransport(t),
-		remote.WithAuthFromKeychain(r.o.Keychain),
-		remote.WithUserAgent("skiff"),
-		// The transport retries requests; what is left to the library are uploads, whose body it can open again.
-		remote.WithRetryStatusCodes(),
-		remote.WithRetryPredicate(retryable),
-		remote.WithRetryBackoff(remote.Backoff{Duration: r.o.RetryWait, Factor: 2, Jitter: 0.1, Steps: 3}),
-	}
 }
 
 // RegistryConfig is $XDG_CONFIG_HOME/skiff/config.json.
@@ -165,12 +147,6 @@ type source struct {
 func (s source) tag(t string) name.Reference { return s.repo.Tag(t) }
 func (s source) digest(h string) name.Digest { return s.repo.Digest(h) }
 func (s source) String() string              { return s.repo.Name() }
-func (r *Registry) puller(s source) *remote.Puller {
-	if s.mirror {
-		return r.mirrors
-	}
-	return r.pull
-}
 
 // sources lists where the repository of n is looked for: mirrors first.
 func (r *Registry) sources(n reference.Named) ([]source, error) {

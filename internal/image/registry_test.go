@@ -30,7 +30,8 @@ import (
 
 // fakeRegistry is a registry in this process, whose answers a test may spoil.
 type fakeRegistry struct {
-	host string
+	host  string
+	inner http.Handler
 
 	mu    sync.Mutex
 	spoil http.HandlerFunc // takes over when it is set and takes() says so
@@ -40,8 +41,8 @@ type fakeRegistry struct {
 
 func newRegistry(t *testing.T) *fakeRegistry {
 	t.Helper()
-	f := &fakeRegistry{}
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	f := &fakeRegistry{inner: inner}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.log = append(f.log, r.Method+" "+r.URL.Path)
@@ -368,7 +369,7 @@ func TestPullFaults(t *testing.T) {
 			w.(http.Flusher).Flush()
 			hang(w, r)
 		}, "sent no data for 200ms", 1},
-		{"hangs in a blob", "/blobs/" + layer.Digest.String(), send(10, hang), "the registry hangs", 1},
+		{"hangs in a blob", "/blobs/" + layer.Digest.String(), send(10, hang), "the registry hangs", 2},
 		{"breaks off", "/blobs/" + layer.Digest.String(), send(10, cut), "the connection broke", 3},
 		{"closes", "/manifests/", cut, "the connection broke", 0},
 		{"lying digest", "/blobs/" + layer.Digest.String(), send(layer.Size, func(http.ResponseWriter, *http.Request) {}), "is not what it announced", 1},

@@ -208,7 +208,10 @@ func (r *Registry) askRegistry(ctx context.Context, n reference.Named, have v1.H
 	tag := n.(reference.Tagged).Tag()
 	var out v1.Descriptor
 	err := r.each(ctx, "resolve", n, func(s source) error {
-		from := r.puller(s)
+		from, err := r.puller(ctx, s)
+		if err != nil {
+			return err
+		}
 		if have != (v1.Hash{}) {
 			if d, err := from.Head(ctx, s.tag(tag)); err == nil && d.Digest == have {
 				out, err = r.inStore(have)
@@ -271,7 +274,11 @@ func (r *Registry) fetchManifest(ctx context.Context, n reference.Named, want v1
 	}
 	var out v1.Descriptor
 	err := r.each(ctx, "resolve", n, func(s source) error {
-		got, err := r.puller(s).Get(ctx, s.digest(want.Digest.String()))
+		from, err := r.puller(ctx, s)
+		if err != nil {
+			return err
+		}
+		got, err := from.Get(ctx, s.digest(want.Digest.String()))
 		if err != nil {
 			return err
 		}

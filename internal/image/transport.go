@@ -52,6 +52,9 @@ func newTransport(o RegistryOptions) *limitedTransport {
 	return t
 }
 
+// commitPatience is how many times longer a registry may take to put a blob in its place than for another answer.
+const commitPatience = 10
+
 // maxRetryAfter bounds how long a registry may make us wait between two tries.
 const maxRetryAfter = 30 * time.Second
 
@@ -63,21 +66,24 @@ func (t *limitedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	wait := t.wait
 	for try := 0; ; try++ {
 		resp, err := t.once(req)
-		again := try < t.retries && (req.Body == nil || req.Body == http.NoBody) && req.Context().Err() == nil
-		if err != nil || !again || !busy(resp.StatusCode) {
+		empty := req.Body == nil || req.Body == http.NoBody
+		again := try < t.retries && (empty || req.GetBody != nil) && req.Context().Err() == nil
+		if !again || err != nil && !(empty && retryable(err)) || err == nil && !busy(resp.StatusCode) {
 			return resp, err
 		}
 		pause := wait
-		if after, ok := retryAfter(resp); ok {
-			if after > maxRetryAfter {
-				return resp, nil // the caller says what the registry wants
+		if err == nil {
+			if after, ok := retryAfter(resp); ok {
+				if after > maxRetryAfter {
+					return resp, nil // the caller says what the registry wants
+				}
+				pause = after
 			}
-			pause = after
-		}
-		io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
-		resp.Body.Close()
-		if pause > 2*time.Second && t.log != nil {
-			t.log(fmt.Sprintf("%s answers %s: trying again in %v", req.URL.Host, resp.Status, pause.Round(time.Second)))
+			io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
+			resp.Body.Close()
+			if pause > 2*time.Second && t.log != nil {
+				t.log(fmt.Sprintf("%s answers %s: trying again in %v", req.URL.Host, resp.Status, pause.Round(time.Second)))
+			}
 		}
 		wait *= 2
 		select {
@@ -119,8 +125,20 @@ func retryable(err error) bool {
 	if errors.As(err, &slow) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE)
+	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, net.ErrClosed} {
+		if errors.Is(err, broken) {
+			return true
+		}
+	}
+	// HTTP/2 breaks off in words of its own, whose types net/http hides.
+	return err != nil && (strings.Contains(err.Error(), "http2: ") || strings.Contains(err.Error(), "stream error: "))
+}
+
+// unreached tells whether err comes of a host that could not be reached: its network may be back in a moment.
+func unreached(err error) bool {
+	var op *net.OpError
+	var dns *net.DNSError
+	return errors.As(err, &op) || errors.As(err, &dns)
 }
 
 // once does one request under the time limits. They end the request's context; the body of the answer keeps
@@ -129,11 +147,24 @@ func (t *limitedTransport) once(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := &watch{cancel: cancel, host: req.URL.Host}
 	out := req.WithContext(ctx)
-	if req.Body != nil && req.Body != http.NoBody {
+	switch {
+	case req.Body != nil && req.Body != http.NoBody:
+		body := req.Body
+		if req.GetBody != nil {
+			// What is above sends a request once more when its token has expired: with the body from its beginning.
+			req.Body.Close()
+			var err error
+			if body, err = req.GetBody(); err != nil {
+				cancel(nil)
+				return nil, err
+			}
+		}
 		// An upload: silence counts from the last byte that was taken.
 		w.start(t.stallIn, "took no data")
-		out.Body = &watchedBody{ReadCloser: req.Body, w: w, left: -1, keep: true}
-	} else {
+		out.Body = &watchedBody{ReadCloser: body, w: w, left: -1, keep: true}
+	case req.Method == http.MethodPut:
+		w.start(commitPatience*t.answerIn, "did not answer") // it digests and moves a whole blob first
+	default:
 		w.start(t.answerIn, "did not answer")
 	}
 	inner := t.inner
