@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -273,8 +274,36 @@ func (s *State) builtFrom(img v1.Image) (*origin, error) {
 }
 
 func (s *State) doctorOptions(from *origin, programs known) doctor.Options {
-	return doctor.Options{Dockerfile: from.dockerfile(), Plain: s.plainLayer, Known: programs}
+	return doctor.Options{Dockerfile: from.dockerfile(), Plain: s.plainLayer, Known: programs, Notes: notes{s.store}}
 }
+
+// notes keeps what the doctor notes of layers' files, by the version of its rules.
+type notes struct{ store *store.Store }
+
+// recordNotes is the kind of those records.
+const recordNotes = "notes"
+
+type notesRecord struct {
+	Blobs []string        `json:"blobs"` // none: without the layer they are of no use, and do no harm
+	Notes json.RawMessage `json:"notes"`
+}
+
+func (n notes) key(tar v1.Hash) store.Key {
+	return sha256.Sum256(fmt.Appendf(nil, "doctor notes 1\nrules %d\ntar %s\n", doctor.Rules, tar))
+}
+
+func (n notes) Load(tar v1.Hash) ([]byte, error) {
+	var rec notesRecord
+	err := n.store.Get(recordNotes, n.key(tar), &rec)
+	return rec.Notes, err
+}
+
+func (n notes) Save(tar v1.Hash, data []byte) error {
+	return n.store.Put(recordNotes, n.key(tar), notesRecord{Blobs: []string{}, Notes: data})
+}
+
+func (n notes) Parts(tar v1.Hash) ([]store.Part, error) { return n.store.Parts(tar) }
+func (n notes) Open(tar v1.Hash) (io.ReadCloser, error) { return n.store.OpenBlob(tar) }
 
 // plainLayer opens a layer that lies uncompressed in the state. Its content was verified when it was read just before.
 func (s *State) plainLayer(diffID v1.Hash) (rootfs.ReaderAtCloser, error) {

@@ -36,6 +36,9 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 	if err := b.evaluate(ctx, parts); err != nil {
 		return nil, err
 	}
+	if err := b.engine.ForgetLocals(); err != nil {
+		return nil, err
+	}
 	res := &BuildResult{Built: time.Now(), Warnings: b.df.Warnings()}
 	var made content
 	var reports func() error

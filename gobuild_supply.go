@@ -1,7 +1,6 @@
 package skiff
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -191,7 +190,7 @@ type baseRoot struct{ fs *rootfs.FS }
 var accountFiles = []string{"etc/passwd", "etc/group"}
 
 func openBaseRoot(ctx context.Context, name string, img v1.Image) (baseRoot, error) {
-	look := func(_ int, h *tar.Header, content io.Reader) (any, error) {
+	look := func(_ int, h rootfs.Entry, content io.Reader) (any, error) {
 		if !slices.Contains(accountFiles, strings.TrimPrefix(strings.TrimPrefix(h.Name, "."), "/")) {
 			return nil, nil
 		}

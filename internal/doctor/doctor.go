@@ -9,7 +9,6 @@
 package doctor
 
 import (
-	"archive/tar"
 	"cmp"
 	"context"
 	"errors"
@@ -35,6 +34,8 @@ type Options struct {
 	// Known tells what [ReadBinary] told of the program at a path of a layer when it was built; nil where that is not known. What it
 	// returns is not changed.
 	Known func(diffID v1.Hash, path string) *Binary
+	// Notes keeps what a look at the files of large layers told; nil: nobody does.
+	Notes Notes
 	// Dockerfile is what the image was built from; nil where that is not known.
 	Dockerfile *Dockerfile
 }
@@ -107,8 +108,7 @@ func open(ctx context.Context, img v1.Image, o Options) (*examination, error) {
 	if err := e.describe(img); err != nil {
 		return nil, err
 	}
-	e.fs, err = rootfs.Open(ctx, img, rootfs.Options{Plain: o.Plain, Look: e.look})
-	if err != nil {
+	if err := e.readFiles(ctx, img); err != nil {
 		return nil, err
 	}
 	e.root = imageRoot{e.fs}
@@ -117,20 +117,59 @@ func open(ctx context.Context, img v1.Image, o Options) (*examination, error) {
 	return e, nil
 }
 
-// look takes a note of a file and counts it for its layer.
-func (e *examination) look(layer int, h *tar.Header, content io.Reader) (any, error) {
-	n, err := look(h, content)
+// readFiles reads the layers, of those that were seen before no more than the headers.
+func (e *examination) readFiles(ctx context.Context, img v1.Image) error {
+	layers, err := img.Layers()
 	if err != nil {
-		return nil, err
+		return err
 	}
+	tars := make([]v1.Hash, len(layers))
+	known, found := make([]*noted, len(layers)), make([]map[int64]keptNote, len(layers))
+	for i, l := range layers {
+		if tars[i], err = l.DiffID(); err != nil {
+			return err
+		}
+		known[i], found[i] = e.noted(ctx, tars[i]), map[int64]keptNote{}
+	}
+	note := func(layer int, f rootfs.Entry, content io.Reader) (any, error) {
+		n, ok := known[layer].of(f)
+		if !ok {
+			if n, err = look(f.Header, content); err != nil {
+				return nil, err
+			}
+			noteIn(found[layer], f, n)
+		}
+		e.count(layer, f, n)
+		if n.saysNothing() {
+			return saysNothing, nil
+		}
+		return n, nil
+	}
+	e.fs, err = rootfs.Open(ctx, img, rootfs.Options{Plain: e.o.Plain, Look: note, Skim: func(i int) bool { return known[i] != nil }})
+	if err != nil || e.o.Notes == nil {
+		return err
+	}
+	for i, l := range e.report.Layers {
+		// Of a layer that lies compressed, the headers cannot be read without all the rest.
+		if known[i] != nil || l.Bytes < notedBytes || l.DiffID != l.Digest {
+			continue
+		}
+		if err := e.saveNotes(tars[i], found[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count counts a file for its layer.
+func (e *examination) count(layer int, f rootfs.Entry, n note) {
 	l := &e.report.Layers[layer]
-	l.Bytes += h.Size
+	l.Bytes += f.Size
 	l.Files++
-	e.report.Bytes += h.Size
+	e.report.Bytes += f.Size
 	if n.secret != "" {
-		e.hidden = append(e.hidden, hiddenSecret{layer, path.Clean("/" + h.Name), n.secret, h.Size})
+		e.hidden = append(e.hidden, hiddenSecret{layer, path.Clean("/" + f.Name), n.secret, f.Size})
 	}
-	return n, nil
 }
 
 // describe fills in what manifest and config say.
@@ -185,7 +224,7 @@ func (e *examination) readPrograms(ctx context.Context) error {
 		n, _ := f.Note.(note)
 		// A hard link is the same program once more; what the toolchain starts itself is no program of the image.
 		key := fmt.Sprintf("%d %s", f.Layer, f.Header.Name)
-		if n.kind == kindELF && n.elf.executable && f.Header.Mode&0o111 != 0 && !seen[key] && !strings.Contains(f.Path, "/pkg/tool/") {
+		if n.kind == kindELF && n.elf.Executable && f.Header.Mode&0o111 != 0 && !seen[key] && !strings.Contains(f.Path, "/pkg/tool/") {
 			seen[key] = true
 			executables = append(executables, f)
 		}

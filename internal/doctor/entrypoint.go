@@ -192,10 +192,10 @@ func (e *examination) format(f Finding) {
 }
 
 func (e *examination) machine(f Finding, n note) {
-	arch := machineName(n.elf.machine)
+	arch := machineName(n.elf.Machine)
 	if want := e.config.Architecture; arch != want && want != "" {
 		if arch == "" {
-			arch = strings.TrimPrefix(n.elf.machine.String(), "EM_")
+			arch = strings.TrimPrefix(n.elf.Machine.String(), "EM_")
 		}
 		if arch == "ppc64le" || arch == "mips" { // two byte orders with one number
 			e.undecided("%s may be for another byte order than %s", e.entry.args[0], want)
@@ -208,7 +208,7 @@ func (e *examination) machine(f Finding, n note) {
 		}
 		e.find(f)
 	}
-	if !n.elf.executable {
+	if !n.elf.Executable {
 		f.ID, f.Message = IDFormat, e.entry.args[0]+" is an object file, not a linked program"
 		f.Remedy = []string{"build a main package"}
 		e.find(f)

@@ -32,8 +32,8 @@ const (
 
 // elfHead is what the first bytes of an ELF file say.
 type elfHead struct {
-	machine    elf.Machine
-	executable bool // a program or a shared object: it can be started
+	Machine    elf.Machine
+	Executable bool // a program or a shared object: it can be started
 }
 
 // Bounds of what is read of a file while its layer is: the head tells what it is; text files up to maxText are searched for
@@ -107,5 +107,5 @@ func elfHeadOf(head []byte) elfHead {
 		order = binary.BigEndian
 	}
 	t := elf.Type(order.Uint16(head[16:]))
-	return elfHead{machine: elf.Machine(order.Uint16(head[18:])), executable: t == elf.ET_EXEC || t == elf.ET_DYN}
+	return elfHead{Machine: elf.Machine(order.Uint16(head[18:])), Executable: t == elf.ET_EXEC || t == elf.ET_DYN}
 }

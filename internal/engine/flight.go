@@ -57,3 +57,11 @@ func (f *flight[T]) peek() (T, bool) {
 	defer f.mu.Unlock()
 	return f.value, f.done && f.err == nil
 }
+
+// forget lets go of the value, which is made again for the next who asks.
+func (f *flight[T]) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var none T
+	f.done, f.value, f.err = false, none, nil
+}

@@ -51,6 +51,17 @@ func (n *node) scan(ctx context.Context) (*localdir.Tree, error) {
 	})
 }
 
+// ForgetLocals keeps what was learnt of local files, and lets go of the lists of them: with many files they take most of the memory.
+// A build calls it when its steps have run; who asks later lists the files again.
+func (e *Engine) ForgetLocals() error {
+	e.mu.Lock()
+	for _, n := range e.nodes {
+		n.local.forget()
+	}
+	e.mu.Unlock()
+	return e.index.Forget()
+}
+
 // localKey is the key of all that the source selects.
 func (n *node) localKey(ctx context.Context) (store.Key, error) {
 	d, err := n.localDigests(ctx, n, []fileop.Selector{{}})

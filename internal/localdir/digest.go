@@ -59,11 +59,11 @@ func (t *Tree) known(name string, n *node) bool {
 	if n.stamp.socket || n.content.Load() != nil {
 		return true
 	}
-	d, ok := t.index().get(name, n.stamp)
-	if ok {
-		n.content.CompareAndSwap(nil, &content{n.stamp, d})
+	c := t.index().get(name, n.stamp)
+	if c != nil {
+		n.content.CompareAndSwap(nil, c)
 	}
-	return ok
+	return c != nil
 }
 
 // read hashes a file as it is now. If it changes under the reading it is read again, a few times.
@@ -84,7 +84,7 @@ func (t *Tree) read(name string) (c content, err error) {
 		}
 		c.stamp = before
 		if settled = before.settled(started); settled {
-			t.index().put(name, indexEntry{stamp: before, digest: d})
+			t.index().put(name, indexEntry{content: c})
 		}
 		break
 	}

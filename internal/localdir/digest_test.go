@@ -246,7 +246,7 @@ func TestForget(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	good := encode(map[string]*indexEntry{"a": {stamp: stamp{size: 1, mtime: 2, ctime: 3, ino: 4, mode: 5}}, "b/\xff": {}}, "/dir")
+	good := encode(map[string]*indexEntry{"a": {content: content{stamp: stamp{size: 1, mtime: 2, ctime: 3, ino: 4, mode: 5}}}, "b/\xff": {}}, "/dir")
 	f.Add(good)
 	f.Add(good[:len(good)-1])
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})

@@ -30,9 +30,8 @@ type dirIndex struct {
 
 // indexEntry is the digest of a file that had this stamp when it was read, and was settled.
 type indexEntry struct {
-	stamp  stamp
-	digest digest
-	seen   bool // by this process
+	content
+	seen bool // by this process
 }
 
 const recordKind = "localdir"
@@ -82,6 +81,15 @@ func (ix *Index) Save() error {
 	return nil
 }
 
+// Forget is Save, after which the Index holds nothing in memory. Trees keep what they have.
+func (ix *Index) Forget() error {
+	err := ix.Save()
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.dirs, ix.memories = map[string]*dirIndex{}, map[store.Key]*memory{}
+	return err
+}
+
 func (d *dirIndex) save(st *store.Store, dir string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,16 +116,16 @@ func (d *dirIndex) forget() {
 	}
 }
 
-// get returns the digest of a file with this stamp.
-func (d *dirIndex) get(name string, s stamp) (digest, bool) {
+// get returns the content of a file with this stamp, which never changes; nil where it is not known.
+func (d *dirIndex) get(name string, s stamp) *content {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e := d.entries[name]
 	if e == nil || e.stamp != s {
-		return digest{}, false
+		return nil
 	}
 	e.seen = true
-	return e.digest, true
+	return &e.content
 }
 
 func (d *dirIndex) put(name string, e indexEntry) {

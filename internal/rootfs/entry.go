@@ -15,6 +15,7 @@ type Entry struct {
 	*tar.Header
 	Clean  string // its name, relative to the root: "." is the root itself
 	Sparse bool   // its content is not stored as one piece
+	Offset int64  // from which byte of the tar on its content lies
 }
 
 // Bytes is the size of a regular file, else 0.
@@ -29,9 +30,14 @@ func (e Entry) Bytes() int64 {
 const maxEntries = 5_000_000
 
 // EachEntry calls fn for each member of a layer, an uncompressed tar, with its content. A member whose name
-// would leave the root is an error. It reads r to its end, so that a digest over it is verified.
+// would leave the root is an error. It reads r to its end, so that a digest over it is verified; but where r is an [io.Seeker], what
+// fn does not read is passed over.
 func EachEntry(ctx context.Context, r io.Reader, fn func(e Entry, content io.Reader) error) error {
-	tr := tar.NewReader(r)
+	in := &counted{r: r}
+	tr := tar.NewReader(in)
+	if s, ok := r.(io.Seeker); ok {
+		tr = tar.NewReader(countedSeeker{in, s})
+	}
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -54,12 +60,38 @@ func EachEntry(ctx context.Context, r io.Reader, fn func(e Entry, content io.Rea
 		if h.Typeflag == tar.TypeRegA || h.Typeflag == tar.TypeGNUSparse { //nolint:staticcheck // old tars have it
 			h.Typeflag = tar.TypeReg
 		}
-		if err := fn(Entry{h, name, sparse}, tr); err != nil {
+		if err := fn(Entry{h, name, sparse, in.n}, tr); err != nil {
 			return err
 		}
 	}
 	_, err := io.Copy(io.Discard, r)
 	return err
+}
+
+// counted counts what is read through it. A tar reader reads a header and no byte more before it returns it.
+type counted struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// countedSeeker is counted for what can be passed over.
+type countedSeeker struct {
+	*counted
+	s io.Seeker
+}
+
+func (c countedSeeker) Seek(offset int64, whence int) (int64, error) {
+	n, err := c.s.Seek(offset, whence)
+	if err == nil {
+		c.n = n
+	}
+	return n, err
 }
 
 // CleanName makes a member's name relative to the root. As tar and Docker do, an absolute one counts from the

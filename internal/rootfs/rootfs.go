@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -25,7 +26,10 @@ import (
 type Options struct {
 	// Look is called for each regular file while its layer is read, with the content, of which it may read any part. What it
 	// returns is the file's Note. Files that a later layer hides are looked at, too.
-	Look func(layer int, h *tar.Header, content io.Reader) (note any, err error)
+	Look func(layer int, e Entry, content io.Reader) (note any, err error)
+	// Skim says that Look will read hardly anything of a layer: where Plain has it, what is not read is passed over then, and
+	// the layer's digest not verified. Nil: of none.
+	Skim func(layer int) bool
 	// Plain opens the uncompressed tar of a layer where it lies, by its diff ID. Contents are then read from there;
 	// others are copied to a temporary file. Nil, and any error: there is none.
 	Plain func(diffID v1.Hash) (ReaderAtCloser, error)
@@ -71,11 +75,22 @@ func Open(ctx context.Context, img v1.Image, o Options) (*FS, error) {
 	root := newDir()
 	for i, layer := range layers {
 		f := &flattener{root: root, layer: i, look: o.Look}
-		if err := readLayer(layer, func(r io.Reader) error { return f.apply(ctx, r) }); err != nil {
+		if err := o.readLayer(i, layer, func(r io.Reader) error { return f.apply(ctx, r) }); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
 	}
 	return &FS{root: root, layers: layers, plain: o.Plain}, nil
+}
+
+func (o Options) readLayer(i int, layer v1.Layer, read func(io.Reader) error) error {
+	if o.Skim != nil && o.Skim(i) {
+		plain, done := (&FS{plain: o.Plain}).openPlain(layer)
+		defer done()
+		if plain != nil {
+			return read(io.NewSectionReader(plain, 0, math.MaxInt64))
+		}
+	}
+	return readLayer(layer, read)
 }
 
 // Walk calls fn for every file but the root, sorted by name, folders before what is in them. An error ends it.

@@ -1,7 +1,6 @@
 package rootfs_test
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"io"
@@ -20,7 +19,7 @@ import (
 type entry = skifftest.Entry
 
 // look notes the first bytes of each file.
-func look(_ int, _ *tar.Header, content io.Reader) (any, error) {
+func look(_ int, _ rootfs.Entry, content io.Reader) (any, error) {
 	head, err := io.ReadAll(io.LimitReader(content, 2))
 	return string(head), err
 }

@@ -42,7 +42,7 @@ type flattener struct {
 	root  *node
 	layer int
 	fresh map[place]bool // what this layer put there: whiteouts do not touch it
-	look  func(int, *tar.Header, io.Reader) (any, error)
+	look  func(int, Entry, io.Reader) (any, error)
 }
 
 // place is an entry of a folder.
@@ -53,35 +53,22 @@ type place struct {
 
 func (f *flattener) apply(ctx context.Context, r io.Reader) error {
 	f.fresh = map[place]bool{}
-	in := &counted{r: r}
 	i := -1
-	return EachEntry(ctx, in, func(e Entry, content io.Reader) error {
+	return EachEntry(ctx, r, func(e Entry, content io.Reader) error {
 		i++
-		n := &node{header: e.Header, layer: f.layer, entry: i, offset: in.n}
+		n := &node{header: e.Header, layer: f.layer, entry: i, offset: e.Offset}
 		if e.Sparse {
 			n.offset = -1
 		}
 		err := f.add(e, n)
 		if err == nil && f.look != nil && e.Typeflag == tar.TypeReg {
-			n.note, err = f.look(f.layer, e.Header, content)
+			n.note, err = f.look(f.layer, e, content)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", e.Clean, err)
 		}
 		return nil
 	})
-}
-
-// counted counts what is read through it. A tar reader reads a header and no byte more before it returns it.
-type counted struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }
 
 func (f *flattener) add(e Entry, n *node) error {
