@@ -18,15 +18,16 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-// A layer is compressed in chunks, side by side, into one gzip member: each chunk is deflated by itself, up to a byte, and so
-// can be put between others. Where a chunk ends depends on the bytes before the end, so an insertion moves no more than the
-// ends near it; chunks that a layer shares with one that was compressed before are copied from there. What comes out depends
-// on the content and the level alone, whatever was known.
+// A layer is compressed in chunks, side by side. Each is deflated by itself, up to a byte, and so can be put between others in one
+// gzip member; with zstd it is a frame of its own. Where a chunk ends depends on the bytes before the end, so an insertion moves
+// no more than the ends near it; chunks that a layer shares with one that was compressed before are copied from there. What comes
+// out depends on the content and the level alone, whatever was known.
 
 // Sizes of chunks, in bytes. Without a dictionary from the chunk before, the output is 1 to 2 % larger than that of one run.
 const (
@@ -56,6 +57,51 @@ type chunked struct {
 // gzipHeader has no time and no name, and an unknown system.
 var gzipHeader = []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
 
+// chunking is a way to compress in chunks: with gzip, or with zstd, where each is a frame.
+type chunking struct {
+	kind   string
+	level  int
+	header []byte // before the first chunk
+}
+
+// chunking tells whether layers are compressed in chunks. With zstd that makes a Go program 1.3 % larger at the usual level and
+// below, which the chunks taken over are worth, and 2.3 to 2.8 % at those above: who asks for one wants few bytes.
+func (f Format) chunking() (chunking, bool) {
+	switch {
+	case f.kind() == "gzip" && f.Level == 0:
+		return chunking{"gzip", flate.DefaultCompression, gzipHeader}, true
+	case f.kind() == "gzip":
+		return chunking{"gzip", f.Level, gzipHeader}, true
+	case f.kind() == "zstd" && zstdLevel(f.Level) <= zstd.SpeedDefault:
+		return chunking{"zstd", f.Level, nil}, true
+	}
+	return chunking{}, false
+}
+
+// packer returns a function that compresses chunks, for one goroutine.
+func (c chunking) packer() (func([]byte) ([]byte, error), error) {
+	if c.kind == "gzip" {
+		d := &deflater{}
+		return func(b []byte) ([]byte, error) { return d.deflate(b, c.level) }, nil
+	}
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstdLevel(c.level)), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxChunk))
+	if err != nil {
+		return nil, err
+	}
+	return func(b []byte) ([]byte, error) { return z.EncodeAll(b, make([]byte, 0, len(b)/2+1024)), nil }, nil
+}
+
+// end is what follows on the last chunk. sum is the CRC-32 of all that was compressed, total how many bytes that was.
+func (c chunking) end(sum, total uint32) []byte {
+	if c.kind == "zstd" {
+		if total == 0 {
+			return []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0, 1, 0, 0} // a frame of nothing: nothing at all would not be zstd
+		}
+		return nil
+	}
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(slices.Clone(lastBlock), sum), total)
+}
+
 // lastBlock is an empty block that says that it is the last.
 var lastBlock = []byte{0x03, 0x00}
 
@@ -80,12 +126,9 @@ type packedSink interface {
 	Keep(blob v1.Hash, offset, size int64, also ...io.Writer) error
 }
 
-// gzipChunks compresses what r gives to w and returns the chunks. Known ones are taken from there.
-func gzipChunks(ctx context.Context, w packedSink, r pieces, level int, known *knownChunks) ([]chunk, error) {
-	if level == 0 {
-		level = flate.DefaultCompression
-	}
-	if _, err := w.Write(gzipHeader); err != nil {
+// packChunks compresses what r gives to w and returns the chunks. Known ones are taken from there.
+func packChunks(ctx context.Context, w packedSink, r pieces, how chunking, known *knownChunks) ([]chunk, error) {
+	if _, err := w.Write(how.header); err != nil {
 		return nil, err
 	}
 	workers := min(max(2, runtime.GOMAXPROCS(0)), 8)
@@ -133,12 +176,14 @@ func gzipChunks(ctx context.Context, w packedSink, r pieces, level int, known *k
 	})
 	for range workers {
 		g.Go(func() error {
-			var d deflater
+			pack, err := how.packer()
+			if err != nil {
+				return err
+			}
 			for j := range work {
 				j.made = chunk{hash: sha256.Sum256(j.plain), plain: uint32(len(j.plain)), sum: crc32.ChecksumIEEE(j.plain)}
-				var err error
 				if j.packed, err = known.get(j.made.hash); j.packed == nil && err == nil {
-					j.packed, err = d.deflate(j.plain, level)
+					j.packed, err = pack(j.plain)
 				}
 				if err != nil {
 					return err
@@ -178,8 +223,7 @@ func gzipChunks(ctx context.Context, w packedSink, r pieces, level int, known *k
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	end := binary.LittleEndian.AppendUint32(slices.Clone(lastBlock), sum)
-	_, err := w.Write(binary.LittleEndian.AppendUint32(end, total))
+	_, err := w.Write(how.end(sum, total))
 	return chunks, err
 }
 
@@ -246,9 +290,9 @@ type placed struct {
 	starts, offsets []int64
 }
 
-func place(c chunked) (p placed, size int64) {
+func place(c chunked, how chunking) (p placed, size int64) {
 	p.chunked = c
-	offset := int64(len(gzipHeader))
+	offset := int64(len(how.header))
 	for _, one := range c.chunks {
 		p.starts, p.offsets = append(p.starts, size), append(p.offsets, offset)
 		size, offset = size+int64(one.plain), offset+int64(one.size)
@@ -372,6 +416,7 @@ func (d *deflater) deflate(b []byte, level int) ([]byte, error) {
 // knownChunks finds chunks in blobs of the store. A nil one knows nothing.
 type knownChunks struct {
 	st    *store.Store
+	how   chunking
 	blobs []chunked
 
 	index sync.Once // of the two below: nobody needs them while all is found by place
@@ -385,14 +430,14 @@ type chunkAt struct {
 	chunk
 }
 
-// The list of chunks is one record for each level: of the blobs that were made last.
+// The list of chunks is one record for each way to compress: of the blobs that were made last.
 const (
 	recordChunks = "chunks"
 	maxChunked   = 64 // blobs that are listed; of 1 GB, one takes 100 kB there
 )
 
 // chunksKey also says which compressor made them: another version may give other bytes.
-func chunksKey(level int) store.Key {
+func chunksKey(how chunking) store.Key {
 	version := ""
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
@@ -401,13 +446,13 @@ func chunksKey(level int) store.Key {
 			}
 		}
 	}
-	return sha256.Sum256(fmt.Appendf(nil, "chunks 2\n%d\n%s\n", level, version))
+	return sha256.Sum256(fmt.Appendf(nil, "chunks 3\n%s\n%d\n%s\n", how.kind, how.level, version))
 }
 
-// knownChunks reads the list of a level. The caller closes it.
-func (l *Library) knownChunks(level int) *knownChunks {
-	k := &knownChunks{st: l.st}
-	data, err := l.st.GetData(recordChunks, chunksKey(level))
+// knownChunks reads the list of a way to compress. The caller closes it.
+func (l *Library) knownChunks(how chunking) *knownChunks {
+	k := &knownChunks{st: l.st, how: how}
+	data, err := l.st.GetData(recordChunks, chunksKey(how))
 	if err != nil {
 		return k
 	}
@@ -423,7 +468,7 @@ func (k *knownChunks) load() {
 		if f, err := k.st.OpenBlobAt(b.blob); err == nil {
 			k.files[i] = f
 		}
-		offset := int64(len(gzipHeader))
+		offset := int64(len(k.how.header))
 		for _, c := range b.chunks {
 			k.at[c.hash] = chunkAt{i, offset, c}
 			offset += int64(c.size)
@@ -466,14 +511,14 @@ func (k *knownChunks) close() {
 }
 
 // noteChunks puts a blob at the front of the list. Processes that do it at once lose each other's, which costs time only.
-func (l *Library) noteChunks(level int, known *knownChunks, made chunked) error {
+func (l *Library) noteChunks(known *knownChunks, made chunked) error {
 	list := []chunked{made}
 	for _, b := range known.blobs {
 		if _, err := l.st.BlobSize(b.blob); err == nil && b.blob != made.blob && len(list) < maxChunked {
 			list = append(list, b)
 		}
 	}
-	return l.st.PutData(recordChunks, chunksKey(level), struct{}{}, encodeChunked(list))
+	return l.st.PutData(recordChunks, chunksKey(known.how), struct{}{}, encodeChunked(list))
 }
 
 func encodeChunked(list []chunked) []byte {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -25,10 +26,19 @@ func text(n int, seed byte) []byte {
 	return b
 }
 
+// ways are those to compress in chunks.
+var ways = map[string]Format{"gzip": {}, "zstd": {Compression: "zstd"}}
+
+var gz, _ = ways["gzip"].chunking()
+
 func gzipOf(t testing.TB, b []byte, known *knownChunks) ([]byte, []chunk) {
+	return packedOf(t, gz, b, known)
+}
+
+func packedOf(t testing.TB, how chunking, b []byte, known *knownChunks) ([]byte, []chunk) {
 	t.Helper()
 	var out bytes.Buffer
-	chunks, err := gzipChunks(t.Context(), streamSink{&out}, &streamPieces{cutter{r: iotestReader{bytes.NewReader(b)}}}, 0, known)
+	chunks, err := packChunks(t.Context(), streamSink{&out}, &streamPieces{cutter{r: iotestReader{bytes.NewReader(b)}}}, how, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,35 +50,63 @@ type iotestReader struct{ r io.Reader }
 
 func (r iotestReader) Read(p []byte) (int, error) { return r.r.Read(p[:min(len(p), 100_003)]) }
 
-func TestGzipChunksReadBack(t *testing.T) {
-	for _, n := range []int{0, 1, minChunk, maxChunk + 1, 5_000_000} {
-		want := text(n, 1)
-		packed, chunks := gzipOf(t, want, nil)
-		z, err := gzip.NewReader(bytes.NewReader(packed))
+func TestChunksReadBack(t *testing.T) {
+	for name, f := range ways {
+		t.Run(name, func(t *testing.T) { testReadBack(t, f) })
+	}
+}
+
+func testReadBack(t *testing.T, f Format) {
+	how, _ := f.chunking()
+	unpack := func(b []byte) ([]byte, error) {
+		if f.kind() == "zstd" {
+			z, err := zstd.NewReader(bytes.NewReader(b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer z.Close()
+			return io.ReadAll(z)
+		}
+		z, err := gzip.NewReader(bytes.NewReader(b))
 		if err != nil {
 			t.Fatal(err)
 		}
 		z.Multistream(false)
-		got, err := io.ReadAll(z)
+		return io.ReadAll(z)
+	}
+	for _, n := range []int{0, 1, minChunk, maxChunk + 1, 5_000_000} {
+		want := text(n, 1)
+		packed, chunks := packedOf(t, how, want, nil)
+		if len(packed) < 9 {
+			t.Errorf("%d bytes become %x", n, packed)
+		}
+		got, err := unpack(packed)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d bytes: %d came back, %v", n, len(got), err)
 		}
-		if n > 2*maxChunk && len(packed) > n*3/4 {
+		if n > 2*maxChunk && len(packed) > n*9/10 {
 			t.Errorf("%d bytes become %d", n, len(packed))
 		}
 		if least := n / maxChunk; len(chunks) < least {
 			t.Errorf("%d bytes: %d chunks", n, len(chunks))
 		}
 	}
-	zeros, _ := gzipOf(t, make([]byte, 3_000_000), nil)
+	zeros, _ := packedOf(t, how, make([]byte, 3_000_000), nil)
 	if len(zeros) > 20_000 {
 		t.Errorf("3 MB of zeros become %d bytes", len(zeros))
 	}
 }
 
-// TestGzipChunksAreReused inserts a byte near the front: all but a few chunks are taken from the blob before, and the bytes are
+// TestChunksAreReused inserts a byte near the front: all but a few chunks are taken from the blob before, and the bytes are
 // those of a layer that nothing was known of. A damaged blob gives nothing.
-func TestGzipChunksAreReused(t *testing.T) {
+func TestChunksAreReused(t *testing.T) {
+	for name, f := range ways {
+		t.Run(name, func(t *testing.T) { testReused(t, f) })
+	}
+}
+
+func testReused(t *testing.T, f Format) {
+	how, _ := f.chunking()
 	st, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -76,21 +114,21 @@ func TestGzipChunksAreReused(t *testing.T) {
 	defer st.Close()
 	l := NewLibrary(st)
 	old := text(8_000_000, 2)
-	packed, chunks := gzipOf(t, old, nil)
+	packed, chunks := packedOf(t, how, old, nil)
 	h, _, err := st.WriteBlob(t.Context(), bytes.NewReader(packed), v1.Hash{}, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.noteChunks(0, l.knownChunks(0), chunked{h, chunks}); err != nil {
+	if err := l.noteChunks(l.knownChunks(how), chunked{h, chunks}); err != nil {
 		t.Fatal(err)
 	}
 	changed := slices.Insert(slices.Clone(old), 1000, 'x')
-	want, _ := gzipOf(t, changed, nil)
+	want, _ := packedOf(t, how, changed, nil)
 
 	taken := func() (n int) {
-		known := l.knownChunks(0)
+		known := l.knownChunks(how)
 		defer known.close()
-		got, chunks := gzipOf(t, changed, known)
+		got, chunks := packedOf(t, how, changed, known)
 		if !bytes.Equal(got, want) {
 			t.Error("what was known changes the bytes")
 		}
@@ -132,6 +170,13 @@ func TestJoinCRC(t *testing.T) {
 // TestCompressParts compresses tars that are put together of random parts of others: what comes out is, to the byte, what a store
 // that knows nothing makes, and most of it is kept. Damage in what is kept is found, and the layer compressed anew.
 func TestCompressParts(t *testing.T) {
+	for name, f := range ways {
+		t.Run(name, func(t *testing.T) { testCompressParts(t, f) })
+	}
+}
+
+func testCompressParts(t *testing.T, f Format) {
+	how, _ := f.chunking()
 	st, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -147,9 +192,9 @@ func TestCompressParts(t *testing.T) {
 	old := append(text(6_000_000, 5), make([]byte, 3_000_000)...) // chunks of each size
 	base, _, err := st.WriteBlob(t.Context(), bytes.NewReader(old), v1.Hash{}, -1)
 	must(err)
-	packed, err := l.compress(t.Context(), storedTar{st, base}, Format{}, nil)
+	packed, err := l.compress(t.Context(), storedTar{st, base}, f, nil)
 	must(err)
-	fresh := func(b []byte) []byte { got, _ := gzipOf(t, b, nil); return got }
+	fresh := func(b []byte) []byte { got, _ := packedOf(t, how, b, nil); return got }
 	read := func(h v1.Hash) []byte {
 		r, err := st.OpenBlob(h)
 		must(err)
@@ -194,7 +239,7 @@ func TestCompressParts(t *testing.T) {
 		want.WriteString("end")
 		h, _, err := c.Commit()
 		must(err)
-		got, err := l.compress(t.Context(), storedTar{st, h}, Format{}, nil)
+		got, err := l.compress(t.Context(), storedTar{st, h}, f, nil)
 		must(err)
 		if !bytes.Equal(read(got.Digest), fresh(want.Bytes())) {
 			t.Errorf("seed %d: the bytes are not those of a new compression", seed)
@@ -216,7 +261,7 @@ func TestCompressParts(t *testing.T) {
 	c.Write([]byte("more"))
 	h, _, err := c.Commit()
 	must(err)
-	got, err := l.compress(t.Context(), storedTar{st, h}, Format{}, nil)
+	got, err := l.compress(t.Context(), storedTar{st, h}, f, nil)
 	must(err)
 	if !bytes.Equal(read(got.Digest), fresh(append(slices.Clone(old), "more"...))) {
 		t.Error("over a damaged blob: the bytes are not those of a new compression")
@@ -235,8 +280,15 @@ func FuzzDecodeChunked(f *testing.F) {
 	})
 }
 
-// BenchmarkGzipChunks compresses 16 MB; with everything known it copies.
-func BenchmarkGzipChunks(b *testing.B) {
+// BenchmarkChunks compresses 16 MB; with everything known it copies.
+func BenchmarkChunks(b *testing.B) {
+	for name, f := range ways {
+		b.Run(name, func(b *testing.B) { benchmarkChunks(b, f) })
+	}
+}
+
+func benchmarkChunks(b *testing.B, f Format) {
+	how, _ := f.chunking()
 	st, err := store.Open(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
@@ -244,21 +296,21 @@ func BenchmarkGzipChunks(b *testing.B) {
 	defer st.Close()
 	l := NewLibrary(st)
 	plain := text(16<<20, 3)
-	packed, chunks := gzipOf(b, plain, nil)
+	packed, chunks := packedOf(b, how, plain, nil)
 	h, _, err := st.WriteBlob(b.Context(), bytes.NewReader(packed), v1.Hash{}, -1)
 	if err == nil {
-		err = l.noteChunks(0, l.knownChunks(0), chunked{h, chunks})
+		err = l.noteChunks(l.knownChunks(how), chunked{h, chunks})
 	}
 	if err != nil {
 		b.Fatal(err)
 	}
-	known := l.knownChunks(0)
+	known := l.knownChunks(how)
 	defer known.close()
 	for name, k := range map[string]*knownChunks{"new": nil, "known": known} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(plain)))
 			for b.Loop() {
-				if _, err := gzipChunks(b.Context(), streamSink{io.Discard}, &streamPieces{cutter{r: bytes.NewReader(plain)}}, 0, k); err != nil {
+				if _, err := packChunks(b.Context(), streamSink{io.Discard}, &streamPieces{cutter{r: bytes.NewReader(plain)}}, how, k); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -244,30 +244,35 @@ func (l *Library) compress(ctx context.Context, layer plainLayer, f Format, foll
 }
 
 func compressedKey(diffID v1.Hash, f Format) store.Key {
-	return sha256.Sum256(fmt.Appendf(nil, "compress 2\n%s\n%d\n%s\n", f.kind(), f.Level, diffID))
+	version := 2
+	if f.kind() == "zstd" {
+		version = 3 // in chunks
+	}
+	return sha256.Sum256(fmt.Appendf(nil, "compress %d\n%s\n%d\n%s\n", version, f.kind(), f.Level, diffID))
 }
 
 func (l *Library) compressLayer(ctx context.Context, layer plainLayer, f Format, follow func(*growing)) (compressed, error) {
-	if f.kind() != "gzip" {
+	how, ok := f.chunking()
+	if !ok {
 		return l.compressStream(ctx, layer, follow, func(w io.Writer, r io.Reader) error { return compressTo(w, r, f) })
 	}
-	known := l.knownChunks(f.Level)
+	known := l.knownChunks(how)
 	defer known.close()
 	if c, err := l.compressParts(ctx, layer, f, known); err == nil || ctx.Err() != nil {
 		return c, err
 	}
-	return l.compressWhole(ctx, layer, f, known, follow)
+	return l.compressWhole(ctx, layer, known, follow)
 }
 
-// compressWhole reads all of the layer, makes one gzip blob of it, and lists its chunks.
-func (l *Library) compressWhole(ctx context.Context, layer plainLayer, f Format, known *knownChunks, follow func(*growing)) (compressed, error) {
+// compressWhole reads all of the layer, makes one blob of it, and lists its chunks.
+func (l *Library) compressWhole(ctx context.Context, layer plainLayer, known *knownChunks, follow func(*growing)) (compressed, error) {
 	var chunks []chunk
 	c, err := l.compressStream(ctx, layer, follow, func(w io.Writer, r io.Reader) (err error) {
-		chunks, err = gzipChunks(ctx, streamSink{w}, &streamPieces{cutter{r: r}}, f.Level, known)
+		chunks, err = packChunks(ctx, streamSink{w}, &streamPieces{cutter{r: r}}, known.how, known)
 		return err
 	})
 	if err == nil && len(chunks) > 1 {
-		err = l.noteChunks(f.Level, known, chunked{c.Digest, chunks})
+		err = l.noteChunks(known, chunked{c.Digest, chunks})
 	}
 	return c, err
 }
@@ -334,7 +339,7 @@ func (l *Library) compressParts(ctx context.Context, layer plainLayer, f Format,
 		return c, err
 	}
 	defer out.Abort()
-	if _, err := gzipChunks(ctx, out, &in, f.Level, known); err != nil {
+	if _, err := packChunks(ctx, out, &in, known.how, known); err != nil {
 		return c, err
 	}
 	h, n, err := out.Commit()
@@ -351,28 +356,28 @@ func (l *Library) placedChunks(ctx context.Context, tar v1.Hash, f Format, known
 	var c compressed
 	if l.st.Get(recordCompressed, key, &c) == nil {
 		list, listed := known.of(c.Digest)
-		p, covered := place(list)
+		p, covered := place(list, known.how)
 		if _, err := l.st.BlobSize(c.Digest); err == nil && listed && covered == size {
 			// What is used stays at the front of the list, from whose end others fall.
 			if known.blobs[0].blob != c.Digest {
-				err = l.noteChunks(f.Level, known, list)
+				err = l.noteChunks(known, list)
 			}
 			return &p, err
 		}
 	}
-	if c, err = l.compressWhole(ctx, storedTar{l.st, tar}, f, known, nil); err != nil {
+	if c, err = l.compressWhole(ctx, storedTar{l.st, tar}, known, nil); err != nil {
 		return nil, err
 	}
 	if err := l.st.Put(recordCompressed, key, c); err != nil {
 		return nil, err
 	}
-	now := l.knownChunks(f.Level)
+	now := l.knownChunks(known.how)
 	defer now.close()
 	list, listed := now.of(c.Digest)
 	if !listed {
 		return nil, store.ErrMiss
 	}
-	p, _ := place(list)
+	p, _ := place(list, known.how)
 	return &p, nil
 }
 
@@ -385,17 +390,13 @@ type storedTar struct {
 func (t storedTar) DiffID() (v1.Hash, error)             { return t.h, nil }
 func (t storedTar) Uncompressed() (io.ReadCloser, error) { return t.st.OpenBlob(t.h) }
 
-// compressTo copies r to w, other than with gzip. The output depends on the input and f alone, not on the number of processors.
+// compressTo copies r to w, other than in chunks. The output depends on the input and f alone, not on the number of processors.
 func compressTo(w io.Writer, r io.Reader, f Format) error {
 	if f.kind() == "uncompressed" {
 		_, err := io.Copy(w, r)
 		return err
 	}
-	level := zstd.SpeedDefault
-	if f.Level > 0 {
-		level = zstd.EncoderLevelFromZstd(f.Level)
-	}
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(2))
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstdLevel(f.Level)), zstd.WithEncoderConcurrency(2))
 	if err != nil {
 		return err
 	}
@@ -404,6 +405,13 @@ func compressTo(w io.Writer, r io.Reader, f Format) error {
 		return err
 	}
 	return z.Close()
+}
+
+func zstdLevel(level int) zstd.EncoderLevel {
+	if level == 0 {
+		return zstd.SpeedDefault
+	}
+	return zstd.EncoderLevelFromZstd(level)
 }
 
 func (l *Library) convertIndex(ctx context.Context, ix v1.ImageIndex, f Format) (v1.ImageIndex, error) {
