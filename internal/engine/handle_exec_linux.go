@@ -178,7 +178,7 @@ func (s *step) fillSpec(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.later(done)
+	defer done() // open any longer it would keep the mount
 	user, err := findUser(tree, s.req.User)
 	if err != nil {
 		return err

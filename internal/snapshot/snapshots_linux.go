@@ -24,10 +24,14 @@ type Snapshots struct {
 	ram    string            // a tmpfs, "" before it is needed
 	inRAM  bool              // uppers cannot lie in the store and go to a tmpfs
 	hidden map[string]string // layer id with markers -> directory of real whiteouts in ram
+
+	settling map[string]chan struct{} // layer id -> closed when the view that it was written through is gone
 }
 
 // New returns the snapshots of the store at root.
-func New(root string) *Snapshots { return &Snapshots{root: root, hidden: map[string]string{}} }
+func New(root string) *Snapshots {
+	return &Snapshots{root: root, hidden: map[string]string{}, settling: map[string]chan struct{}{}}
+}
 
 // Close removes what the Snapshots kept for its mounts, none of which may be left. It is not needed where
 // the mount namespace ends.
@@ -121,6 +125,9 @@ func (s *Snapshots) lowers(ctx context.Context, chain []string) ([]string, error
 	}
 	dirs, err := s.layerDirs(chain)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.settled(ctx, chain); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
