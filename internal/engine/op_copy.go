@@ -88,7 +88,7 @@ func (n *node) contextCopy(ctx context.Context, o *pb.FileOp, inputs []result) (
 	}
 	d.key = k.sum()
 	d.now, d.bytes, err = tree.Listing(ctx, top)
-	if err != nil || len(d.now) < wholeFiles && d.bytes < wholeBytes {
+	if err != nil || d.now.Len() < wholeFiles && d.bytes < wholeBytes {
 		return nil, err
 	}
 	var rec copiedRecord
@@ -111,7 +111,7 @@ func (n *node) complete(ctx context.Context, d *contextCopy, req fileReq, inputs
 		return nil, false, nil
 	}
 	changed, gone, ok := d.now.Diff(d.listed)
-	if !ok || 4*(len(changed)+len(gone)) > len(d.now) {
+	if !ok || 4*(len(changed)+len(gone)) > d.now.Len() {
 		return nil, false, nil
 	}
 	only := map[string]bool{}

@@ -1,8 +1,10 @@
 package localdir
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -15,17 +17,19 @@ import (
 )
 
 // Listing says what each file below a directory of a tree is, its content and its time, too: of two listings [Listing.Diff]
-// tells which files differ. The names are relative to that directory.
-type Listing map[string]fingerprint
-
-type fingerprint struct {
-	dir    bool
-	digest digest // of all attributes and the content
+// tells which files differ. The names are relative to that directory. With many files it counts that it is one piece of bytes, in
+// the order of [Tree.Walk]: for each file d or f, the name behind its length, and a digest of all attributes and the content.
+type Listing struct {
+	b []byte
+	n int // files
 }
 
+// Len is the number of files.
+func (l Listing) Len() int { return l.n }
+
 // Listing returns the listing of what the directory dir holds, and how many bytes. Contents that are not known are read.
-func (t *Tree) Listing(ctx context.Context, dir string) (l Listing, bytes int64, err error) {
-	l = make(Listing, len(t.nodes))
+func (t *Tree) Listing(ctx context.Context, dir string) (l Listing, size int64, err error) {
+	l.b = make([]byte, 0, 80*len(t.nodes))
 	var text []byte
 	err = t.walk(dir, func(name string, i inode.Info) error {
 		content := ""
@@ -33,17 +37,26 @@ func (t *Tree) Listing(ctx context.Context, dir string) (l Listing, bytes int64,
 			if content, err = t.Digest(name); err != nil {
 				return err
 			}
-			bytes += i.Size
+			size += i.Size
 		}
 		text = describe(text[:0], i, content)
 		rel := name
 		if dir != "." {
 			rel = strings.TrimPrefix(name, dir+"/")
 		}
-		l[rel] = fingerprint{i.IsDir(), sha256.Sum256(text)}
+		l.add(rel, i.IsDir(), sha256.Sum256(text))
 		return ctx.Err()
 	})
-	return l, bytes, err
+	return l, size, err
+}
+
+func (l *Listing) add(name string, dir bool, d digest) {
+	kind := byte('f')
+	if dir {
+		kind = 'd'
+	}
+	l.b = append(appendText(append(l.b, kind), name), d[:]...)
+	l.n++
 }
 
 // describe writes all attributes of a file. With many files it counts that fmt is not used.
@@ -59,21 +72,27 @@ func describe(b []byte, i inode.Info, content string) []byte {
 // Diff returns the files that are not as they were in old, sorted, and those of old that are gone, of a directory that is gone only
 // itself. ok is false where a directory took the place of a file, or a file that of a directory.
 func (l Listing) Diff(old Listing) (changed, gone []string, ok bool) {
-	for name, now := range l {
-		was, had := old[name]
-		if had && was.dir != now.dir {
+	now, was := firstOf(l), firstOf(old)
+	var goneDir []byte // with a slash
+	for now.name != nil || was.name != nil {
+		order := inOrder(now.name, was.name)
+		switch {
+		case order < 0:
+			changed = append(changed, string(now.name))
+		case order > 0:
+			if goneDir == nil || !bytes.HasPrefix(was.name, goneDir) {
+				gone, goneDir = append(gone, string(was.name)), append(bytes.Clone(was.name), '/')
+			}
+		case now.dir != was.dir:
 			return nil, nil, false
+		case !bytes.Equal(now.digest, was.digest):
+			changed = append(changed, string(now.name))
 		}
-		if was != now {
-			changed = append(changed, name)
+		if order <= 0 {
+			now.next()
 		}
-	}
-	for name := range old {
-		if _, still := l[name]; still {
-			continue
-		}
-		if _, still := l[path.Dir(name)]; still || path.Dir(name) == "." {
-			gone = append(gone, name)
+		if order >= 0 {
+			was.next()
 		}
 	}
 	slices.Sort(changed)
@@ -81,36 +100,79 @@ func (l Listing) Diff(old Listing) (changed, gone []string, ok bool) {
 	return changed, gone, true
 }
 
-// Encode writes a listing for [DecodeListing].
-func (l Listing) Encode() []byte {
-	b := make([]byte, 0, len(l)*80)
-	for name, f := range l {
-		kind := byte('f')
-		if f.dir {
-			kind = 'd'
-		}
-		b = appendText(append(b, kind), name)
-		b = append(b, f.digest[:]...)
+// inOrder compares names by their place in a listing: what a directory holds comes before its neighbours. Nil is the end.
+func inOrder(a, b []byte) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return 1
+	case b == nil:
+		return -1
 	}
-	return b
+	for i := range min(len(a), len(b)) {
+		switch x, y := a[i], b[i]; {
+		case x == y:
+		case x == '/':
+			return -1
+		case y == '/':
+			return 1
+		default:
+			return int(x) - int(y)
+		}
+	}
+	return len(a) - len(b)
 }
 
-// DecodeListing is the inverse of [Listing.Encode].
-func DecodeListing(b []byte) (Listing, error) {
-	d := decoder{b: b, text: string(b)}
-	l := make(Listing, len(b)/80)
-	for len(d.b) > 0 {
-		kind := d.b[0]
-		d.b = d.b[1:]
-		name := d.string()
-		f := fingerprint{dir: kind == 'd'}
-		d.digest(&f.digest)
-		if d.err != nil || kind != 'd' && kind != 'f' {
-			return nil, errors.New("broken listing")
-		}
-		l[name] = f
+// cursor goes through a listing.
+type cursor struct {
+	rest         []byte
+	name, digest []byte // parts of the listing; nil after the end
+	dir          bool
+}
+
+func firstOf(l Listing) *cursor {
+	c := &cursor{rest: l.b}
+	c.next()
+	return c
+}
+
+// next goes to the next file. It is false where the bytes are no listing.
+func (c *cursor) next() bool {
+	rest := c.rest
+	*c = cursor{}
+	if len(rest) == 0 {
+		return true
 	}
-	return l, nil
+	kind := rest[0]
+	size, n := binary.Uvarint(rest[1:])
+	if kind != 'd' && kind != 'f' || n <= 0 || size == 0 || size > uint64(len(rest)) {
+		return false
+	}
+	rest = rest[1+n:]
+	if uint64(len(rest)) < size+sha256.Size {
+		return false
+	}
+	*c = cursor{name: rest[:size:size], dir: kind == 'd', digest: rest[size : size+sha256.Size], rest: rest[size+sha256.Size:]}
+	return true
+}
+
+// Encode writes a listing for [DecodeListing].
+func (l Listing) Encode() []byte { return l.b }
+
+// DecodeListing is the inverse of [Listing.Encode]. The listing keeps b.
+func DecodeListing(b []byte) (Listing, error) {
+	l := Listing{b: b}
+	var last []byte
+	for c := (&cursor{rest: b}); ; l.n++ {
+		if !c.next() || c.name != nil && last != nil && inOrder(last, c.name) >= 0 {
+			return Listing{}, errors.New("broken listing")
+		}
+		if c.name == nil {
+			return l, nil
+		}
+		last = c.name
+	}
 }
 
 // Part lists the named files of a folder, and the directories that hold them, as they are now. Files that are gone are left out.

@@ -1,10 +1,14 @@
 package localdir
 
 import (
+	"bytes"
 	"maps"
+	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -13,12 +17,12 @@ func TestListing(t *testing.T) {
 	dir := write(t, "top", "d/a", "d/b", "d/e/f", "d/e/g", "d/l -> a", "d/gone/x/y", "d/gone/z")
 	list := func() Listing {
 		t.Helper()
-		l, bytes, err := scan(t, Open(nil), Selection{Dir: dir}).Listing(t.Context(), "d")
-		if err != nil || bytes == 0 {
-			t.Fatalf("%d bytes, %v", bytes, err)
+		l, size, err := scan(t, Open(nil), Selection{Dir: dir}).Listing(t.Context(), "d")
+		if err != nil || size == 0 {
+			t.Fatalf("%d bytes, %v", size, err)
 		}
 		again, err := DecodeListing(l.Encode())
-		if err != nil || !maps.Equal(again, l) {
+		if err != nil || again.Len() != l.Len() || !bytes.Equal(again.Encode(), l.Encode()) {
 			t.Fatalf("encoded and decoded: %v, %v; want %v", again, err, l)
 		}
 		return l
@@ -59,16 +63,68 @@ func TestListing(t *testing.T) {
 	}
 }
 
+// TestListingDiff compares listings of random trees with what maps say of them.
+func TestListingDiff(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 5))
+		make := func() (Listing, map[string]byte) {
+			files := map[string]byte{}
+			for range r.IntN(30) {
+				name := ""
+				for range 1 + r.IntN(4) {
+					name = path.Join(name, []string{"a", "a-", "a.b", "b", "\xff", "0"}[r.IntN(6)])
+					files[name] = byte(r.IntN(2))
+				}
+			}
+			names := slices.SortedFunc(maps.Keys(files), func(a, b string) int {
+				return strings.Compare(strings.ReplaceAll(a, "/", "\x00"), strings.ReplaceAll(b, "/", "\x00"))
+			})
+			var l Listing
+			for _, name := range names {
+				l.add(name, true, digest{files[name]})
+			}
+			return l, files
+		}
+		l, now := make()
+		old, was := make()
+		var wantChanged, wantGone []string
+		for name, v := range now {
+			if w, had := was[name]; !had || v != w {
+				wantChanged = append(wantChanged, name)
+			}
+		}
+		for name := range was {
+			_, still := now[name]
+			_, parent := now[path.Dir(name)]
+			if !still && (parent || path.Dir(name) == ".") {
+				wantGone = append(wantGone, name)
+			}
+		}
+		slices.Sort(wantChanged)
+		slices.Sort(wantGone)
+		changed, gone, ok := l.Diff(old)
+		if !ok || !slices.Equal(changed, wantChanged) || !slices.Equal(gone, wantGone) {
+			t.Errorf("seed %d: %q, %q, want %q, %q", seed, changed, gone, wantChanged, wantGone)
+		}
+	}
+}
+
 func FuzzDecodeListing(f *testing.F) {
-	f.Add(Listing{"a": {dir: true}, "a/b": {}}.Encode())
+	var good Listing
+	good.add("a", true, digest{})
+	good.add("a/b", false, digest{1})
+	f.Add(good.Encode())
 	f.Add([]byte("f\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := DecodeListing(b)
 		if err != nil {
 			return
 		}
-		if again, err := DecodeListing(l.Encode()); err != nil || !maps.Equal(again, l) {
-			t.Errorf("%v, then %v, %v", l, again, err)
+		if changed, gone, ok := l.Diff(l); !ok || len(changed)+len(gone) > 0 {
+			t.Errorf("it differs from itself: %q, %q, %v", changed, gone, ok)
+		}
+		if changed, _, ok := l.Diff(Listing{}); !ok || len(changed) != l.Len() {
+			t.Errorf("%d files differ from nothing, there are %d", len(changed), l.Len())
 		}
 	})
 }

@@ -94,6 +94,52 @@ func (c countedSeeker) Seek(offset int64, whence int) (int64, error) {
 	return n, err
 }
 
+// skimmer reads a tar of which most is passed over: a few kilobytes at once, for a header, what stands before it and often what
+// stands behind it come by one call.
+type skimmer struct {
+	r        io.ReaderAt
+	at       int64 // of the next byte
+	buf      []byte
+	from, to int64 // what buf holds
+}
+
+func (s *skimmer) Read(p []byte) (int, error) {
+	if len(p) >= cap(s.buf) {
+		n, err := s.r.ReadAt(p, s.at)
+		s.at += int64(n)
+		if n > 0 {
+			err = nil // it comes again with nothing
+		}
+		return n, err
+	}
+	if s.at < s.from || s.at >= s.to {
+		n, err := s.r.ReadAt(s.buf, s.at)
+		s.from, s.to = s.at, s.at+int64(n)
+		if n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, s.buf[s.at-s.from:s.to-s.from])
+	s.at += int64(n)
+	return n, nil
+}
+
+// Seek knows no end.
+func (s *skimmer) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+	case io.SeekCurrent:
+		offset += s.at
+	default:
+		return 0, errors.New("seek from the end of a tar")
+	}
+	if offset < 0 {
+		return 0, errors.New("seek before the beginning of a tar")
+	}
+	s.at = offset
+	return offset, nil
+}
+
 // CleanName makes a member's name relative to the root. As tar and Docker do, an absolute one counts from the
 // root; one that climbs above it is refused.
 func CleanName(name string) (string, error) {

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path"
 	"slices"
@@ -87,7 +86,7 @@ func (o Options) readLayer(i int, layer v1.Layer, read func(io.Reader) error) er
 		plain, done := (&FS{plain: o.Plain}).openPlain(layer)
 		defer done()
 		if plain != nil {
-			return read(io.NewSectionReader(plain, 0, math.MaxInt64))
+			return read(&skimmer{r: plain, buf: make([]byte, 2048)})
 		}
 	}
 	return readLayer(layer, read)
