@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -975,3 +977,48 @@ func TestPushTokens(t *testing.T) {
 		t.Errorf("asked for %q, want %q, mounted from %q", scopes, want, u.mounts)
 	}
 }
+
+// Registries mostly send on to a storage, whose addresses expire: each try begins at the registry, and the range goes along.
+func TestPullContinuesBehindRedirect(t *testing.T) {
+	img, digest, content := bigImage(t, 4*mib, 14)
+	f := newRegistry(t)
+	f.push(t, "x:1", img)
+	b := &blobServer{content: content, answers: []answer{good(2*mib, breaks), good(-1, nil)}}
+	var authorized []string
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		authorized = append(authorized, r.Header.Get("Authorization"))
+		b.ServeHTTP(w, r)
+	}))
+	t.Cleanup(storage.Close)
+	n := 0
+	f.spoilWith("/blobs/"+digest.String(), func(w http.ResponseWriter, r *http.Request) {
+		n++
+		http.Redirect(w, r, fmt.Sprintf("%s/%d", storage.URL, n), http.StatusTemporaryRedirect)
+	})
+	keys := keychainFunc(func(authn.Resource) (authn.Authenticator, error) {
+		return &authn.Basic{Username: "u", Password: "p"}, nil
+	})
+	if _, err := client(t, newLibrary(t), RegistryOptions{Keychain: keys}).Pull(t.Context(), f.host+"/x:1", nil, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.ranges(); len(got) != 2 || !strings.HasPrefix(got[1], "bytes=2097152-") || n != 2 {
+		t.Errorf("asked the storage for %q, the registry %d times", got, n)
+	}
+	for _, a := range authorized {
+		if a != "" {
+			t.Errorf("the storage was told the password: %q", a)
+		}
+	}
+	// Nobody is sent into a private network.
+	f.spoilWith("/blobs/"+digest.String(), func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://169.254.169.254/", http.StatusTemporaryRedirect)
+	})
+	_, err := client(t, newLibrary(t), RegistryOptions{Insecure: []string{"169.254.169.254"}}).Pull(t.Context(), f.host+"/x:1", nil, false)
+	if err == nil || !strings.Contains(err.Error(), "an address of a private network") {
+		t.Errorf("%v", err)
+	}
+}
+
+type keychainFunc func(authn.Resource) (authn.Authenticator, error)
+
+func (k keychainFunc) Resolve(r authn.Resource) (authn.Authenticator, error) { return k(r) }
