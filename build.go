@@ -133,7 +133,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		return nil, err
 	}
 	b.doctor = newCheckup(s, o, b.steps, &origin{File: b.df.File(), Target: o.Target, Text: text})
-	registry, err := s.registryFor(b.steps.note, nil)
+	images, err := s.imagesFor(b.steps.note)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	b.bases = gobase.NewBases(b.tools)
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
-		Images: imageSource{registry}, Bases: goBases{b.bases}, StepEnv: b.stepEnv,
+		Images: images, Bases: goBases{b.bases}, StepEnv: b.stepEnv,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
 		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
 	})

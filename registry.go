@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,9 +27,41 @@ func (s *State) registryFor(log func(string), progress func(image.Transfer)) (*i
 }
 
 // imageSource gives the engine its base images.
-type imageSource struct{ registry *image.Registry }
+type imageSource struct {
+	registry *image.Registry
 
-func (i imageSource) Resolve(ctx context.Context, ref string, p *ocispecs.Platform, o engine.ResolveOpt) (engine.ResolvedImage, error) {
+	mu        sync.Mutex
+	followers map[string][]*func(int64) // by digest of the blob
+}
+
+// imagesFor is where an engine has its base images from; what registries have to say goes to log.
+func (s *State) imagesFor(log func(string)) (*imageSource, error) {
+	i := &imageSource{followers: map[string][]*func(int64){}}
+	var err error
+	i.registry, err = s.registryFor(log, i.fetched)
+	return i, err
+}
+
+func (i *imageSource) fetched(t image.Transfer) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, told := range i.followers[t.Digest] {
+		(*told)(t.Done)
+	}
+}
+
+func (i *imageSource) Follow(digest string, told func(int64)) func() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.followers[digest] = append(i.followers[digest], &told)
+	return func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.followers[digest] = slices.DeleteFunc(i.followers[digest], func(f *func(int64)) bool { return f == &told })
+	}
+}
+
+func (i *imageSource) Resolve(ctx context.Context, ref string, p *ocispecs.Platform, o engine.ResolveOpt) (engine.ResolvedImage, error) {
 	r, err := i.registry.Resolve(ctx, ref, platformOf(p), image.ResolveOptions{Pull: o.Pull, Log: o.Log})
 	if err != nil {
 		return engine.ResolvedImage{}, err
@@ -36,7 +69,7 @@ func (i imageSource) Resolve(ctx context.Context, ref string, p *ocispecs.Platfo
 	return engine.ResolvedImage{Name: r.Name, Digest: digest.Digest(r.Digest.String()), Config: r.Config}, nil
 }
 
-func (i imageSource) Image(ctx context.Context, ref string, p *ocispecs.Platform) (v1.Image, error) {
+func (i *imageSource) Image(ctx context.Context, ref string, p *ocispecs.Platform) (v1.Image, error) {
 	return i.registry.Image(ctx, ref, platformOf(p))
 }
 

@@ -155,11 +155,11 @@ func (s *State) unpack(ctx context.Context, o RunOptions) (chain []string, confi
 	if err != nil {
 		return nil, config, err
 	}
-	registry, err := s.registryFor(o.say, nil)
+	images, err := s.imagesFor(o.say)
 	if err != nil {
 		return nil, config, err
 	}
-	e, err := engine.New(engine.Options{Store: s.store, Images: imageSource{registry}, Pull: o.Pull})
+	e, err := engine.New(engine.Options{Store: s.store, Images: images, Pull: o.Pull})
 	if err != nil {
 		return nil, config, err
 	}

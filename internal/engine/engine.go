@@ -88,6 +88,9 @@ type ImageSource interface {
 	Resolve(ctx context.Context, ref string, p *ocispecs.Platform, o ResolveOpt) (ResolvedImage, error)
 	// Image opens the image of a reference that has a digest, of an image or of an index.
 	Image(ctx context.Context, ref string, p *ocispecs.Platform) (v1.Image, error)
+	// Follow has told called with how many bytes of a blob have come, one call at a time, while one of its images fetches it.
+	// After stop there are no more calls.
+	Follow(digest string, told func(done int64)) (stop func())
 }
 
 // ResolveOpt of [ImageSource.Resolve].

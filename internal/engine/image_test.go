@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/skiff-build/skiff/internal/skifftest"
@@ -76,6 +78,10 @@ func TestFromImage(t *testing.T) {
 	}
 	if out.ran("docker-image") != 1 || len(out.statuses) == 0 {
 		t.Errorf("told:\n%s", out.text())
+	}
+	wantDigest := out.layers[0].Base.Digest.String()
+	if !slices.ContainsFunc(out.statuses, func(s client.VertexStatus) bool { return s.ID == wantDigest && s.Current == 7 && s.Completed == nil }) {
+		t.Error("nobody was told of bytes on their way")
 	}
 	fetched := blobs.Load()
 	again := b.must(st)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -284,6 +285,13 @@ type registryImages struct {
 	mu       sync.Mutex
 	resolved int
 	opened   int
+}
+
+// Follow says that 7 bytes have come.
+func (s *registryImages) Follow(_ string, told func(int64)) func() {
+	time.Sleep(2 * taskInterval)
+	told(7)
+	return func() {}
 }
 
 func (s *registryImages) Resolve(ctx context.Context, ref string, p *ocispecs.Platform, o ResolveOpt) (ResolvedImage, error) {

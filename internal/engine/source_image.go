@@ -193,18 +193,24 @@ func (n *node) fetch(ctx context.Context, l imageLayer) (path string, err error)
 		return "", err
 	}
 	defer release()
-	r, err := l.Compressed()
+	p := n.counting(l.desc.Digest.String(), l.desc.Size, nil)
+	defer func() { p.done(err) }()
+	unfollow := func() {}
+	if n.e.o.Images != nil { // an OCI layout needs none
+		unfollow = n.e.o.Images.Follow(l.desc.Digest.String(), p.reached)
+	}
+	r, err := l.Compressed() // which fetches it
+	unfollow()
 	if err != nil {
 		return "", fmt.Errorf("fetch layer %s: %w", l.desc.Digest, err)
 	}
+	p.Reader, p.s.Current = r, 0
 	stop := context.AfterFunc(ctx, func() { r.Close() })
 	defer func() {
 		if stop() {
 			r.Close()
 		}
 	}()
-	p := n.counting(l.desc.Digest.String(), l.desc.Size, r)
-	defer func() { p.done(err) }()
 	if _, _, err := n.e.o.Store.WriteBlob(ctx, p, l.desc.Digest, l.desc.Size); err != nil {
 		return "", fmt.Errorf("fetch layer: %w", err)
 	}

@@ -135,6 +135,14 @@ func (t *task) Read(p []byte) (int, error) {
 	return k, err
 }
 
+// reached tells of bytes that were not read from the task's reader.
+func (t *task) reached(done int64) {
+	t.s.Current = done
+	if now := t.n.e.status.now(); now.Sub(t.last) > taskInterval {
+		t.tell()
+	}
+}
+
 func (t *task) tell() {
 	t.last = t.n.e.status.now()
 	s := t.s
