@@ -175,8 +175,19 @@ type Content struct {
 	Size int64
 }
 
+// maxCopied bounds the files that are copied to be read: a layer may pretend to hold any number of bytes, in a few.
+const maxCopied = 1 << 30
+
+// ErrTooLarge is what reading a file of more than a gigabyte ends in whose layer lies compressed, or that has holes.
+var ErrTooLarge = errors.New("larger than 1 GiB: it is not read")
+
+type tooLarge struct{}
+
+func (tooLarge) ReadAt([]byte, int64) (int, error) { return 0, ErrTooLarge }
+
 // Contents calls fn with the content of each of files, which are regular ones, in the order of the layers. It reads those layers
-// again that lie compressed; one file at a time is then copied to a temporary file. An error of fn ends it.
+// again that lie compressed; one file at a time is then copied to a temporary file, if it is not too large ([ErrTooLarge]). An error
+// of fn ends it.
 func (f *FS) Contents(ctx context.Context, files []File, fn func(File, Content) error) error {
 	for i := range f.layers {
 		mine := slices.DeleteFunc(slices.Clone(files), func(file File) bool { return file.Layer != i || !file.IsRegular() })
@@ -235,6 +246,12 @@ func spool(ctx context.Context, r io.Reader, files []File, fn func(File, Content
 	defer func() { err = errors.Join(err, temp.Close(), os.Remove(temp.Name())) }()
 	wanted := map[int][]File{}
 	for _, file := range files {
+		if size := file.Header.Size; size > maxCopied {
+			if err := fn(file, Content{tooLarge{}, size}); err != nil {
+				return err
+			}
+			continue
+		}
 		wanted[file.node.entry] = append(wanted[file.node.entry], file)
 	}
 	i := -1

@@ -73,7 +73,12 @@ func (f *flattener) apply(ctx context.Context, r io.Reader) error {
 
 func (f *flattener) add(e Entry, n *node) error {
 	if e.Clean == "." {
-		f.root.header = e.Header
+		switch e.Typeflag {
+		case tar.TypeDir:
+			f.root.header = e.Header
+		case tar.TypeReg, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+			return errors.New("the root is no folder")
+		}
 		return nil
 	}
 	dir, base := path.Split(e.Clean)
