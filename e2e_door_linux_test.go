@@ -298,3 +298,59 @@ func TestDoorSmallest(t *testing.T) {
 		t.Errorf("run: exit code %d: %s", code, said)
 	}
 }
+
+// TestDoorRealPrograms: images of real programs have no finding, and the report that comes of what was read when they were built is that
+// of one who reads them anew.
+func TestDoorRealPrograms(t *testing.T) {
+	c := newCLI(t)
+	build := []string{"build", "-t", "real/"}
+	programs := map[string]string{ // of modules that this one needs, by what they need
+		"crane":  "github.com/google/go-containerregistry/cmd/crane", // CAs, a home, a temporary folder
+		"s2c":    "github.com/klauspost/compress/s2/cmd/s2c",         // CAs
+		"gxz":    "github.com/ulikunitz/xz/cmd/gxz",                  // signals and files alone
+		"xxhsum": "github.com/cespare/xxhash/v2/xxhsum",              // nothing
+	}
+	for _, path := range programs {
+		build = append(build, path)
+	}
+	if out := c.run(build...); strings.Contains(out, "skiff check") {
+		t.Errorf("findings:\n%s", out)
+	}
+	for name := range programs {
+		kept, code := c.try("check", "--fail-on", "info", "--format", "json", "real/"+name)
+		if code != 0 {
+			t.Errorf("check %s: exit code %d:\n%s", name, code, kept)
+		}
+		archive := filepath.Join(t.TempDir(), "image.tar")
+		c.run("save", "--format", "oci", "-o", archive, "real/"+name)
+		cmd := exec.CommandContext(t.Context(), c.bin, "check", "--fail-on", "info", "--format", "json", archive)
+		cmd.Env = append(c.env, "SKIFF_ROOT="+t.TempDir())
+		anew, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("check %s: %v\n%s", archive, err, anew)
+		}
+		if a, b := reportOf(t, []byte(kept)), reportOf(t, anew); a != b || !strings.Contains(a, `"path":"/usr/local/bin/`+name+`"`) {
+			t.Errorf("%s: the report of the build is\n%s\nand of the archive\n%s", name, a, b)
+		}
+	}
+}
+
+// reportOf is what a report says of programs and needs: names and compressed layers differ between a state and an archive.
+func reportOf(t *testing.T, text []byte) string {
+	t.Helper()
+	var reports []struct {
+		Bytes     int64           `json:"bytes"`
+		Programs  json.RawMessage `json:"programs"`
+		Findings  json.RawMessage `json:"findings"`
+		Undecided json.RawMessage `json:"undecided"`
+		Largest   json.RawMessage `json:"largest"`
+	}
+	if err := json.Unmarshal(text, &reports); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	out, err := json.Marshal(reports)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
