@@ -317,3 +317,61 @@ func benchmarkChunks(b *testing.B, f Format) {
 		})
 	}
 }
+
+// BenchmarkCompressParts compresses a tar of 16 MB that is one that was compressed but for a few bytes in the middle.
+func BenchmarkCompressParts(b *testing.B) {
+	st, err := store.Open(b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	l := NewLibrary(st)
+	how, _ := Format{}.chunking()
+	old := text(16<<20, 6)
+	base, _, err := st.WriteBlob(b.Context(), bytes.NewReader(old), v1.Hash{}, -1)
+	if err == nil {
+		_, err = l.compressWhole(b.Context(), storedTar{st, base}, l.knownChunks(how), nil)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := st.Compose(b.Context())
+	if err == nil {
+		err = c.Keep(base, 0, 8<<20)
+	}
+	if err == nil {
+		_, err = c.Write([]byte("what changed"))
+	}
+	if err == nil {
+		err = c.Keep(base, 8<<20, 8<<20)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	h, _, err := c.Commit()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, compress := range map[string]func(*knownChunks) error{
+		"by content": func(k *knownChunks) error {
+			_, err := l.compressWhole(b.Context(), storedTar{st, h}, k, nil)
+			return err
+		},
+		"by place": func(k *knownChunks) error {
+			_, err := l.compressParts(b.Context(), storedTar{st, h}, Format{}, k)
+			return err
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(old)))
+			for b.Loop() {
+				k := l.knownChunks(how)
+				err := compress(k)
+				k.close()
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
