@@ -167,10 +167,7 @@ func (c *checkup) supplement(ctx context.Context, img v1.Image, epoch time.Time)
 		s.Kinds = append(s.Kinds, string(k))
 	}
 	if len(supply.Files) > 0 {
-		pr, pw := io.Pipe()
-		go func() { pw.CloseWithError(supply.WriteLayer(pw, epoch)) }()
-		h, size, err := c.state.store.WriteBlob(ctx, pr, v1.Hash{}, -1)
-		pr.Close()
+		h, size, err := c.state.store.MakeBlob(ctx, func(w io.Writer) error { return supply.WriteLayer(w, epoch) })
 		if err != nil {
 			return s, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/skiff-build/skiff/internal/gobuild"
@@ -73,12 +74,7 @@ func (b *goBuild) optimize(ctx context.Context, o gobuild.Options) ([]gobuild.Re
 }
 
 func hasTag(tags, tag string) bool {
-	for _, t := range strings.FieldsFunc(tags, func(r rune) bool { return r == ',' || r == ' ' }) {
-		if t == tag {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.FieldsFunc(tags, func(r rune) bool { return r == ',' || r == ' ' }), tag)
 }
 
 func programBytes(results []gobuild.Result) (n int64) {

@@ -159,10 +159,7 @@ func (m *goMaker) supply(ctx context.Context, programs []*doctor.Binary) (suppli
 	if len(s.Files) == 0 {
 		return rec, nil
 	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(s.WriteLayer(w, m.b.epoch)) }()
-	rec.Layer, rec.Bytes, err = m.b.state.store.WriteBlob(ctx, r, v1.Hash{}, -1)
-	r.CloseWithError(io.ErrClosedPipe) // ends the writer when the store gave up
+	rec.Layer, rec.Bytes, err = m.b.state.store.MakeBlob(ctx, func(w io.Writer) error { return s.WriteLayer(w, m.b.epoch) })
 	rec.Blobs = []v1.Hash{rec.Layer}
 	return rec, err
 }

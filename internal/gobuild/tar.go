@@ -15,11 +15,7 @@ import (
 // WriteLayer writes entries, in their order, to the store as an uncompressed layer, and returns its diff ID and its size in
 // bytes.
 func WriteLayer(ctx context.Context, st *store.Store, entries []Entry) (v1.Hash, int64, error) {
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(writeTar(w, entries)) }()
-	h, n, err := st.WriteBlob(ctx, r, v1.Hash{}, -1)
-	r.CloseWithError(io.ErrClosedPipe) // ends the writer when the store gave up
-	return h, n, err
+	return st.MakeBlob(ctx, func(w io.Writer) error { return writeTar(w, entries) })
 }
 
 func writeTar(w io.Writer, entries []Entry) error {

@@ -141,6 +141,15 @@ func (s *Store) WriteBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 	return h, n, nil
 }
 
+// MakeBlob stores what write writes, and returns its digest and size in bytes. Where write fails nothing stays.
+func (s *Store) MakeBlob(ctx context.Context, write func(io.Writer) error) (v1.Hash, int64, error) {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(write(w)) }()
+	h, n, err := s.WriteBlob(ctx, r, v1.Hash{}, -1)
+	r.CloseWithError(io.ErrClosedPipe) // ends the writer when the store gave up
+	return h, n, err
+}
+
 func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size int64) (_ v1.Hash, _ int64, err error) {
 	f, err := s.createTemp("blob")
 	if err != nil {
