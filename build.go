@@ -139,9 +139,10 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	}
 	b.tools = gobase.NewToolchains(gobase.StoreState(s.store), nil, b.steps.note)
 	b.bases = gobase.NewBases(b.tools)
+	bases := &goBases{bases: b.bases}
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
-		Images: images, Bases: goBases{b.bases}, StepEnv: b.stepEnv,
+		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
 		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
 	})

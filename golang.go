@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync/atomic"
 
 	"github.com/skiff-build/skiff/internal/engine"
 	"github.com/skiff-build/skiff/internal/goaware"
@@ -17,9 +18,21 @@ import (
 type NoImageError = gobase.NoImageError
 
 // goBases gives the engine the layers of the built-in Go base.
-type goBases struct{ bases *gobase.Bases }
+type goBases struct {
+	bases *gobase.Bases
+	asked atomic.Bool // for a base's layers: there is one in the build
+}
 
-func (g goBases) Layers(ctx context.Context, identifier string) ([]engine.BaseLayer, error) {
+// working asks the machine's go command for its settings while the first things of a build run, so that its first step in a
+// built-in base finds them.
+func (g *goBases) working() {
+	if g.asked.Load() {
+		gobase.StepEnv(nil)
+	}
+}
+
+func (g *goBases) Layers(ctx context.Context, identifier string) ([]engine.BaseLayer, error) {
+	g.asked.Store(true)
 	layers, err := g.bases.Layers(ctx, identifier)
 	if err != nil {
 		return nil, err

@@ -57,6 +57,8 @@ type Options struct {
 	// StepEnv makes what a step in a built-in base gets of the machine: variables that are set unless the step has
 	// them, and read-only mounts. Neither is part of a key. nil: nothing.
 	StepEnv func(ctx context.Context, s StepInfo) (StepExtras, error)
+	// Working is called once, when the first thing is about to run, beside it; Close waits for it. nil: nothing is.
+	Working func()
 
 	// Secrets and SSH give the value of a secret, and the path of an agent's socket. nil: there are none.
 	Secrets func(ctx context.Context, id string) ([]byte, error)
@@ -155,6 +157,8 @@ type Engine struct {
 	closing sync.Once
 	closed  chan struct{}
 
+	beside sync.WaitGroup // [Options.Working]
+
 	writing atomic.Bool // what steps left is on its way to the disk
 }
 
@@ -190,6 +194,7 @@ func (e *Engine) Close() error {
 			_ = c.Call(ctx, methodEnd, envelope{e.o.Store.Root(), struct{}{}}, nil, nil) // tidiness alone
 			err = errors.Join(err, c.Close())
 		}
+		e.beside.Wait()
 	})
 	return err
 }
@@ -233,6 +238,9 @@ func (e *Engine) worker(ctx context.Context) (*sandbox.Child, error) {
 
 func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
 	return e.child.do(ctx, func(ctx context.Context) (*sandbox.Child, error) {
+		if e.o.Working != nil {
+			e.beside.Go(e.o.Working)
+		}
 		c, err := sandbox.Enter(ctx, sandbox.Options{Mode: e.o.Mode, Root: e.o.Store.Root()})
 		if err != nil {
 			return nil, err
