@@ -43,9 +43,9 @@ func skiffDockerfile(args ...string) command {
 }
 
 // skiffPackages builds packages without a Dockerfile, an image for each.
-func skiffPackages(patterns ...string) command {
+func skiffPackages(pattern string) command {
 	return func(b *bench, p place) *exec.Cmd {
-		return b.skiffIn(p, append([]string{"build", "--progress=plain", "-t", "bench/"}, patterns...)...)
+		return b.skiffIn(p, "build", "--progress=plain", "-t", "bench/", pattern)
 	}
 }
 
@@ -97,10 +97,18 @@ func buildahDockerfile(args ...string) command {
 	}
 }
 
-// koPackages builds packages and pushes nothing; the image goes into a layout in a folder.
-func koPackages(patterns ...string) command {
+// koPackages builds packages and pushes nothing; the image goes into a layout in a folder. It takes no patterns: of FOLDER/... it is
+// given the folders.
+func koPackages(pattern string) command {
 	return func(b *bench, p place) *exec.Cmd {
-		cmd := b.command(p.src, "ko", append([]string{"build", "--push=false", "--sbom=none", "--oci-layout-path", filepath.Join(p.state, "oci")}, patterns...)...)
+		packages := []string{pattern}
+		if folder, ok := strings.CutSuffix(pattern, "/..."); ok {
+			packages, _ = filepath.Glob(filepath.Join(p.src, folder, "*")) // a pattern of ours: it is not malformed
+			for i, dir := range packages {
+				packages[i] = "./" + filepath.Join(folder, filepath.Base(dir))
+			}
+		}
+		cmd := b.command(p.src, "ko", append([]string{"build", "--push=false", "--sbom=none", "--oci-layout-path", filepath.Join(p.state, "oci")}, packages...)...)
 		cmd.Env = append(cmd.Env, goCaches(p)...)
 		cmd.Env = append(cmd.Env, "KO_DOCKER_REPO=bench.invalid/bench", "KOCACHE="+filepath.Join(p.state, "kocache"))
 		if b.static != "" {
