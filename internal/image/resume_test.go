@@ -923,8 +923,18 @@ func TestPushTokens(t *testing.T) {
 	var mu sync.Mutex
 	var scopes [][]string
 	tokens, expired := 0, false
+	committed := make(chan struct{}) // the config: the layer alone is under way when the token expires
+	commit := sync.OnceFunc(func() { close(committed) })
 	u.f.takes = func(r *http.Request) bool { return r.Header.Get("Skip") == "" }
 	u.f.spoil = func(w http.ResponseWriter, r *http.Request) {
+		large := r.Method == http.MethodPatch && r.ContentLength > mib
+		if large {
+			select {
+			case <-committed:
+			case <-r.Context().Done():
+				return
+			}
+		}
 		mu.Lock()
 		if r.URL.Path == "/token" {
 			tokens++
@@ -934,7 +944,7 @@ func TestPushTokens(t *testing.T) {
 			return
 		}
 		ok := r.Header.Get("Authorization") == fmt.Sprintf("Bearer t%d", tokens)
-		if ok && !expired && r.Method == http.MethodPatch {
+		if ok && !expired && large {
 			expired = true
 			io.CopyN(io.Discard, r.Body, mib)
 			ok = false
@@ -946,6 +956,9 @@ func TestPushTokens(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 		case strings.Contains(r.URL.Path, "/blobs/"):
 			u.ServeHTTP(w, r)
+			if r.Method == http.MethodPut {
+				commit()
+			}
 		default:
 			r.Header.Set("Skip", "1")
 			u.f.inner.ServeHTTP(w, r)
