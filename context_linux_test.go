@@ -2,9 +2,7 @@ package skiff_test
 
 import (
 	"archive/tar"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,40 +10,37 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // TestContextOfAnyKind builds with a context that has all that a folder can hold, and sees in the image what it says: a name keeps its
 // bytes, a link its target, wherever that leads; a socket is an empty file; and nothing is opened that would block.
 func TestContextOfAnyKind(t *testing.T) {
 	c := newCLI(t)
-	dir := t.TempDir()
-	outside := filepath.Join(t.TempDir(), "secret")
+	outside := filepath.Join(skifftest.Files(t, "secret", "not for the image"), "secret")
+	files := []string{"inside", "inside", "many/", "", "Dockerfile", "FROM scratch\nCOPY . /all\nCOPY not* /one/\n"}
 	want := []string{"all/", "all/Dockerfile", "all/inside", "all/many/", "all/out -> " + outside, "all/pipe |", "all/socket", "all/up -> ../../..", "one/"}
 	// File systems that refuse such a name exist elsewhere only: Linux's own take all bytes but the slash and zero.
 	for _, name := range []string{"latin\xe9", "not\xff\xfeutf8", "line\nbreak", "back\\slash", " blank ", "-rf", "é", strings.Repeat("n", 255)} {
-		write(t, filepath.Join(dir, name), name)
-		want = append(want, "all/"+name)
+		files, want = append(files, name, name), append(want, "all/"+name)
 	}
 	want = append(want, "one/not\xff\xfeutf8")
-	write(t, outside, "not for the image")
-	write(t, filepath.Join(dir, "inside"), "inside")
-	dockerfile := "FROM scratch\nCOPY . /all\nCOPY not* /one/\n"
-	write(t, filepath.Join(dir, "Dockerfile"), dockerfile)
+	for i := range 10_000 {
+		name := fmt.Sprintf("many/%05d", i)
+		files, want = append(files, name, ""), append(want, "all/"+name)
+	}
+	dir := skifftest.Files(t, files...)
 	listener, err := net.Listen("unix", filepath.Join(dir, "socket"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
 	for _, err := range []error{os.Symlink(outside, filepath.Join(dir, "out")), os.Symlink("../../..", filepath.Join(dir, "up")),
-		syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644), os.Mkdir(filepath.Join(dir, "many"), 0o755)} {
+		syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644)} {
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	for i := range 10_000 {
-		name := fmt.Sprintf("%05d", i)
-		write(t, filepath.Join(dir, "many", name), "")
-		want = append(want, "all/many/"+name)
 	}
 	file := filepath.Join(t.TempDir(), "out.tar")
 	c.run("build", "-o", "type=tar,dest="+file, dir)
@@ -55,36 +50,16 @@ func TestContextOfAnyKind(t *testing.T) {
 	}
 
 	// A link is followed within the context alone, in a copy of the file that it names.
-	write(t, filepath.Join(dir, "Dockerfile"), "FROM scratch\nCOPY out /\n")
-	if out, code := c.try("build", dir); code == 0 || !strings.Contains(out, "Dockerfile:2") || strings.Contains(out, "not for the image") {
+	dockerfile := filepath.Join(skifftest.Files(t, "Dockerfile", "FROM scratch\nCOPY out /\n"), "Dockerfile")
+	if out, code := c.try("build", "-f", dockerfile, dir); code == 0 || !strings.Contains(out, "Dockerfile:2") || strings.Contains(out, "not for the image") {
 		t.Errorf("COPY of a link that leads out of the context: exit code %d\n%s", code, out)
 	}
 }
 
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // tarNames are the sorted names of a tar: a directory's with a slash, a link's with its target, a FIFO's with a bar.
-func tarNames(t *testing.T, file string) []string {
+func tarNames(t *testing.T, file string) (names []string) {
 	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var names []string
-	for r := tar.NewReader(f); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, h := range tarHeaders(t, file) {
 		name := h.Name
 		switch h.Typeflag {
 		case tar.TypeSymlink:

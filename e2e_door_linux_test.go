@@ -58,6 +58,15 @@ func tellerModule(t *testing.T) string {
 // members are the entries of a tar, in its order, as "mode uid:gid name".
 func members(t *testing.T, file string) (lines []string) {
 	t.Helper()
+	for _, h := range tarHeaders(t, file) {
+		lines = append(lines, fmt.Sprintf("%o %d:%d %s", h.Mode, h.Uid, h.Gid, strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")))
+	}
+	return lines
+}
+
+// tarHeaders are those of a tar, in its order.
+func tarHeaders(t *testing.T, file string) (headers []*tar.Header) {
+	t.Helper()
 	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
@@ -66,12 +75,12 @@ func members(t *testing.T, file string) (lines []string) {
 	for tr := tar.NewReader(f); ; {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return lines
+			return headers
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines = append(lines, fmt.Sprintf("%o %d:%d %s", h.Mode, h.Uid, h.Gid, strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")))
+		headers = append(headers, h)
 	}
 }
 

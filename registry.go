@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -196,8 +195,7 @@ func (t *transfers) show(x image.Transfer) {
 	if t.done[x.Digest] {
 		return
 	}
-	name := strings.TrimPrefix(x.Digest, "sha256:")
-	name = name[:min(12, len(name))]
+	name := image.ShortDigest(x.Digest)
 	if x.Total < 0 || x.Done < x.Total {
 		if time.Since(t.last) > tellEvery {
 			t.last = time.Now()

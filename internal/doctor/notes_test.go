@@ -87,17 +87,7 @@ func (l tarLayer) Size() (int64, error)                 { return l.size, nil }
 func (l tarLayer) MediaType() (types.MediaType, error)  { return types.OCIUncompressedLayer, nil }
 
 func tarOf(t *testing.T, entries []entry) []byte {
-	t.Helper()
-	r, err := skifftest.Layer(t, entries...).Uncompressed()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return skifftest.ReadAll(t, skifftest.Layer(t, entries...).Uncompressed)
 }
 
 // TestNotes examines an image whose layer was seen before, and one whose layer is made of parts of it: the reports are those of an

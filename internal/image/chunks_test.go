@@ -107,12 +107,8 @@ func TestChunksAreReused(t *testing.T) {
 
 func testReused(t *testing.T, f Format) {
 	how, _ := f.chunking()
-	st, err := store.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	l := NewLibrary(st)
+	l := newLibrary(t)
+	st := l.st
 	old := text(8_000_000, 2)
 	packed, chunks := packedOf(t, how, old, nil)
 	h, _, err := st.WriteBlob(t.Context(), bytes.NewReader(packed), v1.Hash{}, -1)
@@ -177,12 +173,8 @@ func TestCompressParts(t *testing.T) {
 
 func testCompressParts(t *testing.T, f Format) {
 	how, _ := f.chunking()
-	st, err := store.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	l := NewLibrary(st)
+	l := newLibrary(t)
+	st := l.st
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

@@ -157,11 +157,11 @@ type blobError struct {
 	err  error
 }
 
-func (e *blobError) Error() string { return "blob " + shortDigest(e.blob) + ": " + e.err.Error() }
+func (e *blobError) Error() string { return "blob " + ShortDigest(e.blob) + ": " + e.err.Error() }
 func (e *blobError) Unwrap() error { return e.err }
 
-// shortDigest is as much of a digest as people compare.
-func shortDigest(d string) string {
+// ShortDigest is as much of a digest as people compare.
+func ShortDigest(d string) string {
 	hex := strings.TrimPrefix(d, "sha256:")
 	return hex[:min(12, len(hex))]
 }

@@ -17,6 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/skiff-build/skiff/internal/skifftest"
 	"github.com/skiff-build/skiff/internal/store"
 )
 
@@ -145,10 +146,10 @@ func valid(t *testing.T, c Content) {
 		gzipped = gzipped && compressionOf(mt) == "gzip"
 		digest, _ := layer.Digest()
 		size, _ := layer.Size()
-		if got := readAll(t, layer.Compressed); hashOf(got) != digest || int64(len(got)) != size {
+		if got := skifftest.ReadAll(t, layer.Compressed); hashOf(got) != digest || int64(len(got)) != size {
 			t.Errorf("layer %d: its content is not what its descriptor says", i)
 		}
-		if got := hashOf(readAll(t, layer.Uncompressed)); got != cf.RootFS.DiffIDs[i] {
+		if got := hashOf(skifftest.ReadAll(t, layer.Uncompressed)); got != cf.RootFS.DiffIDs[i] {
 			t.Errorf("layer %d: diff ID %s, the config says %s", i, got, cf.RootFS.DiffIDs[i])
 		}
 	}
@@ -157,20 +158,6 @@ func valid(t *testing.T, c Content) {
 			t.Error(err)
 		}
 	}
-}
-
-func readAll(t *testing.T, open func() (io.ReadCloser, error)) []byte {
-	t.Helper()
-	r, err := open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func configOf(t *testing.T, c Content) *v1.ConfigFile {

@@ -5,6 +5,7 @@ package skifftest
 
 import (
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -59,4 +60,19 @@ func Files(t testing.TB, files ...string) string {
 		}
 	}
 	return dir
+}
+
+// ReadAll returns what a function such as Uncompressed of a layer opens.
+func ReadAll(t testing.TB, open func() (io.ReadCloser, error)) []byte {
+	t.Helper()
+	r, err := open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -166,9 +166,9 @@ func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 	if err != nil {
 		return v1.Hash{}, 0, err
 	}
-	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
-	if (size >= 0 && n != size) || (want != v1.Hash{} && got != want) {
-		return v1.Hash{}, 0, &DigestError{Want: want, Got: got, WantSize: size, GotSize: n}
+	got, err := announced(want, size, sum, n)
+	if err != nil {
+		return v1.Hash{}, 0, err
 	}
 	path, err := s.blobPath(got)
 	if err != nil {
@@ -182,6 +182,15 @@ func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 		return v1.Hash{}, 0, err
 	}
 	return got, n, nil
+}
+
+// announced returns the digest of n bytes, of which sum was made, or a *[DigestError] where they are not what was announced.
+func announced(want v1.Hash, size int64, sum hash.Hash, n int64) (v1.Hash, error) {
+	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum.Sum(nil))}
+	if size >= 0 && n != size || want != (v1.Hash{}) && got != want {
+		return v1.Hash{}, &DigestError{Want: want, Got: got, WantSize: size, GotSize: n}
+	}
+	return got, nil
 }
 
 // copyAtMost copies r to w until its end. With size >= 0 it writes at most size bytes, and reports size+1

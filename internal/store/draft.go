@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -128,9 +127,8 @@ func (p *Draft) Reset() error {
 // Commit makes the draft a blob and returns its digest and size. Content that is not what was announced is a *[DigestError], and
 // is forgotten.
 func (p *Draft) Commit() (v1.Hash, int64, error) {
-	got := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(p.sum.Sum(nil))}
-	if p.size >= 0 && p.n != p.size || p.want != (v1.Hash{}) && got != p.want {
-		err := &DigestError{Want: p.want, Got: got, WantSize: p.size, GotSize: p.n}
+	got, err := announced(p.want, p.size, p.sum, p.n)
+	if err != nil {
 		return v1.Hash{}, 0, errors.Join(err, p.Reset())
 	}
 	path, err := p.s.blobPath(got)
