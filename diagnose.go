@@ -274,7 +274,7 @@ func (s *State) builtFrom(img v1.Image) (*origin, error) {
 }
 
 func (s *State) doctorOptions(from *origin, programs known) doctor.Options {
-	return doctor.Options{Dockerfile: from.dockerfile(), Plain: s.plainLayer, Known: programs, Notes: notes{s.store}}
+	return doctor.Options{Dockerfile: from.dockerfile(), Plain: s.plainLayer, Verified: s.store.Made, Known: programs, Notes: notes{s.store}}
 }
 
 // notes keeps what the doctor notes of layers' files, by the version of its rules.
@@ -305,7 +305,7 @@ func (n notes) Save(tar v1.Hash, data []byte) error {
 func (n notes) Parts(tar v1.Hash) ([]store.Part, error) { return n.store.Parts(tar) }
 func (n notes) Open(tar v1.Hash) (io.ReadCloser, error) { return n.store.OpenBlob(tar) }
 
-// plainLayer opens a layer that lies uncompressed in the state. Its content was verified when it was read just before.
+// plainLayer opens a layer that lies uncompressed in the state. Its content was verified when it was read, or written, just before.
 func (s *State) plainLayer(diffID v1.Hash) (rootfs.ReaderAtCloser, error) {
 	return s.store.OpenBlobAt(diffID)
 }

@@ -90,8 +90,8 @@ func tarOf(t *testing.T, entries []entry) []byte {
 	return skifftest.ReadAll(t, skifftest.Layer(t, entries...).Uncompressed)
 }
 
-// TestNotes examines an image whose layer was seen before, and one whose layer is made of parts of it: the reports are those of an
-// examination that reads everything, and hardly anything is read.
+// TestNotes examines an image whose layer was just written or seen before, and one whose layer is made of parts of it: the reports
+// are those of an examination that reads everything, and hardly anything is read.
 func TestNotes(t *testing.T) {
 	st, err := store.Open(t.TempDir())
 	if err != nil {
@@ -153,6 +153,11 @@ func TestNotes(t *testing.T) {
 		}
 		return r
 	}
+	// A tar whose digest was just made is not read for it once more.
+	want := examine(base, doctor.Options{Plain: k.plain})
+	if got := examine(base, doctor.Options{Plain: k.plain, Verified: st.Made}); !reflect.DeepEqual(got, want) || k.read > int64(len(first)/2) {
+		t.Errorf("just written: %d of %d bytes were read; got %+v, want %+v", k.read, len(first), got, want)
+	}
 	with := doctor.Options{Plain: k.plain, Notes: k}
 	for _, c := range []struct {
 		name string
@@ -180,7 +185,7 @@ func TestNotes(t *testing.T) {
 	// Where the notes of what a tar is made of are gone, that is read once.
 	clear(k.by)
 	tar := changed("other")
-	want := examine(tar, doctor.Options{Plain: k.plain})
+	want = examine(tar, doctor.Options{Plain: k.plain})
 	for i := range 2 {
 		if got := examine(tar, with); !reflect.DeepEqual(got, want) || (k.read > int64(len(first)/2)) != (i == 0) {
 			t.Errorf("without notes, %d: %d bytes read, %+v", i, k.read, got)

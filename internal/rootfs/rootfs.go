@@ -26,8 +26,8 @@ type Options struct {
 	// Look is called for each regular file while its layer is read, with the content, of which it may read any part. What it
 	// returns is the file's Note. Files that a later layer hides are looked at, too.
 	Look func(layer int, e Entry, content io.Reader) (note any, err error)
-	// Skim says that Look will read hardly anything of a layer: where Plain has it, what is not read is passed over then, and
-	// the layer's digest not verified. Nil: of none.
+	// Skim says that what Look does not read of a layer need not be read: where Plain has it, that is passed over, and the layer's
+	// digest not verified. Nil: of none.
 	Skim func(layer int) bool
 	// Plain opens the uncompressed tar of a layer where it lies, by its diff ID. Contents are then read from there;
 	// others are copied to a temporary file. Nil, and any error: there is none.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -143,14 +144,43 @@ func (s *Store) WriteBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 
 // MakeBlob stores what write writes, and returns its digest and size in bytes. Where write fails nothing stays.
 func (s *Store) MakeBlob(ctx context.Context, write func(io.Writer) error) (v1.Hash, int64, error) {
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(write(w)) }()
-	h, n, err := s.WriteBlob(ctx, r, v1.Hash{}, -1)
-	r.CloseWithError(io.ErrClosedPipe) // ends the writer when the store gave up
-	return h, n, err
+	h, n, err := s.makeBlob(v1.Hash{}, -1, func(w io.Writer) (int64, error) {
+		counted := &ctxWriter{ctx: ctx, w: w}
+		buffered := bufio.NewWriterSize(counted, copyBuffer)
+		if err := write(buffered); err != nil {
+			return 0, err
+		}
+		err := buffered.Flush()
+		return counted.n, err
+	})
+	if err != nil {
+		return v1.Hash{}, 0, fmt.Errorf("write blob: %w", err)
+	}
+	return h, n, nil
 }
 
-func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size int64) (_ v1.Hash, _ int64, err error) {
+// ctxWriter writes until its context ends, and counts.
+type ctxWriter struct {
+	ctx context.Context
+	w   io.Writer
+	n   int64
+}
+
+func (w *ctxWriter) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
+	n, err := w.w.Write(p)
+	w.n += int64(n)
+	return n, err
+}
+
+func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size int64) (v1.Hash, int64, error) {
+	return s.makeBlob(want, size, func(w io.Writer) (int64, error) { return copyAtMost(ctx, w, r, size) })
+}
+
+// makeBlob stores what write writes, which tells how many bytes that were.
+func (s *Store) makeBlob(want v1.Hash, size int64, write func(io.Writer) (int64, error)) (_ v1.Hash, _ int64, err error) {
 	f, err := s.createTemp("blob")
 	if err != nil {
 		return v1.Hash{}, 0, err
@@ -162,7 +192,7 @@ func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 		}
 	}()
 	sum := sha256.New()
-	n, err := copyAtMost(ctx, io.MultiWriter(f, sum), r, size)
+	n, err := write(io.MultiWriter(f, sum))
 	if err != nil {
 		return v1.Hash{}, 0, err
 	}
@@ -181,7 +211,17 @@ func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 	if err := s.place(f.Name(), path); err != nil {
 		return v1.Hash{}, 0, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made[got] = true
 	return got, n, nil
+}
+
+// Made tells that the digest of a blob was made while this Store wrote it: whoever reads it soon after need not verify it.
+func (s *Store) Made(h v1.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.made[h]
 }
 
 // announced returns the digest of n bytes, of which sum was made, or a *[DigestError] where they are not what was announced.
@@ -193,10 +233,13 @@ func announced(want v1.Hash, size int64, sum hash.Hash, n int64) (v1.Hash, error
 	return got, nil
 }
 
+// copyBuffer is how many bytes are written at once.
+const copyBuffer = 128 << 10
+
 // copyAtMost copies r to w until its end. With size >= 0 it writes at most size bytes, and reports size+1
 // where r has more.
 func copyAtMost(ctx context.Context, w io.Writer, r io.Reader, size int64) (int64, error) {
-	buf := make([]byte, 128<<10)
+	buf := make([]byte, copyBuffer)
 	var n int64
 	for {
 		if err := ctx.Err(); err != nil {

@@ -118,6 +118,37 @@ func TestWriteBlobAny(t *testing.T) {
 	if h, _, err = s.WriteBlob(t.Context(), strings.NewReader(""), v1.Hash{}, 0); err != nil || h != hashOf("") {
 		t.Errorf("empty: %s %v", h, err)
 	}
+	if !s.Made(hashOf("abc")) || !s.Made(hashOf("")) || s.Made(hashOf("abcd")) {
+		t.Error("the store does not know which blobs it wrote")
+	}
+}
+
+func TestMakeBlob(t *testing.T) {
+	s := open(t, t.TempDir())
+	want := strings.Repeat("a piece of it", 30_000)
+	h, n, err := s.MakeBlob(t.Context(), func(w io.Writer) error {
+		for from := 0; from < len(want); from += 1000 {
+			if _, err := io.WriteString(w, want[from:min(from+1000, len(want))]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || n != int64(len(want)) || h != hashOf(want) || readBlob(t, s, h) != want || !s.Made(h) {
+		t.Errorf("%s %d %v", h, n, err)
+	}
+	failed := errors.New("no more")
+	if _, _, err := s.MakeBlob(t.Context(), func(w io.Writer) error { io.WriteString(w, "half"); return failed }); !errors.Is(err, failed) {
+		t.Errorf("a writer that fails: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(failed)
+	if _, _, err := s.MakeBlob(ctx, func(w io.Writer) error { io.WriteString(w, "half"); return nil }); !errors.Is(err, failed) {
+		t.Errorf("a context that ended: %v", err)
+	}
+	if left, err := os.ReadDir(s.path("tmp")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
 }
 
 func TestWriteBlobOnceOnly(t *testing.T) {

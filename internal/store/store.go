@@ -31,6 +31,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // formatVersion is written to ROOT/version. It grows when an older skiff could misread what a newer one wrote.
@@ -67,6 +69,7 @@ type Store struct {
 
 	mu   sync.Mutex
 	held map[string]chan struct{} // names locked by goroutines of this Store; closed at unlock
+	made map[v1.Hash]bool         // blobs that this Store wrote
 }
 
 // Open opens the state below root and makes what is missing there. Errors: a *[VersionError] for a root of a
@@ -99,7 +102,7 @@ func Open(root string) (*Store, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open state: lock %s: %w", lock.Name(), err)
 	}
-	s := &Store{root: root, lock: lock, mark: NewID() + "-", boot: bootID(), held: map[string]chan struct{}{}}
+	s := &Store{root: root, lock: lock, mark: NewID() + "-", boot: bootID(), held: map[string]chan struct{}{}, made: map[v1.Hash]bool{}}
 	if err := s.prepare(); err != nil {
 		lock.Close()
 		return nil, err
