@@ -196,24 +196,36 @@ func (r relocations) words(low, n uint64, f func(at, value uint64) bool) {
 		if s.exec || !goOn {
 			continue
 		}
-		skip := (8 - s.addr%8) % 8
-		if s.size < skip {
-			continue
+		// The function table, two thirds of this in many programs, holds offsets and no pointers.
+		end, next := s.off+s.size, s.off+s.size
+		if t := r.img.table; t.size > 0 && t.off >= s.off && t.off+t.size <= end {
+			end, next = t.off, t.off+t.size
 		}
-		r.img.pieces(s.off+skip, s.size-skip, 0, func(at uint64, b []byte) bool {
-			for i := 0; i+8 <= len(b); i += 8 {
-				if v := binary.LittleEndian.Uint64(b[i:]); v-low < n {
-					if goOn = f(s.addr+skip+at+uint64(i), v); !goOn {
-						return false
-					}
-				}
-			}
-			return true
-		})
+		goOn = wordsOf(r.img, s, s.off, end, low, n, f) && wordsOf(r.img, s, next, s.off+s.size, low, n, f)
 	}
 	if goOn {
 		r.relative(func(at, value uint64) bool { return value-low >= n || f(at, value) })
 	}
+}
+
+// wordsOf is words for what a segment has in a range of the file. It returns what f did last.
+func wordsOf(img *image, s segment, from, to, low, n uint64, f func(at, value uint64) bool) (goOn bool) {
+	from += -(s.addr + from - s.off) % 8 // words are aligned in memory
+	if from >= to {
+		return true
+	}
+	goOn = true
+	img.pieces(from, to-from, 0, func(at uint64, b []byte) bool {
+		for i := 0; i+8 <= len(b); i += 8 {
+			if v := binary.LittleEndian.Uint64(b[i:]); v-low < n {
+				if goOn = f(s.addr+from-s.off+at+uint64(i), v); !goOn {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	return goOn
 }
 
 // word is the pointer at an address.

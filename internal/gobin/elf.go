@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 )
 
 // Limits on what a file may make this package hold. Real executables stay far below: Go's linker writes some 30 sections and
@@ -18,7 +19,8 @@ const (
 	maxPath      = 4096
 	maxLibraries = 512
 	maxDynamic   = 4096 // entries
-	pageSize     = 1 << 20
+	pageSize     = 1 << 18
+	maxOverlap   = 32
 )
 
 // image is an ELF file as addresses and sections. debug/elf is not used for it: its section names are as long as a file
@@ -36,6 +38,7 @@ type image struct {
 	dynamic  map[elf.DynTag]uint64 // the last of each tag; needed has all of DT_NEEDED
 	needed   []uint64
 	interp   string
+	table    section // of functions; of size 0 where it has no section
 }
 
 // segment is a part of the file that is mapped (PT_LOAD).
@@ -327,11 +330,16 @@ func (img *image) ptr(b []byte) uint64 {
 	return img.order.Uint64(b)
 }
 
+// pages are buffers for pieces of files. Those of a new size for each range cost more than what is looked for in them.
+var pages = sync.Pool{New: func() any { return new([pageSize + maxOverlap]byte) }}
+
 // pieces hands the bytes of a range of the file to f, one piece after the other, with the offset from the range's start. Each
 // piece but the last has overlap bytes of the next. What f returns as false, or a read error, ends it.
 func (img *image) pieces(off, size uint64, overlap int, f func(at uint64, piece []byte) bool) {
 	off, size = img.clip(off, size)
-	buf := make([]byte, min(size, pageSize+uint64(overlap)))
+	page := pages.Get().(*[pageSize + maxOverlap]byte)
+	defer pages.Put(page)
+	buf := page[:pageSize+overlap]
 	for at := uint64(0); at < size; at += pageSize {
 		piece := buf[:min(uint64(len(buf)), size-at)]
 		if n, _ := img.r.ReadAt(piece, int64(off+at)); n < len(piece) {

@@ -28,6 +28,7 @@ type pclntab struct {
 func findPclntab(img *image) (*pclntab, error) {
 	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab"} {
 		if s, ok := img.sectionNamed(name); ok {
+			img.table = s
 			return readPclntab(img, s.addr, s.off, s.size)
 		}
 	}
@@ -140,12 +141,14 @@ func (w *window) at(at, n uint64) []byte {
 		if w.read > 4*w.size {
 			return nil
 		}
-		b, err := w.img.bytesAt(w.off+at, min(64<<10, w.size-at))
-		if err != nil {
+		if w.buf == nil {
+			w.buf = make([]byte, min(64<<10, w.size))
+		}
+		w.start, w.buf = at, w.buf[:min(uint64(cap(w.buf)), w.size-at)]
+		if k, _ := w.img.r.ReadAt(w.buf, int64(w.off+at)); k < len(w.buf) {
 			return nil
 		}
-		w.start, w.buf = at, b
-		w.read += uint64(len(b))
+		w.read += uint64(len(w.buf))
 	}
 	return w.buf[at-w.start:][:n]
 }
