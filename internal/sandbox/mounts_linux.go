@@ -36,7 +36,27 @@ func openRootfs(path string) (*rootfs, error) {
 // procPath names what f refers to, for calls that take a path.
 func procPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-func (r *rootfs) open(dest string) (*os.File, error) { return pathrs.OpenatInRoot(r.dir, dest) }
+func (r *rootfs) open(dest string) (*os.File, error) { return openIn(r.dir, dest) }
+
+// openIn opens name as a path (O_PATH) inside root, links and all. The kernel itself holds what is looked up inside
+// (RESOLVE_IN_ROOT); package pathrs does the same with ten calls for each, and is for where an outer container's filter
+// does not know this one.
+func openIn(root *os.File, name string) (*os.File, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for range 128 { // a rename anywhere on the machine may cost a try (EAGAIN)
+		fd, err := unix.Openat2(int(root.Fd()), name, &how)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case unix.EAGAIN, unix.EINTR:
+			continue
+		case unix.ENOSYS, unix.EPERM:
+			return pathrs.OpenatInRoot(root, name)
+		}
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return nil, &os.PathError{Op: "open", Path: name, Err: unix.EAGAIN}
+}
 
 // target opens the place to mount on, and makes it where it is missing: a directory of mode 0755, or an empty file.
 func (r *rootfs) target(dest string, dir bool) (*os.File, error) {
@@ -72,7 +92,10 @@ func makeIn(root *os.File, name string, dir bool) error {
 		}
 		return h.Close()
 	}
-	parent, err := pathrs.MkdirAllHandle(root, path.Dir(name), 0o755)
+	parent, err := openIn(root, path.Dir(name))
+	if errors.Is(err, os.ErrNotExist) {
+		parent, err = pathrs.MkdirAllHandle(root, path.Dir(name), 0o755)
+	}
 	if err != nil {
 		return err
 	}

@@ -72,21 +72,29 @@ func setUser(u specs.User) error {
 			groups = append(groups, int(g))
 		}
 	}
+	// By package unix, which does it for this thread alone: package syscall stops all others, to have each do it, too.
 	// Where setgroups is denied (a namespace with one id), the caller's groups cannot be got rid of.
-	if err := syscall.Setgroups(groups); err != nil && (err != syscall.EPERM || len(groups) > 1) {
+	if err := unix.Setgroups(groups); err != nil && (err != unix.EPERM || len(groups) > 1) {
 		return fmt.Errorf("set groups %v: %w", groups, idError(err))
 	}
-	if err := syscall.Setresgid(int(u.GID), int(u.GID), int(u.GID)); err != nil {
-		return fmt.Errorf("set group %d: %w", u.GID, idError(err))
+	if r, e, s := unix.Getresgid(); [3]int{r, e, s} != same(u.GID) {
+		if err := syscall.Setresgid(int(u.GID), int(u.GID), int(u.GID)); err != nil {
+			return fmt.Errorf("set group %d: %w", u.GID, idError(err))
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("keep capabilities: %w", err)
 	}
-	if err := syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID)); err != nil {
-		return fmt.Errorf("set user %d: %w", u.UID, idError(err))
+	if r, e, s := unix.Getresuid(); [3]int{r, e, s} != same(u.UID) {
+		if err := syscall.Setresuid(int(u.UID), int(u.UID), int(u.UID)); err != nil {
+			return fmt.Errorf("set user %d: %w", u.UID, idError(err))
+		}
 	}
 	return nil
 }
+
+// same is an id three times: the real, the effective and the saved one.
+func same(id uint32) [3]int { return [3]int{int(id), int(id), int(id)} }
 
 func idError(err error) error {
 	if errors.Is(err, syscall.EINVAL) {

@@ -7,7 +7,6 @@ import (
 	"path"
 	"strings"
 
-	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +63,7 @@ func (t *targets) make(dest string, dir bool) error {
 	}
 	var missing []string // deepest first
 	for p := name; p != "/"; p = path.Dir(p) {
-		f, err := pathrs.OpenatInRoot(t.root, p)
+		f, err := openIn(t.root, p)
 		if err == nil {
 			f.Close()
 			break
@@ -83,7 +82,7 @@ func (t *targets) make(dest string, dir bool) error {
 }
 
 func (t *targets) makeOne(name string, dir bool) error {
-	parent, err := pathrs.OpenatInRoot(t.root, path.Dir(name))
+	parent, err := openIn(t.root, path.Dir(name))
 	if err != nil {
 		return err
 	}
@@ -114,7 +113,7 @@ func (t *targets) remove() error {
 }
 
 func (t *targets) removeOne(name string) error {
-	parent, err := pathrs.OpenatInRoot(t.root, path.Dir(name))
+	parent, err := openIn(t.root, path.Dir(name))
 	if absent(err) {
 		return nil
 	}
