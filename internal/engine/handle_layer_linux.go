@@ -156,21 +156,21 @@ func packLayer(ctx context.Context, j *job, req packReq) (resp packResp, err err
 	if len(j.Files()) != want {
 		return resp, errors.New("the descriptors did not come with the call")
 	}
-	w := bufio.NewWriterSize(j.Files()[0], 1<<20)
 	dir, o := filepath.Join(j.root, "layers", req.ID, "fs"), layer.PackOptions{Epoch: req.Epoch, KeepTimes: req.KeepTimes}
 	var p layer.Packed
 	if req.Below > 0 {
+		w := bufio.NewWriterSize(j.Files()[0], 1<<20)
 		pieces := pieceWriter{w}
 		if p.Files, err = layer.PackOver(ctx, pieces, dir, j.Files()[1], req.Below, o); err == nil {
 			err = pieces.end()
 		}
+		if err == nil {
+			err = w.Flush()
+		}
 	} else {
-		p, err = layer.Pack(ctx, w, dir, o)
+		p, err = layer.Pack(ctx, j.Files()[0], dir, o)
 	}
-	if err != nil {
-		return resp, err
-	}
-	return packResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, w.Flush()
+	return packResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, err
 }
 
 func readChain(ctx context.Context, j *job, req readReq) ([]byte, error) {

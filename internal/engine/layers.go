@@ -159,43 +159,37 @@ func (e *Engine) tarBelow(ctx context.Context, id string, o LayerOptions) (v1.Ha
 	return v1.NewHash(rec.DiffID)
 }
 
-// writeTar has the child pack the layer through a pipe into a blob.
+// writeTar has the child pack the layer into a blob, which it digests while it writes it.
 func (e *Engine) writeTar(ctx context.Context, id string, below v1.Hash, o LayerOptions) (rec packRecord, err error) {
 	req := packReq{ID: id, Epoch: o.Epoch, KeepTimes: o.KeepTimes}
+	if below != (v1.Hash{}) {
+		return e.composeTar(ctx, req, below)
+	}
+	var resp packResp
+	_, err = e.o.Store.FillBlob(func(f *os.File) (v1.Hash, error) {
+		if err := e.callFiles(ctx, methodPack, req, []*os.File{f}, &resp); err != nil {
+			return v1.Hash{}, err
+		}
+		if st, err := f.Stat(); err != nil || st.Size() != resp.Size {
+			return v1.Hash{}, errors.Join(err, fmt.Errorf("the tar has not the %d bytes that were written", resp.Size))
+		}
+		return v1.NewHash(resp.DiffID)
+	})
+	if err != nil {
+		return rec, err
+	}
+	return packRecord{Layers: e.withBelow([]string{id}), Blobs: []string{resp.DiffID}, DiffID: resp.DiffID, Size: resp.Size, Files: resp.Files}, nil
+}
+
+// composeTar is writeTar for a layer that completes the one whose tar is below: what they share is not stored again. What differs comes
+// through a pipe.
+func (e *Engine) composeTar(ctx context.Context, req packReq, below v1.Hash) (rec packRecord, err error) {
 	pr, pw, err := os.Pipe()
 	if err != nil {
 		return rec, err
 	}
 	defer pr.Close()
 	defer pw.Close()
-	if below != (v1.Hash{}) {
-		return e.composeTar(ctx, req, below, pr, pw)
-	}
-	var (
-		resp packResp
-		blob v1.Hash
-	)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		defer pw.Close()
-		return e.callFiles(ctx, methodPack, req, []*os.File{pw}, &resp)
-	})
-	g.Go(func() (err error) {
-		defer pr.Close()
-		blob, _, err = e.o.Store.WriteBlob(ctx, pr, v1.Hash{}, -1)
-		return err
-	})
-	if err := g.Wait(); err != nil {
-		return rec, err
-	}
-	if blob.String() != resp.DiffID {
-		return rec, fmt.Errorf("the tar came over as %s, and was sent as %s", blob, resp.DiffID)
-	}
-	return packRecord{Layers: e.withBelow([]string{id}), Blobs: []string{resp.DiffID}, DiffID: resp.DiffID, Size: resp.Size, Files: resp.Files}, nil
-}
-
-// composeTar is writeTar for a layer that completes the one whose tar is below: what they share is not stored again.
-func (e *Engine) composeTar(ctx context.Context, req packReq, below v1.Hash, pr, pw *os.File) (rec packRecord, err error) {
 	path, size, err := e.o.Store.Blob(below)
 	if err != nil {
 		return rec, err

@@ -200,21 +200,48 @@ func (s *Store) makeBlob(want v1.Hash, size int64, write func(io.Writer) (int64,
 	if err != nil {
 		return v1.Hash{}, 0, err
 	}
-	path, err := s.blobPath(got)
+	return got, n, s.placeBlob(f, got)
+}
+
+// FillBlob stores what fill writes into a file, for another process to be given that file: fill's word for the digest counts. Where
+// it fails nothing stays.
+func (s *Store) FillBlob(fill func(f *os.File) (v1.Hash, error)) (h v1.Hash, err error) {
+	f, err := s.createTemp("blob")
 	if err != nil {
-		return v1.Hash{}, 0, err
+		return v1.Hash{}, fmt.Errorf("write blob: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if h, err = fill(f); err != nil {
+		return v1.Hash{}, err
+	}
+	if err := s.placeBlob(f, h); err != nil {
+		return v1.Hash{}, fmt.Errorf("write blob %s: %w", h, err)
+	}
+	return h, nil
+}
+
+// placeBlob puts a file that holds a blob where it belongs.
+func (s *Store) placeBlob(f *os.File, h v1.Hash) error {
+	path, err := s.blobPath(h)
+	if err != nil {
+		return err
 	}
 	// Closed before the rename: an error of a late write shows here, and Windows renames no open file.
 	if err := f.Close(); err != nil {
-		return v1.Hash{}, 0, err
+		return err
 	}
 	if err := s.place(f.Name(), path); err != nil {
-		return v1.Hash{}, 0, err
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.made[got] = true
-	return got, n, nil
+	s.made[h] = true
+	return nil
 }
 
 // Made tells that the digest of a blob was made while this Store wrote it: whoever reads it soon after need not verify it.

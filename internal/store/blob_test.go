@@ -146,6 +146,16 @@ func TestMakeBlob(t *testing.T) {
 	if _, _, err := s.MakeBlob(ctx, func(w io.Writer) error { io.WriteString(w, "half"); return nil }); !errors.Is(err, failed) {
 		t.Errorf("a context that ended: %v", err)
 	}
+	h, err = s.FillBlob(func(f *os.File) (v1.Hash, error) {
+		_, err := f.WriteString("filled")
+		return hashOf("filled"), err
+	})
+	if err != nil || h != hashOf("filled") || readBlob(t, s, h) != "filled" || !s.Made(h) {
+		t.Errorf("a file that was filled: %s %v", h, err)
+	}
+	if _, err := s.FillBlob(func(f *os.File) (v1.Hash, error) { f.WriteString("half"); return v1.Hash{}, failed }); !errors.Is(err, failed) {
+		t.Errorf("a file that was not filled: %v", err)
+	}
 	if left, err := os.ReadDir(s.path("tmp")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
