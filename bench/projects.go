@@ -37,6 +37,28 @@ CMD ["/slackbot"]
 `), 0o644)
 }}
 
+// machines is the same with a Dockerfile that names the machine's Go and compiles as people do at their desks, so that what the user's
+// cache holds can serve.
+var machines = &project{"machines", func(dir string) error {
+	if err := copyModule("examples/slackbot", dir); err != nil {
+		return err
+	}
+	version, err := exec.Command("go", "env", "GOVERSION").Output()
+	if err != nil {
+		return fmt.Errorf("ask go for its version: %w", err)
+	}
+	tag := strings.TrimPrefix(strings.TrimSpace(string(version)), "go")
+	return os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM golang:"+tag+`-alpine AS builder
+WORKDIR /src
+COPY . .
+RUN go mod download
+RUN CGO_ENABLED=0 go build -a -ldflags '-s -w' -o main .
+FROM scratch
+COPY --from=builder /src/main /slackbot
+CMD ["/slackbot"]
+`), 0o644)
+}}
+
 // plain is the same without a Dockerfile.
 var plain = &project{"package", func(dir string) error {
 	if err := copyModule("examples/slackbot", dir); err != nil {

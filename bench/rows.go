@@ -56,7 +56,7 @@ var rows = []row{
 	{name: "first-unchanged", title: "first Dockerfile, nothing changed", project: slackbot, of: "buildkit", mark: "≤ 0.5 × BuildKit", tools: dockerfiles(false)},
 	{name: "first-line", title: "… one line changed", project: slackbot, change: editBot, of: "go", mark: "≤ 1.2 × plain go", tools: dockerfiles(true)},
 	{name: "first-cold", title: "… cold, base image present, empty caches", project: slackbot, cold: true, of: "go", mark: "≤ 1.05 × plain go", tools: dockerfiles(true)},
-	{name: "first-std", title: "… cold, but the user's Go cache has the standard library", project: slackbot, cold: true, std: true, of: "buildkit", mark: "≤ 0.4 × BuildKit", tools: dockerfiles(true)},
+	{name: "first-std", title: "… cold, but the user's Go cache has the standard library", project: machines, cold: true, std: true, of: "buildkit", mark: "≤ 0.4 × BuildKit", tools: dockerfiles(true)},
 	{name: "tuned-line", title: "tuned Dockerfile (cache mounts), one line changed", project: tuned, change: editBot, of: "go", mark: "≤ 1.15 × plain go", tools: dockerfiles(true)},
 	{name: "package-unchanged", title: "package without Dockerfile, nothing changed", project: plain, of: "go", mark: "≤ 0.3 × plain go", tools: packages(".")},
 	{name: "package-line", title: "… one line changed", project: plain, change: editBot, of: "go", mark: "≤ 1.15 × plain go", tools: packages(".")},

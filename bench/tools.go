@@ -18,6 +18,9 @@ var toolNames = []string{"skiff", "go", "buildkit", "buildah", "ko", "stat"}
 // programs are what a tool needs in PATH; buildkit's are looked for by themselves.
 var programs = map[string]string{"go": "go", "buildah": "buildah", "ko": "ko", "stat": "find"}
 
+// golangBase is the line of a Dockerfile that names the image to build Go in.
+var golangBase = regexp.MustCompile(`(?m)^FROM (golang:\S*)`)
+
 // place is where one tool has one project.
 type place struct {
 	src, state string
@@ -140,7 +143,7 @@ func (b *bench) prepare(pr *project, tool string) (place, error) {
 	if err != nil {
 		return p, err
 	}
-	text = regexp.MustCompile(`(?m)^FROM golang:\S*`).ReplaceAll(text, []byte("FROM "+b.golang))
+	text = golangBase.ReplaceAll(text, []byte("FROM "+b.golang))
 	return p, os.WriteFile(filepath.Join(p.state, "Dockerfile"), text, 0o644)
 }
 
@@ -150,7 +153,13 @@ func (b *bench) empty(tool string, p place) error {
 	base.src = filepath.Join(p.state, "base")
 	from := b.golang
 	if tool == "skiff" {
-		from = "golang:1.26-alpine"
+		text, err := os.ReadFile(filepath.Join(p.src, "Dockerfile"))
+		if err != nil {
+			return err
+		}
+		if m := golangBase.FindSubmatch(text); m != nil {
+			from = string(m[1])
+		}
 	}
 	if err := os.MkdirAll(base.src, 0o755); err != nil {
 		return err
