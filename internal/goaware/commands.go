@@ -113,9 +113,11 @@ func cleanInstall(name string, args []string) bool {
 func touches(c command, cwds []string, dir string) bool {
 	name, args := unwrap(c.words)
 	k := look(c)
+	// Where a clean command's output goes changes nothing in what its words are to it.
+	files := k != clean && k != callsGo && !slices.Contains(cleanCommands, path.Base(name))
 	for _, a := range args {
 		for _, part := range strings.FieldsFunc(a, func(r rune) bool { return r == '=' || r == ',' || r == ':' }) {
-			if names(part, cwds, dir, k != clean && k != callsGo) {
+			if names(part, cwds, dir, files) {
 				return true
 			}
 		}
