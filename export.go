@@ -46,6 +46,7 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 		if made, err = b.assemble(ctx, parts); err != nil {
 			return err
 		}
+		b.engine.Rest() // what leaves lies in the store now
 		st.did("exporting layers")
 		d := &delivery{state: b.state, o: b.o, steps: b.steps, doctor: b.doctor}
 		reports, err = d.deliver(ctx, st, made, res)

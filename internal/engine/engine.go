@@ -157,7 +157,8 @@ type Engine struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	beside sync.WaitGroup // [Options.Working]
+	began  sync.Once
+	beside sync.WaitGroup // [Options.Working], and ends of children
 
 	writing atomic.Bool // what steps left is on its way to the disk
 }
@@ -188,15 +189,26 @@ func (e *Engine) Close() error {
 	e.closing.Do(func() {
 		close(e.closed)
 		err = e.index.Save()
-		if c, ok := e.child.peek(); ok {
-			ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
-			defer cancel()
-			_ = c.Call(ctx, methodEnd, envelope{e.o.Store.Root(), struct{}{}}, nil, nil) // tidiness alone
-			err = errors.Join(err, c.Close())
-		}
+		e.Rest()
 		e.beside.Wait()
 	})
 	return err
+}
+
+// Rest ends the child, if one was started, beside what follows: nothing more is expected to run. What runs nevertheless gets
+// another one. [Engine.Close] waits for the end.
+func (e *Engine) Rest() {
+	c, ok := e.child.peek()
+	if !ok {
+		return
+	}
+	e.child.forget()
+	e.beside.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+		defer cancel()
+		_ = c.Call(ctx, methodEnd, envelope{e.o.Store.Root(), struct{}{}}, nil, nil) // tidiness alone
+		_ = c.Close()                                                                // it has no errors
+	})
 }
 
 // call asks the child, which is started when there is none yet. The error of a machine without namespaces is
@@ -239,7 +251,7 @@ func (e *Engine) worker(ctx context.Context) (*sandbox.Child, error) {
 func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
 	return e.child.do(ctx, func(ctx context.Context) (*sandbox.Child, error) {
 		if e.o.Working != nil {
-			e.beside.Go(e.o.Working)
+			e.began.Do(func() { e.beside.Go(e.o.Working) })
 		}
 		c, err := sandbox.Enter(ctx, sandbox.Options{Mode: e.o.Mode, Root: e.o.Store.Root()})
 		if err != nil {

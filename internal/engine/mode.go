@@ -62,6 +62,7 @@ func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
 		}
 		return "none", nil
 	}
+	e.o.Mode = c.Mode() // of one that is started later, too
 	e.introduce(c)
 	return c.Mode(), e.o.Store.Put(kindMode, key, modeRecord{c.Mode()})
 }

@@ -38,6 +38,30 @@ func TestStagesRunSideBySide(t *testing.T) {
 	b.must(llb.Merge([]llb.State{copyFrom(one, "/a"), copyFrom(two, "/b")}))
 }
 
+// An engine that rests runs what is asked of it nevertheless.
+func TestRest(t *testing.T) {
+	b := newBench(t)
+	e := b.engine(nil)
+	defer e.Close()
+	e.Rest() // before anything ran
+	for _, text := range []string{"one", "two"} {
+		ref, err := solve(t, e, b.base().Run(run("write /out "+text)).Root())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ref.ReadFile(t.Context(), gwclient.ReadRequest{Filename: "/out"}); err != nil || string(got) != text {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+		if _, started := e.child.peek(); !started {
+			t.Error("nothing ran")
+		}
+		e.Rest()
+		if _, started := e.child.peek(); started {
+			t.Error("the child did not end")
+		}
+	}
+}
+
 // A stage that ran again and gave the same files stops there.
 func TestEqualContentStops(t *testing.T) {
 	b := newBench(t)
