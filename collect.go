@@ -46,7 +46,8 @@ func (s *State) finish() error {
 }
 
 // sync begins to bring to the disk what builds have added, for [State.finish] to wait for. It takes some 20 ms, beside which the image is
-// examined: the report, a record that comes later, is safe only after the next build.
+// examined: the report, a record that comes later, is safe only after the next build. An archive is no part of the state: begun before
+// it is written, this does not wait for its bytes, too.
 func (s *State) sync() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

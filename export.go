@@ -48,7 +48,7 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 		}
 		b.engine.Rest() // what leaves lies in the store now
 		st.did("exporting layers")
-		d := &delivery{state: b.state, o: b.o, steps: b.steps, doctor: b.doctor}
+		d := &delivery{state: b.state, o: b.o, steps: b.steps, doctor: b.doctor, stored: b.state.sync}
 		reports, err = d.deliver(ctx, st, made, res)
 		return err
 	})
@@ -181,6 +181,7 @@ type delivery struct {
 	o      BuildOptions
 	steps  *steps
 	doctor *checkup
+	stored func() // called before the last archive is written, when nothing but the report is added to the state any more; may be nil
 }
 
 // deliver examines an image and makes everything that was asked for of it. Both at once, but nothing leaves of an image that
@@ -217,7 +218,10 @@ func (d *delivery) outputs(ctx context.Context, st *step, made content, res *Bui
 		Library: d.state.library, Registry: registry, Stdout: stdout, Epoch: made.epoch, Log: d.steps.note,
 		Progress: func(t image.Transfer) { showPush(st, t) },
 	}
-	for _, o := range list {
+	for i, o := range list {
+		if i == len(list)-1 && !d.o.Load {
+			x.Stored = d.stored
+		}
 		if err := d.output(ctx, st, x, o, made, res); err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ type Exporter struct {
 	Epoch    time.Time      // the time in archives; zero: 1970-01-01T00:00:00Z
 	Log      func(string)   // messages for the user; nil drops them
 	Progress func(Transfer) // of a push; nil for nobody
+	Stored   func()         // called when the library has all that an archive needs, before that is written; nil for nobody
 }
 
 // Exported tells what an export made.
@@ -113,6 +114,9 @@ func (x *Exporter) archive(ctx context.Context, c Content, names []string, o Out
 	h, err := c.Digest()
 	if err != nil {
 		return Exported{}, err
+	}
+	if x.Stored != nil {
+		x.Stored()
 	}
 	images := []Named{{c, names}}
 	if o.Dir {

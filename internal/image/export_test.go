@@ -142,8 +142,10 @@ func TestDockerArchiveMediaTypes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := (&Exporter{Library: l, Stdout: &out}).Export(t.Context(), appImage(t, l, "x"), nil, o); err != nil {
-			t.Fatal(err)
+		stored := 0
+		x := &Exporter{Library: l, Stdout: &out, Stored: func() { stored++ }}
+		if _, err := x.Export(t.Context(), appImage(t, l, "x"), nil, o); err != nil || stored != 1 {
+			t.Fatal(stored, err)
 		}
 		for tr := tar.NewReader(&out); ; {
 			h, err := tr.Next()
