@@ -80,7 +80,7 @@ func (s *Store) OpenBlob(h v1.Hash) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &blobReader{from: at, want: h, path: s.composedPath(h), sum: sha256.New()}
+	b := &blobReader{s: s, from: at, want: h, path: s.composedPath(h), sum: sha256.New()}
 	if plain, ok := at.(plainAt); ok {
 		b.r, b.path = plain.File, plain.Name()
 	} else {
@@ -90,6 +90,7 @@ func (s *Store) OpenBlob(h v1.Hash) (io.ReadCloser, error) {
 }
 
 type blobReader struct {
+	s    *Store
 	r    io.Reader // of from
 	from BlobAt
 	want v1.Hash
@@ -108,9 +109,8 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	b.n += int64(n)
 	if err == io.EOF {
 		if got := hex.EncodeToString(b.sum.Sum(nil)); got != b.want.Hex {
-			os.Remove(b.path)
-			err = fmt.Errorf("blob %s in skiff's state was damaged, and is removed now: build or pull again: %w", b.want,
-				&DigestError{Want: b.want, Got: v1.Hash{Algorithm: "sha256", Hex: got}, WantSize: -1, GotSize: b.n})
+			err = removeDamaged(b.path, b.want, got, b.n)
+			b.s.checkParts(b.from)
 		}
 	}
 	b.err = err
@@ -118,6 +118,27 @@ func (b *blobReader) Read(p []byte) (int, error) {
 }
 
 func (b *blobReader) Close() error { return b.from.Close() }
+
+// removeDamaged removes the file of a blob whose n bytes have another digest, and tells of it.
+func removeDamaged(path string, h v1.Hash, got string, n int64) error {
+	os.Remove(path)
+	return fmt.Errorf("blob %s in skiff's state was damaged, and is removed now: build or pull again: %w", h,
+		&DigestError{Want: h, Got: v1.Hash{Algorithm: "sha256", Hex: got}, WantSize: -1, GotSize: n})
+}
+
+// checkParts reads what a damaged blob is made of. What is damaged there is removed, else the blob would be made of it again.
+func (s *Store) checkParts(of BlobAt) {
+	c, ok := of.(*composedAt)
+	if !ok {
+		return
+	}
+	for h := range c.files {
+		if r, err := s.OpenBlob(h); err == nil {
+			io.Copy(io.Discard, r)
+			r.Close()
+		}
+	}
+}
 
 // WriteBlob stores what r yields, and returns its digest and size in bytes. want is the digest announced (zero:
 // any), size the length announced (negative: any). Content that differs is a *[DigestError] and leaves nothing

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -261,12 +262,25 @@ type Composer struct {
 	mine  int64 // its own bytes
 	from  map[v1.Hash]BlobAt
 	buf   []byte
+
+	head []byte  // all bytes so far, while they are few
+	like v1.Hash // the blob that begins with all bytes so far, which are not in sum yet; zero: they are
 }
+
+// maxHead bounds what is held of the beginning of a blob, which then may go on as another one does: the first directories of a tar,
+// or what stands before the first chunk of a compressed layer.
+const maxHead = 16 << 10
 
 // Write adds bytes that are the blob's own.
 func (c *Composer) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
+	}
+	if err := c.settle(); err != nil {
+		return 0, err
+	}
+	if c.size+int64(len(b)) <= maxHead {
+		c.head = append(c.head, b...)
 	}
 	n, err := c.own.Write(b)
 	if err == nil {
@@ -277,7 +291,8 @@ func (c *Composer) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Keep adds size bytes of a blob of the store, from offset on. What is read there for the digest is given to each of also.
+// Keep adds size bytes of a blob of the store, from offset on. They are given to each of also. Without it, what begins as that blob
+// does need not be read (see resume.go).
 func (c *Composer) Keep(h v1.Hash, offset, size int64, also ...io.Writer) error {
 	if c.from[h] == nil {
 		f, err := c.s.OpenBlobAt(h)
@@ -286,9 +301,73 @@ func (c *Composer) Keep(h v1.Hash, offset, size int64, also ...io.Writer) error 
 		}
 		c.from[h] = f
 	}
+	if offset < 0 || size < 0 || offset > c.from[h].Size()-size {
+		return fmt.Errorf("blob %s: it has no %d bytes from %d on", h, size, offset)
+	}
+	switch {
+	case c.goesOn(h, offset):
+		c.like = h
+		if len(also) == 0 {
+			return c.note(h, offset, size)
+		}
+	default:
+		if err := c.settle(); err != nil {
+			return err
+		}
+		also = append(also, c.sum)
+	}
 	if err := c.note(h, offset, size); err != nil {
 		return err
 	}
+	return c.read(h, offset, size, also...)
+}
+
+// goesOn tells whether the blob h begins with all bytes so far, and goes on with those at offset.
+func (c *Composer) goesOn(h v1.Hash, offset int64) bool {
+	if offset != c.size || c.like != (v1.Hash{}) || len(c.head) < int(c.size) {
+		return offset == c.size && c.like == h
+	}
+	b := make([]byte, len(c.head))
+	n, _ := c.from[h].ReadAt(b, 0)
+	return bytes.Equal(b[:n], c.head)
+}
+
+// settle brings all bytes so far into sum.
+func (c *Composer) settle() (err error) {
+	h := c.like
+	if h == (v1.Hash{}) {
+		return nil
+	}
+	c.like, c.head = v1.Hash{}, nil
+	sum, at := c.s.resume(h, c.size)
+	if plain, ok := c.from[h].(plainAt); ok && at == 0 && c.size >= stateStride && plain.Size() >= statesFrom {
+		c.sum, err = c.learn(h, plain)
+		return err
+	}
+	c.sum = sum
+	return c.read(h, at, c.size-at, sum)
+}
+
+// learn reads a blob for the states of its hash, which it keeps, and returns a sha256 of as many of its bytes as there are so far.
+func (c *Composer) learn(h v1.Hash, f plainAt) (hash.Hash, error) {
+	states := &resumable{Hash: sha256.New()}
+	if err := c.read(h, 0, c.size, states); err != nil {
+		return nil, err
+	}
+	here := stateOf(states)
+	if err := c.read(h, c.size, f.Size()-c.size, states); err != nil {
+		return nil, err
+	}
+	if got := hex.EncodeToString(states.Sum(nil)); got != h.Hex {
+		return nil, removeDamaged(f.Name(), h, got, f.Size())
+	}
+	states.keep(c.s, h)
+	sum := sha256.New()
+	return sum, sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(here)
+}
+
+// read gives bytes of a blob to each of to.
+func (c *Composer) read(h v1.Hash, offset, size int64, to ...io.Writer) error {
 	if c.buf == nil {
 		c.buf = make([]byte, 256<<10)
 	}
@@ -300,8 +379,7 @@ func (c *Composer) Keep(h v1.Hash, offset, size int64, also ...io.Writer) error 
 		if n, err := c.from[h].ReadAt(b, offset); n < len(b) {
 			return fmt.Errorf("blob %s: %w", h, noEOF(err))
 		}
-		c.sum.Write(b)
-		for _, w := range also {
+		for _, w := range to {
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
@@ -351,6 +429,10 @@ func (c *Composer) add(p Part) {
 
 // Commit puts the blob into the store and returns its digest and size in bytes.
 func (c *Composer) Commit() (v1.Hash, int64, error) {
+	if err := c.settle(); err != nil {
+		c.Abort()
+		return v1.Hash{}, 0, fmt.Errorf("write blob: %w", err)
+	}
 	h := v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(c.sum.Sum(nil))}
 	if err := c.commit(h); err != nil {
 		return v1.Hash{}, 0, fmt.Errorf("write blob: %w", err)

@@ -135,6 +135,9 @@ func TestComposedOfWhatIsGone(t *testing.T) {
 	if _, err := s.BlobSize(h); !errors.Is(err, ErrMiss) {
 		t.Errorf("a damaged blob is still there: %v", err)
 	}
+	if _, err := s.BlobSize(base); !errors.Is(err, ErrMiss) {
+		t.Errorf("what it was made of is still there: %v", err)
+	}
 	for name, change := range map[string]func(){
 		"base gone":       func() { must(os.Remove(path)) },
 		"base short":      func() { must(os.WriteFile(path, []byte("the"), 0o600)) },
