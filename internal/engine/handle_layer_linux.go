@@ -149,19 +149,15 @@ func digestChain(ctx context.Context, j *job, req digestReq) (rec digestRecord, 
 
 // packLayer writes the layer's tar into the descriptor that came with the call.
 func packLayer(ctx context.Context, j *job, req packReq) (resp packResp, err error) {
-	want := 1
-	if req.Below > 0 {
-		want = 2
-	}
-	if len(j.Files()) != want {
-		return resp, errors.New("the descriptors did not come with the call")
+	if len(j.Files()) != 1 {
+		return resp, errors.New("the descriptor did not come with the call")
 	}
 	dir, o := filepath.Join(j.root, "layers", req.ID, "fs"), layer.PackOptions{Epoch: req.Epoch, KeepTimes: req.KeepTimes}
 	var p layer.Packed
-	if req.Below > 0 {
+	if req.Over {
 		w := bufio.NewWriterSize(j.Files()[0], 1<<20)
 		pieces := pieceWriter{w}
-		if p.Files, err = layer.PackOver(ctx, pieces, dir, j.Files()[1], req.Below, o); err == nil {
+		if p.Files, err = layer.PackOver(ctx, pieces, dir, o); err == nil {
 			err = pieces.end()
 		}
 		if err == nil {

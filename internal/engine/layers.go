@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/skiff-build/skiff/internal/layer"
 	"github.com/skiff-build/skiff/internal/store"
 	"golang.org/x/sync/errgroup"
 )
@@ -190,16 +192,11 @@ func (e *Engine) composeTar(ctx context.Context, req packReq, below v1.Hash) (re
 	}
 	defer pr.Close()
 	defer pw.Close()
-	path, size, err := e.o.Store.Blob(below)
+	index, err := e.tarIndex(ctx, below)
 	if err != nil {
 		return rec, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return rec, err
-	}
-	defer f.Close()
-	req.Below = size
+	req.Over = true
 	var resp packResp
 	g, ctx := errgroup.WithContext(ctx)
 	c, err := e.o.Store.Compose(ctx)
@@ -207,13 +204,17 @@ func (e *Engine) composeTar(ctx context.Context, req packReq, below v1.Hash) (re
 		return rec, err
 	}
 	defer c.Abort()
+	over, err := index.Over(func(from, to int64) error { return c.Keep(below, from, to-from) })
+	if err != nil {
+		return rec, err
+	}
 	g.Go(func() error {
 		defer pw.Close()
-		return e.callFiles(ctx, methodPack, req, []*os.File{pw, f}, &resp)
+		return e.callFiles(ctx, methodPack, req, []*os.File{pw}, &resp)
 	})
 	g.Go(func() error {
 		defer pr.Close()
-		return readPieces(pr, overTar{c, below}, size)
+		return readPieces(pr, overTar{c, over})
 	})
 	if err := g.Wait(); err != nil {
 		return rec, err
@@ -222,16 +223,37 @@ func (e *Engine) composeTar(ctx context.Context, req packReq, below v1.Hash) (re
 	if err != nil {
 		return rec, err
 	}
-	return packRecord{Layers: e.withBelow([]string{req.ID}), Blobs: []string{blob.String()}, DiffID: blob.String(), Size: n, Files: resp.Files}, nil
+	return packRecord{Layers: e.withBelow([]string{req.ID}), Blobs: []string{blob.String()}, DiffID: blob.String(), Size: n, Files: over.Files + resp.Files}, nil
 }
 
 // overTar composes a tar over another one.
 type overTar struct {
 	*store.Composer
-	below v1.Hash
+	*layer.Below
 }
 
-func (o overTar) Keep(from, to int64) error { return o.Composer.Keep(o.below, from, to-from) }
+const kindIndex = "tarindex"
+
+// tarIndex returns the index of a tar of the store, which is kept behind its own digest.
+func (e *Engine) tarIndex(ctx context.Context, tar v1.Hash) (layer.Index, error) {
+	k := newKey("tarindex", "1")
+	k.line("tar", tar)
+	data, err := e.o.Store.GetData(kindIndex, k.sum())
+	if err == nil && len(data) > sha256.Size && sha256.Sum256(data[sha256.Size:]) == [sha256.Size]byte(data) {
+		return layer.Index(data[sha256.Size:]), nil
+	}
+	f, err := e.o.Store.OpenBlobAt(tar)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	x, err := layer.ReadIndex(ctx, f, f.Size())
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(x)
+	return x, e.o.Store.PutData(kindIndex, k.sum(), struct{}{}, append(sum[:], x...))
+}
 
 // openTar opens the tar; one that the store has lost is made again, the same to the byte.
 func (e *Engine) openTar(ctx context.Context, id string, rec packRecord, o LayerOptions) (io.ReadCloser, error) {

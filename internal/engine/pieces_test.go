@@ -11,9 +11,14 @@ import (
 // told is a layer.Pieces that tells what came.
 type told struct{ strings.Builder }
 
-func (t *told) Keep(from, to int64) error {
-	_, err := fmt.Fprintf(t, "[%d-%d]", from, to)
+func (t *told) Before(name string, all bool) error {
+	_, err := fmt.Fprintf(t, "[%s %v]", name, all)
 	return err
+}
+
+func (t *told) Rest() error {
+	t.WriteString("[rest]")
+	return nil
 }
 
 func TestPieces(t *testing.T) {
@@ -21,24 +26,26 @@ func TestPieces(t *testing.T) {
 	w := bufio.NewWriter(&sent)
 	p := pieceWriter{w}
 	large := strings.Repeat("x", 1<<20)
-	for _, err := range []error{p.Keep(0, 10), p.Keep(12, 12), p.end(), w.Flush()} {
+	for _, err := range []error{p.Before("a/b", false), p.Before("c", true), p.Rest(), p.end(), w.Flush()} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	good := sent.String()
 	for text, want := range map[string]string{
-		good:                                 "[0-10][12-12]",
-		good[:len(good)-1]:                   "error",
-		good[:pieceHead]:                     "error",
-		"":                                   "error",
-		"z" + strings.Repeat("\x00", 16):     "error",
-		"b" + strings.Repeat("\xff", 16):     "error",
-		"k" + strings.Repeat("\xff", 16):     "error",
-		"k\x02" + strings.Repeat("\x00", 15): "error", // it ends before it begins
+		good:                                  "[a/b false][c true][rest]",
+		good[:len(good)-1]:                    "error",
+		good[:pieceHead]:                      "error",
+		good[:pieceHead+2]:                    "error",
+		"":                                    "error",
+		"z" + strings.Repeat("\x00", 9):       "error",
+		"b" + strings.Repeat("\xff", 9):       "error",
+		"k" + strings.Repeat("\xff", 9):       "error",
+		"k" + strings.Repeat("\x00", 9):       "error", // no name
+		"k\x00\x01\x00\x01" + good[5:] + good: "error", // 64 KB and one
 	} {
 		var got told
-		if err := readPieces(strings.NewReader(text), &got, 12); err != nil {
+		if err := readPieces(strings.NewReader(text), &got); err != nil {
 			got.Reset()
 			got.WriteString("error")
 		}
@@ -56,10 +63,7 @@ func TestPieces(t *testing.T) {
 		t.Fatal("it could not be sent")
 	}
 	var got told
-	if err := readPieces(&sent, &got, 0); err != nil || got.String() != large+large+large {
+	if err := readPieces(&sent, &got); err != nil || got.String() != large+large+large {
 		t.Errorf("%d bytes came, %v", got.Len(), err)
-	}
-	if readPieces(strings.NewReader(good), &told{}, 11) == nil {
-		t.Error("a piece beyond the end: no error")
 	}
 }

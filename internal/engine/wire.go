@@ -69,11 +69,10 @@ type digestReq struct {
 	Selector fileop.Selector
 }
 
-// packReq packs a layer into the first descriptor that comes with the call. Of a layer that completes another one, the tar of
-// that comes as the second, and has Below bytes; into the first go pieces then (pieces.go).
+// packReq packs a layer into the descriptor that comes with the call; pieces (pieces.go), if it completes another one.
 type packReq struct {
 	ID        string
-	Below     int64
+	Over      bool
 	Epoch     int64
 	KeepTimes bool
 }

@@ -2,91 +2,41 @@ package layer
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 )
 
-// Pieces takes a tar in pieces, in order: bytes, and ranges of the tar of another layer.
+// Pieces takes a tar in pieces, in order: bytes, and what the tar of another layer has.
 type Pieces interface {
 	io.Writer
-	// Keep adds the bytes from and up to to of that tar.
-	Keep(from, to int64) error
+	// Before adds what that tar has up to the entry of that name, or up to where that would be, and drops the entry itself; with
+	// all, what is below it, too.
+	Before(name string, all bool) error
+	// Rest adds what is left.
+	Rest() error
 }
 
-// PackOver is [Pack] for a layer that completes another one: dir holds what differs from the layer whose tar is below, size
-// bytes long and made by Pack with the same options. Whiteouts in dir take away what that layer has. The pieces are together, to
-// the byte, the tar of a directory with all of it; but of below nothing is read but the headers, and no file of it is opened.
-// A tar that holds whiteouts, and an opaque directory, are errors. It returns what [Packed.Files] is.
-func PackOver(ctx context.Context, w Pieces, dir string, below io.ReaderAt, size int64, o PackOptions) (files int64, err error) {
-	t := &tarBelow{pieces: w}
-	t.section = io.NewSectionReader(below, 0, size)
-	t.tar = tar.NewReader(t.section)
-	if err := t.next(); err != nil {
-		return 0, fmt.Errorf("pack layer: %w", err)
-	}
-	return packDir(ctx, w, dir, t, o)
+// PackOver is [Pack] for a layer that completes another one: dir holds what differs. Whiteouts in dir take away what that layer has.
+// The pieces are together, to the byte, the tar of a directory with all of it, if the other one's was made by Pack with the same
+// options; [Below] puts them together. A tar that holds whiteouts, and an opaque directory, are errors. It returns the bytes of the
+// regular files in dir.
+func PackOver(ctx context.Context, w Pieces, dir string, o PackOptions) (files int64, err error) {
+	return packDir(ctx, w, dir, w, o)
 }
 
 var errNotOver = errors.New("a layer that completes another one cannot hide directories")
 
-// tarBelow goes through a tar of Pack, entry by entry.
-type tarBelow struct {
-	pieces  Pieces
-	section *io.SectionReader
-	tar     *tar.Reader
-
-	name       string // of the entry, without a final slash; "" after the last
-	start, end int64  // where it begins, with its extended headers, and where the next one does
-	files      int64  // its bytes, of a regular file
-
-	keepFrom, keepTo int64 // entries that are taken over, and not written yet
-}
-
-func (t *tarBelow) next() error {
-	t.start = t.end
-	h, err := t.tar.Next()
-	if err == io.EOF {
-		t.name = ""
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	at, err := t.section.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return err
-	}
-	t.name, t.files = strings.TrimSuffix(h.Name, "/"), 0
-	if h.Typeflag == tar.TypeReg {
-		t.files = h.Size
-	}
-	t.end = at + (h.Size+511)/512*512
-	if i := strings.LastIndexByte(t.name, '/'); strings.HasPrefix(t.name[i+1:], whiteoutPrefix) {
-		return fmt.Errorf("%s: %w", t.name, errNotOver)
-	}
-	return nil
-}
-
-// order makes names comparable as they follow each other in a tar: what a directory holds comes before its neighbours.
-func order(name string) string { return strings.ReplaceAll(name, "/", "\x00") }
-
 // keepBefore takes over the entries that come before name, and drops that of name itself; with all, what is below it, too.
 func (p *packer) keepBefore(name string, all bool) error {
-	t, at := p.below, order(name)
-	for t.name != "" && order(t.name) < at {
-		if err := p.keep(); err != nil {
-			return err
-		}
+	if err := p.flush(); err != nil {
+		return err
 	}
-	for t.name == name || all && strings.HasPrefix(t.name, name+"/") {
-		if err := t.next(); err != nil {
-			return err
-		}
-	}
-	return p.writeKept() // before what is written now
+	return p.below.Before(name, all)
 }
 
 // keepRest takes over what is left.
@@ -94,41 +44,156 @@ func (p *packer) keepRest() error {
 	if p.below == nil {
 		return nil
 	}
-	for p.below.name != "" {
-		if err := p.keep(); err != nil {
-			return err
-		}
+	if err := p.flush(); err != nil {
+		return err
 	}
-	return p.writeKept()
+	return p.below.Rest()
 }
 
-// keep takes one entry over.
-func (p *packer) keep() error {
-	t := p.below
-	if t.start != t.keepTo {
-		if err := p.writeKept(); err != nil {
-			return err
-		}
-		t.keepFrom = t.start
-	}
-	t.keepTo = t.end
-	p.files += t.files
-	return t.next()
-}
-
-// writeKept keeps the entries that were taken over, which lie side by side.
-func (p *packer) writeKept() error {
-	t := p.below
-	if t.keepFrom == t.keepTo {
-		return nil
-	}
+// flush hands on what was written: what is taken over comes behind it.
+func (p *packer) flush() error {
 	if err := p.tar.Flush(); err != nil {
 		return err
 	}
-	if err := p.raw.Flush(); err != nil {
+	return p.raw.Flush()
+}
+
+// Index says what entries a tar of [Pack] has, in order, so that a layer can be packed over it without its headers being read again.
+// For each: twice the length of the name without a final slash, and one more for a regular file; the name; how many blocks of 512
+// bytes it takes with its headers; of a regular file, its size. The numbers are varints.
+type Index []byte
+
+var errIndex = errors.New("broken index of a tar")
+
+// ReadIndex reads the headers of a tar, and nothing else.
+func ReadIndex(ctx context.Context, from io.ReaderAt, size int64) (x Index, err error) {
+	section := io.NewSectionReader(from, 0, size)
+	tr := tar.NewReader(section)
+	last, end := "", int64(0)
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return x, nil
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read tar: %w", err)
+		}
+		name := strings.TrimSuffix(h.Name, "/")
+		if i := strings.LastIndexByte(name, '/'); strings.HasPrefix(name[i+1:], whiteoutPrefix) {
+			return nil, fmt.Errorf("read tar: %s: %w", name, errNotOver)
+		}
+		if last != "" && inOrder([]byte(last), []byte(name)) >= 0 {
+			return nil, fmt.Errorf("read tar: %s comes behind %s", name, last)
+		}
+		at, err := section.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return nil, err
+		}
+		start := end
+		last, end = name, at+(h.Size+511)/512*512
+		kind := uint64(0)
+		if h.Typeflag == tar.TypeReg {
+			kind = 1
+		}
+		x = append(binary.AppendUvarint(x, uint64(len(name))<<1|kind), name...)
+		x = binary.AppendUvarint(x, uint64(end-start)/512)
+		if kind == 1 {
+			x = binary.AppendUvarint(x, uint64(h.Size))
+		}
+	}
+}
+
+// inOrder compares names as they follow each other in a tar: what a directory holds comes before its neighbours.
+func inOrder(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		switch x, y := a[i], b[i]; {
+		case x == y:
+		case x == '/':
+			return -1
+		case y == '/':
+			return 1
+		default:
+			return int(x) - int(y)
+		}
+	}
+	return len(a) - len(b)
+}
+
+// Below is the tar that another one is put together over: it knows what [Pieces] mean.
+type Below struct {
+	Files int64 // bytes of the regular files that were kept
+	keep  func(from, to int64) error
+
+	rest       Index
+	name       []byte // of the entry; nil before the first and after the last
+	start, end int64  // where it begins, with its extended headers, and where the next one does
+	size       int64  // its bytes, of a regular file
+}
+
+// Over begins with the tar of an index. keep is called with the ranges that are taken over.
+func (x Index) Over(keep func(from, to int64) error) (*Below, error) {
+	b := &Below{rest: x, keep: keep}
+	return b, b.next()
+}
+
+func (b *Below) next() error {
+	b.start, b.name = b.end, nil
+	if len(b.rest) == 0 {
+		return nil
+	}
+	head, n := binary.Uvarint(b.rest)
+	rest := b.rest[max(n, 0):]
+	if n <= 0 || head>>1 == 0 || head>>1 > uint64(len(rest)) {
+		return errIndex
+	}
+	b.name, rest = rest[:head>>1], rest[head>>1:]
+	blocks, n := binary.Uvarint(rest)
+	if n <= 0 || blocks > 1<<50 {
+		return errIndex
+	}
+	b.end, rest = b.start+int64(blocks)*512, rest[n:]
+	b.size = 0
+	if head&1 == 1 {
+		size, n := binary.Uvarint(rest)
+		if n <= 0 || size > blocks*512 {
+			return errIndex
+		}
+		b.size, rest = int64(size), rest[n:]
+	}
+	b.rest = rest
+	return nil
+}
+
+// Before is that of [Pieces].
+func (b *Below) Before(name string, all bool) error {
+	if err := b.take(func() bool { return inOrder(b.name, []byte(name)) < 0 }); err != nil {
 		return err
 	}
-	err := t.pieces.Keep(t.keepFrom, t.keepTo)
-	t.keepFrom = t.keepTo
-	return err
+	for string(b.name) == name || all && bytes.HasPrefix(b.name, []byte(name+"/")) {
+		if err := b.next(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Rest is that of [Pieces].
+func (b *Below) Rest() error { return b.take(func() bool { return true }) }
+
+// take keeps entries while more says so.
+func (b *Below) take(more func() bool) error {
+	from := b.start
+	for b.name != nil && more() {
+		b.Files += b.size
+		if err := b.next(); err != nil {
+			return err
+		}
+	}
+	if from == b.start {
+		return nil
+	}
+	return b.keep(from, b.start)
 }

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"archive/tar"
 	"bytes"
 	"fmt"
 	"math/rand/v2"
@@ -56,12 +57,25 @@ func (f files) write(t *testing.T, dir string) {
 // pieces puts a tar together.
 type pieces struct {
 	bytes.Buffer
-	below []byte
+	*Below
 }
 
-func (p *pieces) Keep(from, to int64) error {
-	p.Write(p.below[from:to])
-	return nil
+// packOver packs dir over a tar, and returns the bytes of all files.
+func packOver(t *testing.T, below []byte, dir string, o PackOptions) ([]byte, int64, error) {
+	t.Helper()
+	index, err := ReadIndex(t.Context(), bytes.NewReader(below), int64(len(below)))
+	if err != nil {
+		return nil, 0, err
+	}
+	var out pieces
+	if out.Below, err = index.Over(func(from, to int64) error {
+		out.Write(below[from:to])
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	files, err := PackOver(t.Context(), &out, dir, o)
+	return out.Bytes(), files + out.Files, err
 }
 
 // TestPackOver holds that a layer that completes another one packs as the directory that has all of it.
@@ -95,10 +109,9 @@ func TestPackOver(t *testing.T) {
 		}
 		below, _ := pack(t, oldDir, PackOptions{Epoch: 7})
 		want, wantPacked := pack(t, nowDir, PackOptions{Epoch: 7})
-		got := pieces{below: below}
-		files, err := PackOver(t.Context(), &got, diffDir, bytes.NewReader(below), int64(len(below)), PackOptions{Epoch: 7})
-		if err != nil || files != wantPacked.Files || !bytes.Equal(got.Bytes(), want) {
-			t.Errorf("seed %d: %v\ngot  %q\nwant %q\nbelow %q", seed, err, list(t, got.Bytes()), list(t, want), list(t, below))
+		got, files, err := packOver(t, below, diffDir, PackOptions{Epoch: 7})
+		if err != nil || files != wantPacked.Files || !bytes.Equal(got, want) {
+			t.Errorf("seed %d: %v\ngot  %q\nwant %q\nbelow %q", seed, err, list(t, got), list(t, want), list(t, below))
 		}
 	}
 }
@@ -112,15 +125,56 @@ func TestPackOverRemovesDirectories(t *testing.T) {
 	must(t, whiteout.Make(diff, "a/b"))
 	below, _ := pack(t, old, PackOptions{})
 	want, _ := pack(t, now, PackOptions{})
-	got := pieces{below: below}
-	if _, err := PackOver(t.Context(), &got, diff, bytes.NewReader(below), int64(len(below)), PackOptions{}); err != nil || !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("%v: %q, want %q", err, list(t, got.Bytes()), list(t, want))
+	if got, _, err := packOver(t, below, diff, PackOptions{}); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%v: %q, want %q", err, list(t, got), list(t, want))
 	}
 	must(t, whiteout.SetOpaque(filepath.Join(diff, "a"), true))
-	if _, err := PackOver(t.Context(), &got, diff, bytes.NewReader(below), int64(len(below)), PackOptions{}); err == nil {
+	if _, _, err := packOver(t, below, diff, PackOptions{}); err == nil {
 		t.Error("an opaque directory: no error")
 	}
-	if _, err := PackOver(t.Context(), &got, now, bytes.NewReader(below[:700]), 700, PackOptions{}); err == nil {
+	if _, _, err := packOver(t, below[:700], now, PackOptions{}); err == nil {
 		t.Error("half a tar: no error")
+	}
+}
+
+// TestReadIndex holds that what is no tar of Pack has no index, and that one which is broken is no index.
+func TestReadIndex(t *testing.T) {
+	made := func(names ...string) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for _, name := range names {
+			must(t, w.WriteHeader(&tar.Header{Name: name, Size: 3, Typeflag: tar.TypeReg}))
+			_, err := w.Write([]byte("abc"))
+			must(t, err)
+		}
+		must(t, w.Close())
+		return b.Bytes()
+	}
+	read := func(b []byte) (Index, error) { return ReadIndex(t.Context(), bytes.NewReader(b), int64(len(b))) }
+	for _, names := range [][]string{{"b", "a"}, {"a", "a"}, {"a-", "a/b"}, {"a/.wh.b"}, {".wh..wh..opq"}} {
+		if x, err := read(made(names...)); err == nil {
+			t.Errorf("%q: %q", names, x)
+		}
+	}
+	x, err := read(made("a/b", "a-", "b"))
+	must(t, err)
+	whole := func(x Index) (to, files int64, err error) {
+		b, err := x.Over(func(_, end int64) error { to = end; return nil })
+		if err == nil {
+			err = b.Rest()
+		}
+		return to, b.Files, err
+	}
+	if to, files, err := whole(x); to != 3*1024 || files != 9 || err != nil {
+		t.Errorf("%d, %d, %v", to, files, err)
+	}
+	for i := range x {
+		_, _, err := whole(x[:i])
+		if between := i == 0 || i == 6 || i == 11; (err == nil) != between { // between two entries it is an index of fewer
+			t.Errorf("cut at %d of %q: %v", i, x, err)
+		}
+	}
+	if _, _, err := whole(Index(bytes.Repeat([]byte{0xff}, 40))); err == nil {
+		t.Error("no index: no error")
 	}
 }

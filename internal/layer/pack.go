@@ -37,7 +37,7 @@ func Pack(ctx context.Context, w io.Writer, dir string, o PackOptions) (Packed, 
 	return digest.packed(files), nil
 }
 
-func packDir(ctx context.Context, w io.Writer, dir string, below *tarBelow, o PackOptions) (files int64, err error) {
+func packDir(ctx context.Context, w io.Writer, dir string, below Pieces, o PackOptions) (files int64, err error) {
 	buffered := bufio.NewWriterSize(w, 256<<10)
 	p := packer{
 		ctx: ctx, dir: dir, o: o,
@@ -69,7 +69,7 @@ type packer struct {
 	o     PackOptions
 	tar   *tar.Writer
 	raw   *bufio.Writer        // what tar writes to
-	below *tarBelow            // of the layer that this one completes, or nil
+	below Pieces               // of the layer that this one completes, or nil
 	links map[[2]uint64]string // device and inode of a file with several names -> its first name
 	files int64
 	copy  []byte
