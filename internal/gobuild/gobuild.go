@@ -177,13 +177,10 @@ func (b *build) programs(ctx context.Context, key store.Key, m *memory) ([]Progr
 	if err := checkNames(m.mains); err != nil {
 		return nil, err
 	}
-	recipe := b.recipe()
-	programs := make([]Program, len(m.mains))
-	keys := make([]store.Key, len(m.mains))
+	programs, keys := make([]Program, len(m.mains)), m.programKeys(b.recipe())
 	var missing []mainPackage
 	var at []int
 	for i, main := range m.mains {
-		keys[i] = m.programKey(recipe, main)
 		if p, ok := b.known(keys[i]); ok {
 			programs[i] = p
 			programs[i].Dir = main.dir

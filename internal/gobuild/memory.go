@@ -63,8 +63,37 @@ func (m *memory) stands() bool {
 	return !slices.Contains(ok, false)
 }
 
-// programKey names a program by all that goes into it: recipe are labelled lines of what is the same for the whole build.
-func (m *memory) programKey(recipe []byte, main mainPackage) store.Key {
+// programKeys names each main package's program by all that goes into it: recipe are labelled lines of what is the same for the whole
+// build.
+func (m *memory) programKeys(recipe []byte) []store.Key {
+	common := slices.Clone(recipe)
+	for _, in := range m.inputs {
+		if in.kind == tool || in.kind == setting && !in.stamp.absent() {
+			common = in.appendContent(common)
+		}
+	}
+	sums := make([][32]byte, len(m.packages)) // programs share most packages
+	for i, p := range m.packages {
+		b := appendStrings(nil, "package", p.path, p.extra)
+		for _, f := range p.files {
+			b = m.inputs[f].appendContent(b)
+		}
+		sums[i] = sha256.Sum256(b)
+	}
+	keys := make([]store.Key, len(m.mains))
+	for i, main := range m.mains {
+		h := sha256.New()
+		h.Write(common)
+		for _, p := range m.reached(main) {
+			h.Write(sums[p][:])
+		}
+		keys[i] = store.Key(h.Sum(nil))
+	}
+	return keys
+}
+
+// reached are the packages of a program, in rising order.
+func (m *memory) reached(main mainPackage) []int {
 	seen := make([]bool, len(m.packages))
 	var order []int
 	var visit func(i uint64)
@@ -80,22 +109,7 @@ func (m *memory) programKey(recipe []byte, main mainPackage) store.Key {
 	}
 	visit(main.index)
 	sort.Ints(order) // packages are sorted by path
-	h := sha256.New()
-	h.Write(recipe)
-	for _, in := range m.inputs {
-		if in.kind == tool || in.kind == setting && !in.stamp.absent() {
-			h.Write(in.appendContent(nil))
-		}
-	}
-	for _, i := range order {
-		p := &m.packages[i]
-		b := appendStrings(nil, "package", p.path, p.extra)
-		for _, f := range p.files {
-			b = m.inputs[f].appendContent(b)
-		}
-		h.Write(b)
-	}
-	return store.Key(h.Sum(nil))
+	return order
 }
 
 // appendContent writes what an input holds: its digest, or for what is fixed, its stamp.

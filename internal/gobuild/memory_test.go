@@ -357,8 +357,31 @@ func FuzzDecodeMemory(f *testing.F) {
 		if err != nil || fmt.Sprint(again) != fmt.Sprint(m) {
 			t.Errorf("%v: %+v, want %+v", err, again, m)
 		}
-		for _, main := range m.mains {
-			m.programKey(nil, main)
-		}
+		m.programKeys(nil)
 	})
+}
+
+// BenchmarkProgramKeys names twenty programs that share all but one of 150 packages.
+func BenchmarkProgramKeys(b *testing.B) {
+	m := &memory{}
+	for i := range 170 {
+		p := pkg{path: fmt.Sprintf("package%03d", i)}
+		for range 10 {
+			p.files = append(p.files, uint64(len(m.inputs)))
+			name := fmt.Sprintf("/usr/local/go/src/package%03d/file%d.go", i, len(p.files))
+			s := state{stamp: stamp{size: 1000, mtime: 1 << 60, ctime: 1 << 60, ino: 1 << 20, mode: 0o644}}
+			m.inputs = append(m.inputs, input{path: name, state: s})
+		}
+		if i >= 150 {
+			for j := range 150 {
+				p.imports = append(p.imports, uint64(j))
+			}
+			m.mains = append(m.mains, mainPackage{path: p.path, index: uint64(i)})
+		}
+		m.packages = append(m.packages, p)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		m.programKeys(nil)
+	}
 }

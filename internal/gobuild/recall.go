@@ -20,7 +20,7 @@ const (
 // memoryVersion and programVersion grow when what they stand for is made in another way.
 const (
 	memoryVersion  = 1
-	programVersion = 1
+	programVersion = 2
 )
 
 type memoryRecord struct {

@@ -338,8 +338,19 @@ func (l *Library) saveLayer(ctx context.Context, layer v1.Layer) error {
 	return nil
 }
 
+// saveBytes stores a config or manifest. One that lies there, whole, is not written again.
 func (l *Library) saveBytes(ctx context.Context, b []byte) error {
-	_, _, err := l.st.WriteBlob(ctx, bytes.NewReader(b), v1.Hash{}, int64(len(b)))
+	h, size, err := v1.SHA256(bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	if r, err := l.st.OpenBlob(h); err == nil {
+		_, err = io.Copy(io.Discard, r)
+		if r.Close(); err == nil {
+			return nil
+		}
+	}
+	_, _, err = l.st.WriteBlob(ctx, bytes.NewReader(b), h, size)
 	return err
 }
 

@@ -140,6 +140,10 @@ func filesKey(diffID v1.Hash) store.Key {
 
 // NoteFiles keeps the bytes of the regular files in a layer, so that nobody has to read it to know.
 func (l *Library) NoteFiles(diffID v1.Hash, bytes int64) error {
+	var known files
+	if l.st.Get(recordFiles, filesKey(diffID), &known) == nil && known.Bytes == bytes {
+		return nil
+	}
 	return l.st.Put(recordFiles, filesKey(diffID), files{bytes})
 }
 
