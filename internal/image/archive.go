@@ -278,11 +278,50 @@ func writeMember(tw *tar.Writer, name string, b archived, epoch time.Time) error
 		return err
 	}
 	defer r.Close()
-	n, err := io.Copy(tw, r)
+	n, err := copyAhead(tw, r)
 	if err == nil && n != b.size {
 		err = fmt.Errorf("the blob has %d bytes, announced were %d", n, b.size)
 	}
 	return err
+}
+
+// copyAhead is io.Copy, but reads and verifies the next bytes while some are written.
+func copyAhead(w io.Writer, r io.Reader) (n int64, err error) {
+	type piece struct {
+		b   []byte
+		err error
+	}
+	free, full := make(chan []byte, 3), make(chan piece)
+	for range cap(free) {
+		free <- make([]byte, 256<<10)
+	}
+	go func() {
+		defer close(full)
+		for b := range free {
+			n, err := r.Read(b)
+			full <- piece{b[:n], err}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range full {
+		if err != nil {
+			continue // until nothing reads r any more
+		}
+		k, werr := w.Write(p.b)
+		n += int64(k)
+		switch {
+		case werr != nil:
+			err = werr
+			close(free)
+		case p.err == nil:
+			free <- p.b[:cap(p.b)]
+		case p.err != io.EOF:
+			err = p.err
+		}
+	}
+	return n, err
 }
 
 // canonicalNames brings names into their full form, without doubles.

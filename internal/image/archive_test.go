@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -386,4 +388,47 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCopyAhead(t *testing.T) {
+	text := strings.Repeat("0123456789", 200_000)
+	var out bytes.Buffer
+	if n, err := copyAhead(&out, iotest.OneByteReader(strings.NewReader(text[:1000]))); n != 1000 || err != nil || out.String() != text[:1000] {
+		t.Errorf("%d %v", n, err)
+	}
+	out.Reset()
+	if n, err := copyAhead(&out, strings.NewReader(text)); n != int64(len(text)) || err != nil || out.String() != text {
+		t.Errorf("%d %v", n, err)
+	}
+	out.Reset()
+	failed := errors.New("it failed")
+	if n, err := copyAhead(&out, io.MultiReader(strings.NewReader(text), iotest.ErrReader(failed))); n != int64(len(text)) || err != failed {
+		t.Errorf("a reader that fails: %d %v", n, err)
+	}
+	if n, err := copyAhead(failing{failed}, strings.NewReader(text)); n != 0 || err != failed {
+		t.Errorf("a writer that fails: %d %v", n, err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// BenchmarkArchive writes an image with a layer of 64 MB, which is verified on the way.
+func BenchmarkArchive(b *testing.B) {
+	l := newLibrary(b)
+	text := make([]byte, 64<<20)
+	rand.NewChaCha8([32]byte{1}).Read(text)
+	h, _, err := l.st.WriteBlob(b.Context(), bytes.NewReader(text), v1.Hash{}, -1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	a := archive{blobs: map[string]archived{blobName(h): {int64(len(text)), func() (io.ReadCloser, error) { return l.st.OpenBlob(h) }}}}
+	b.SetBytes(int64(len(text)))
+	dest := filepath.Join(b.TempDir(), "out.tar")
+	for b.Loop() {
+		if err := writeTo(dest, nil, func(w io.Writer) error { return a.writeTar(b.Context(), w, time.Unix(0, 0)) }); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

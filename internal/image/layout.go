@@ -115,7 +115,7 @@ func writeLayoutFile(path string, b archived) error {
 			return err
 		}
 		defer r.Close()
-		n, err := io.Copy(w, r)
+		n, err := copyAhead(w, r)
 		if err == nil && n != b.size {
 			err = fmt.Errorf("the blob has %d bytes, announced were %d", n, b.size)
 		}
