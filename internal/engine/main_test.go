@@ -65,7 +65,7 @@ type bench struct {
 	options func(*Options) // changes what the next engines get
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	skifftest.NoLeftovers(t)
 	if _, err := sandbox.Probe(); err != nil {

@@ -17,7 +17,7 @@ const marker = "SKIFF_TEST_MARK"
 // NoLeftovers fails the test when, after it and all that it cleans up later than this call, a process that it started
 // still runs, or a mount in its temporary directories is there. Processes get five seconds to end. They are known by a
 // variable, NAME=VALUE, which is set for the test and returned for those whose environment does not come from it.
-func NoLeftovers(t *testing.T) (mark string) {
+func NoLeftovers(t testing.TB) (mark string) {
 	t.Helper()
 	mark = marker + "=" + rand.Text()
 	// Where t.TempDir lies, of subtests too. Elsewhere the machine and the tests of other packages mount what they like.

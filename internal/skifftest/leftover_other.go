@@ -5,7 +5,7 @@ package skifftest
 import "testing"
 
 // NoLeftovers looks for processes and mounts; elsewhere than on Linux skiff makes none.
-func NoLeftovers(t *testing.T) (mark string) {
+func NoLeftovers(t testing.TB) (mark string) {
 	t.Helper()
 	return "SKIFF_TEST_MARK="
 }
