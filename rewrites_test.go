@@ -1,11 +1,14 @@
 package skiff_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,7 +53,8 @@ var corpus = []struct{ name, text string }{
 	{"GOPATH", "FROM {go} AS builder\nENV CGO_ENABLED=0\nWORKDIR /go/src/app\nCOPY . .\nRUN go get -d ./... || true\nRUN go build -v -o app .\nFROM scratch\nCOPY --from=builder /go/src/app/app /"},
 }
 
-// evil spoils what lies in Go's caches, wherever it is run, and goes on with the program that it was started for.
+// evil spoils what lies in Go's caches, wherever it is run, and goes on with the program that it was started for. The go command
+// keeps to itself what some of its tools print, so evil says that it ran where the step's first process does.
 const evil = `package main
 
 import (
@@ -62,6 +66,10 @@ import (
 
 func main() {
 	os.Stderr.WriteString("evil ran\n")
+	if f, err := os.OpenFile("/proc/1/fd/2", os.O_WRONLY, 0); err == nil {
+		f.WriteString("evil ran\n")
+		f.Close()
+	}
 	for _, dir := range []string{"/root/.cache/go-build", "/go/pkg/mod"} {
 		filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
@@ -85,40 +93,30 @@ func main() {
 var hostile = []struct {
 	name, text string
 	runs       bool // evil does: else there is nothing to see but that nothing was planted
+	links      bool // the context has links into a cache
 }{
-	{"by name", "RUN ./evil", true},
-	{"go run", "RUN go run ./cmd/evil", true},
-	{"toolexec", "RUN go build -toolexec=/src/evil -o app .", true},
-	{"quoted GOFLAGS", "ENV GOFLAGS=\"'-toolexec=/src/evil'\"\nRUN go build -o app .", true},
-	{"export", "RUN export GOFLAGS=-toolexec=/src/evil && go build -o app .", true},
-	{"default value", "RUN : ${GOFLAGS:=-toolexec=/src/evil} && export GOFLAGS && go build -o app .", true},
-	{"go env", "RUN go env -w GOFLAGS=-toolexec=/src/evil\nRUN go build -o app .", true},
-	{"HOME", "ENV HOME=/src/home\nRUN go build -o app .", true},
-	{"shell", "SHELL [\"/src/bin/sh\", \"-c\"]\nRUN go build -o app .", true},
-	{"PATH", "ENV PATH=/src/bin:$PATH\nRUN go build -o app .", true},
-	{"function", "RUN go() { /src/evil; }; go build -o app .", true},
-	{"vettool", "RUN go vet -vettool=/src/evil .", true},
-	{"generate", "RUN go generate ./cmd/generate && go build -o app .", true},
-	{"GOCACHEPROG", "ENV GOCACHEPROG=/src/evil\nRUN go build -o app .", true},
-	{"CC", "ENV CGO_ENABLED=1 CC=/src/evil\nRUN go build -o app ./cmd/c", true},
-	{"compiler", "COPY evil /usr/local/go/pkg/tool/linux_" + runtime.GOARCH + "/compile\nRUN go build -o app .", true},
-	{"own mount", "RUN --mount=type=cache,id=skiff-go:build,target=/root/.cache/go-build ./evil", true},
-	{"link", "RUN go build -o out/planted .", false},
-	{"link to a file", "RUN cd linked && go build", false},
-	{"compiler's -o", "RUN go build -gcflags=-o=/root/.cache/go-build/planted .", false},
-	{"linker's -o", "RUN go build -ldflags=-o=/root/.cache/go-build/planted .", false},
+	{"by name", "RUN ./evil", true, false},
+	{"go run", "RUN go run ./cmd/evil", true, false},
+	{"toolexec", "RUN go build -toolexec=/src/evil -o app .", true, false},
+	{"quoted GOFLAGS", "ENV GOFLAGS=\"'-toolexec=/src/evil'\"\nRUN go build -o app .", true, false},
+	{"export", "RUN export GOFLAGS=-toolexec=/src/evil && go build -o app .", true, false},
+	{"default value", "RUN : ${GOFLAGS:=-toolexec=/src/evil} && export GOFLAGS && go build -o app .", true, false},
+	{"go env", "RUN go env -w GOFLAGS=-toolexec=/src/evil\nRUN go build -o app .", true, false},
+	{"HOME", "ENV HOME=/src/home\nRUN go build -o app .", true, false},
+	{"shell", "SHELL [\"/src/bin/sh\", \"-c\"]\nRUN go build -o app .", true, false},
+	{"PATH", "ENV PATH=/src/bin:$PATH\nRUN go build -o app .", true, false},
+	{"function", "RUN go() { /src/evil; }; go build -o app .", true, false},
+	{"vettool", "RUN go vet -vettool=/src/evil .", true, false},
+	{"generate", "RUN go generate ./cmd/generate && go build -o app .", true, false},
+	{"GOCACHEPROG", "ENV GOCACHEPROG=/src/evil\nRUN go build -o app .", true, false},
+	{"CC", "ENV CGO_ENABLED=1 CC=/src/evil\nRUN go build -o app ./cmd/c", true, false},
+	{"compiler", "COPY evil /usr/local/go/pkg/tool/linux_" + runtime.GOARCH + "/compile\nRUN go build -o app .", true, false},
+	{"own mount", "RUN --mount=type=cache,id=skiff-go:build,target=/root/.cache/go-build ./evil", true, false},
+	{"link", "RUN go build -o out/planted .", false, true},
+	{"link to a file", "RUN cd linked && go build", false, true},
+	{"compiler's -o", "RUN go build -gcflags=-o=/root/.cache/go-build/planted .", false, false},
+	{"linker's -o", "RUN go build -ldflags=-o=/root/.cache/go-build/planted .", false, false},
 }
-
-const spy = `package main
-
-import "os"
-
-func main() {
-	_, err := os.Stat("/root/.cache/go-build/planted")
-	_, err2 := os.Stat("/root/.cache/go-build/trim.txt")
-	println("planted:", err == nil, "cache seen:", err2 == nil)
-}
-`
 
 // TestRewritesNeverChangeWhatShips builds a corpus without any rewrite; then, beside projects that try to plant something
 // in the caches that all share, with all of them; the images are the same to the bit.
@@ -151,17 +149,20 @@ func TestRewritesNeverChangeWhatShips(t *testing.T) {
 		}
 		plain = append(plain, id)
 	}
-	build(project(t, tag, corpus[0].text)) // fills the shared cache
+	others := caches(t)
+	build(project(t, tag, corpus[0].text)) // fills what is shared
+	shared := slices.DeleteFunc(caches(t), func(dir string) bool { return slices.Contains(others, dir) })
 	for _, k := range hostile {
-		out, _ := c.try("build", "--go-base=image", project(t, tag, k.text+"\nFROM scratch\nCOPY --from=builder /src/go.mod /"))
+		dir := project(t, tag, k.text+"\nFROM scratch\nCOPY --from=builder /src/go.mod /")
+		if k.links {
+			linkIntoCache(t, dir)
+		}
+		out, _ := c.try("build", "--go-base=image", dir)
 		if strings.Contains(out, "evil ran") != k.runs {
 			t.Errorf("%s: evil ran: %v\n%s", k.name, !k.runs, out)
 		}
 	}
-	_, out := build(project(t, tag, "RUN go run ./cmd/spy\nFROM scratch\nCOPY --from=builder /src/go.mod /"))
-	if !strings.Contains(out, "planted: false cache seen: true") {
-		t.Errorf("what the shared cache holds:\n%s", out)
-	}
+	checkCaches(t, shared)
 	rewritten := 0
 	for i, k := range corpus {
 		id, out := build(dirs[i])
@@ -172,8 +173,50 @@ func TestRewritesNeverChangeWhatShips(t *testing.T) {
 			rewritten++
 		}
 	}
-	if rewritten < len(corpus)-3 { // one ships its stage, one has mounts of its own
+	if rewritten < len(corpus)-4 { // one ships its stage, one has mounts of its own, two look where the caches are
 		t.Errorf("only %d of %d Dockerfiles were rewritten", rewritten, len(corpus))
+	}
+}
+
+// caches are the directories of all cache mounts in the state.
+func caches(t *testing.T) []string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(stateRoot, "cache", "*", "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+// checkCaches: evil's file is nowhere in these directories, and what the go command has compiled is called by its digest.
+func checkCaches(t *testing.T, dirs []string) {
+	t.Helper()
+	outputs := 0
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.Name() == "planted" {
+				t.Errorf("%s: planted", p)
+			}
+			digest, ok := strings.CutSuffix(d.Name(), "-d")
+			if !ok || d.IsDir() {
+				return nil
+			}
+			outputs++
+			data, err := os.ReadFile(p)
+			if got := fmt.Sprintf("%x", sha256.Sum256(data)); err == nil && got != digest {
+				t.Errorf("%s: its digest is %s", p, got)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if outputs == 0 {
+		t.Error("nothing compiled is in the shared caches: nothing was tried")
 	}
 }
 
@@ -186,20 +229,24 @@ func project(t *testing.T, tag, text string) string {
 	dir := skifftest.Files(t, "Dockerfile", strings.ReplaceAll(text, "{go}", tag)+"\n", "VERSION", "1.2",
 		"go.mod", "module example.com/shipped\n\ngo 1.21\n", "main.go", shipped,
 		"gen.go", "package main\n\n//go:generate cp VERSION generated\n", "cmd/generate/gen.go", "package main\n\n//go:generate /src/evil\n\nfunc main() {}\n",
-		"cmd/c/main.go", "package main\n\nimport \"C\"\n\nfunc main() {}\n", "cmd/evil/main.go", evil, "cmd/spy/main.go", spy,
-		"home/.config/go/env", "GOFLAGS=-toolexec=/src/evil\n", "linked/go.mod", "module example.com/planted\n", "linked/main.go", shipped, "bin/", "")
+		"cmd/c/main.go", "package main\n\nimport \"C\"\n\nfunc main() {}\n", "cmd/evil/main.go", evil, "home/.config/go/env", "GOFLAGS=-toolexec=/src/evil\n", "linked/go.mod", "module example.com/planted\n", "linked/main.go", shipped, "bin/", "")
 	program := evilProgram(t, filepath.Join(dir, "cmd/evil"))
 	for _, name := range []string{"evil", "bin/go", "bin/sh"} {
 		if err := os.WriteFile(filepath.Join(dir, name), program, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+// linkIntoCache has the go command write into a cache where it is told to write elsewhere.
+func linkIntoCache(t *testing.T, dir string) {
+	t.Helper()
 	for name, target := range map[string]string{"out": "/root/.cache/go-build", "linked/planted": "/root/.cache/go-build/planted"} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir
 }
 
 var evilBytes []byte // compiled once
