@@ -36,14 +36,17 @@ func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error)
 	if err := b.evaluate(ctx, parts); err != nil {
 		return nil, err
 	}
-	if err := b.engine.ForgetLocals(); err != nil {
-		return nil, err
-	}
+	var forget errgroup.Group
+	forget.Go(b.engine.ForgetLocals)
+	defer forget.Wait()
 	res := &BuildResult{Built: time.Now(), Warnings: b.df.Warnings()}
 	var made content
 	var reports func() error
 	err := b.steps.run(ctx, "exporting", func(ctx context.Context, st *step) (err error) {
-		if made, err = b.assemble(ctx, parts); err != nil {
+		if made, err = b.assemble(ctx, parts); err == nil {
+			err = forget.Wait() // the memory is needed for what follows
+		}
+		if err != nil {
 			return err
 		}
 		b.engine.Rest() // what leaves lies in the store now
