@@ -160,6 +160,8 @@ type Engine struct {
 	began  sync.Once
 	beside sync.WaitGroup // [Options.Working], and ends of children
 
+	stepAhead atomic.Bool // a step is likely to run
+
 	writing atomic.Bool // what steps left is on its way to the disk
 }
 
@@ -253,7 +255,7 @@ func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
 		if e.o.Working != nil {
 			e.began.Do(func() { e.beside.Go(e.o.Working) })
 		}
-		c, err := sandbox.Enter(ctx, sandbox.Options{Mode: e.o.Mode, Root: e.o.Store.Root()})
+		c, err := sandbox.Enter(ctx, sandbox.Options{Mode: e.o.Mode, Root: e.o.Store.Root(), Step: e.stepAhead.Load()})
 		if err != nil {
 			return nil, err
 		}
@@ -265,6 +267,14 @@ func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
 			return c, nil
 		}
 	})
+}
+
+// expectStep has the child, and the init of a step in it, come up while the inputs of a step are made: its definition gave
+// nothing, so it will run unless they turn out to be what they were.
+func (e *Engine) expectStep(ctx context.Context) {
+	if e.stepAhead.CompareAndSwap(false, true) {
+		e.beside.Go(func() { _, _ = e.startChild(ctx) }) // who needs it is told what is wrong
+	}
 }
 
 // writeBack has what a step left written to the disk beside what follows: the build waits for it at its end.

@@ -75,6 +75,9 @@ func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
 			return outs, nil
 		}
 	}
+	if n.v.Op.GetExec() != nil {
+		n.e.expectStep(ctx)
+	}
 	inputs, err := n.evaluateInputs(ctx)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,7 @@ const stopGrace = 800 * time.Millisecond
 type startInfo struct {
 	Root string
 	Mode Mode
+	Step bool
 }
 
 // self is set once, in the child, before the first handler runs.
@@ -116,6 +117,9 @@ func childStage(handlers map[string]Handler) error {
 		return err
 	}
 	go reap()
+	if self.Step {
+		go firstInit()
+	}
 	go defaultFilter() // 5 ms that the first step need not wait for
 	serve(link, handlers, stopGrace)
 	// Whatever handlers left is unmounted and killed with the namespaces.
@@ -163,7 +167,7 @@ func reap() {
 
 // look tells whether there is a zombie, and takes it when it is due.
 func (r *reaper) look(now time.Time) bool {
-	pid, err := zombie()
+	pid, err := zombie(unix.P_ALL, 0)
 	if err != nil || pid == 0 {
 		r.pid = 0
 		return false
@@ -179,10 +183,11 @@ func (r *reaper) look(now time.Time) bool {
 	return true
 }
 
-// zombie returns a child that has ended and was not waited for, 0 for none, and leaves it as it is.
-func zombie() (int, error) {
+// zombie returns a child, of those that waitid(2) is asked about, that has ended and was not waited for, 0 for none, and leaves
+// it as it is.
+func zombie(idType, id int) (int, error) {
 	var info unix.Siginfo
-	err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	err := unix.Waitid(idType, id, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	if errors.Is(err, unix.ECHILD) {
 		return 0, nil
 	}

@@ -149,7 +149,7 @@ func childCommand(p plan, sock *os.File, stderr io.Writer) *exec.Cmd {
 func (c *Child) greet(ctx context.Context, p plan, o Options) error {
 	stop := context.AfterFunc(ctx, func() { c.link.Close() })
 	defer stop()
-	body, err := json.Marshal(startInfo{Root: o.Root, Mode: p.mode})
+	body, err := json.Marshal(startInfo{Root: o.Root, Mode: p.mode, Step: o.Step})
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,21 @@ func testHandlers() map[string]Handler {
 		}
 		return nil, unix.Dup3(fd, 50, 0)
 	}
+	// first tells whether the init that was started in advance is still there for a step, and ends it if it is asked to.
+	h["first"] = func(_ context.Context, c *Call) (any, error) {
+		var kill bool
+		if err := c.Decode(&kill); err != nil {
+			return nil, err
+		}
+		if kill {
+			pid := firstInit().cmd.Process.Pid
+			unix.Kill(pid, unix.SIGKILL)
+			for ended := 0; ended == 0; {
+				ended, _ = zombie(unix.P_PID, pid)
+			}
+		}
+		return self.Step && !firstTaken.Load(), nil
+	}
 	h["run"] = func(ctx context.Context, c *Call) (any, error) {
 		var req runRequest
 		if err := c.Decode(&req); err != nil {
@@ -115,10 +130,10 @@ func enter(t testing.TB) *Child {
 	return c
 }
 
-// modes runs fn once for each mode that the user who runs the tests can have.
+// modes runs fn once for each mode that the user who runs the tests can have. The first step has an init that was there.
 func modes(t *testing.T, fn func(t *testing.T, c *Child)) {
 	for _, m := range []Mode{ModeRoot, ModeSubIDs, ModeOneID} {
-		c, err := Enter(t.Context(), Options{Mode: m, Root: t.TempDir()})
+		c, err := Enter(t.Context(), Options{Mode: m, Root: t.TempDir(), Step: true})
 		var un *Unavailable
 		if errors.As(err, &un) && m != ModeOneID {
 			t.Logf("not as %s here: %v", m, err)

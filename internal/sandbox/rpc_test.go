@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var cancelled atomic.Int32 // counted in the child
@@ -80,7 +82,7 @@ func rpcHandlers() map[string]Handler {
 		"orphan": func(context.Context, *Call) (any, error) {
 			return nil, exec.Command("/bin/sh", "-c", "sleep 0.1 & exit 0").Run()
 		},
-		"zombie": func(context.Context, *Call) (any, error) { return zombie() },
+		"zombie": func(context.Context, *Call) (any, error) { return zombie(unix.P_ALL, 0) },
 		// look has a reaper look now, and again the given number of seconds later.
 		"look": func(_ context.Context, c *Call) (any, error) {
 			var seconds int

@@ -87,8 +87,16 @@ type Prepared struct {
 	direct, directEnv []string
 }
 
-// Prepare starts the init of a step that [Prepared.Run] gives its spec. When ctx ends, it is killed.
+// Prepare starts the init of a step that [Prepared.Run] gives its spec, or takes the one that was started in advance. When ctx
+// ends, it is killed.
 func Prepare(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, error) {
+	if p := takeFirst(ctx, po, o); p != nil {
+		return p, nil
+	}
+	return startInit(ctx, po, o)
+}
+
+func startInit(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, error) {
 	f, err := initImage(po.SysAdmin)
 	if err != nil {
 		return nil, err
@@ -105,7 +113,7 @@ func Prepare(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, e
 		return nil, err
 	}
 	defer theirs.Close()
-	p := &Prepared{ctx: ctx, po: po, o: o}
+	p := &Prepared{po: po, o: o}
 	if p.link, err = newSocketLink(ours); err != nil {
 		return nil, err
 	}
@@ -123,8 +131,14 @@ func Prepare(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, e
 		return nil, findCause("clone", err)
 	}
 	steps.Store(p.cmd.Process.Pid, nil)
-	p.stop = context.AfterFunc(ctx, func() { p.cmd.Process.Kill() })
+	p.follow(ctx)
 	return p, nil
+}
+
+// follow has the init end with ctx.
+func (p *Prepared) follow(ctx context.Context) {
+	p.ctx = ctx
+	p.stop = context.AfterFunc(ctx, func() { p.cmd.Process.Kill() })
 }
 
 // Direct has Run try the program of args first, with what env (NAME=VALUE) sets beyond the spec's environment: where it is not

@@ -44,6 +44,8 @@ type Options struct {
 	Mode Mode
 	// Root is the state directory, below whose bin directory [Self] keeps a copy of the executable. Empty: Self fails.
 	Root string
+	// Step says that a step is to be expected: the child starts an init for the first one while it does other things.
+	Step bool
 }
 
 // Handler answers one method in the child. What it returns is sent as JSON. ctx ends when the caller's ctx does, or

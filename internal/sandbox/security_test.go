@@ -198,6 +198,7 @@ func TestNoDescriptorLeaks(t *testing.T) {
 // CVE-2024-21626: a working directory by way of a descriptor of the host's.
 func TestWorkingDirectoryOutside(t *testing.T) {
 	modes(t, func(t *testing.T, c *Child) {
+		first(t, c, true) // it does not inherit the descriptor
 		if err := c.Call(t.Context(), "leak", nil, nil, nil); err != nil {
 			t.Fatal(err)
 		}
