@@ -1,7 +1,6 @@
 package fileop
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -104,8 +103,14 @@ type lister struct {
 	lines    []line
 }
 
-// line describes a file in the list; file is set where its content is to be added.
-type line struct{ text, file, sha256 string }
+// line is a file in the list; content is set where that is to be added.
+type line struct {
+	label, rel string // together its name in the list
+	name       string // in the tree
+	info       inode.Info
+	content    bool
+	text       []byte
+}
 
 func (l *lister) dir(e entry) error {
 	if l.contents && e.rel == "." {
@@ -122,11 +127,11 @@ func (l *lister) file(e entry) error {
 	if i.IsLink() {
 		i.Mode |= 0o777
 	}
-	n := line{text: attributes(path.Join(l.label, e.rel), i)}
-	if i.IsRegular() {
-		n.file = e.name
+	var room []byte
+	if n := len(l.lines); n < cap(l.lines) {
+		room = l.lines[:n+1][n].text
 	}
-	if l.lines = append(l.lines, n); len(l.lines) == cap(l.lines) && len(l.lines) >= listPart {
+	if l.lines = append(l.lines, line{l.label, e.rel, e.name, i, i.IsRegular(), room}); len(l.lines) == cap(l.lines) && len(l.lines) >= listPart {
 		return l.flush()
 	}
 	return nil
@@ -136,8 +141,7 @@ func (l *lister) file(e entry) error {
 const listPart = 1000
 
 // attributes describes a file, all but its content. With many files it counts that fmt is not used.
-func attributes(name string, i inode.Info) string {
-	b := make([]byte, 0, 96+len(name))
+func attributes(b []byte, name string, i inode.Info) []byte {
 	b = strconv.AppendQuote(append(b, "name "...), name)
 	b = strconv.AppendUint(append(b, " mode "...), uint64(i.Mode), 8)
 	b = strconv.AppendInt(append(b, " owner "...), int64(i.UID), 10)
@@ -145,46 +149,54 @@ func attributes(name string, i inode.Info) string {
 	b = strconv.AppendUint(append(b, " device "...), uint64(i.Major), 10)
 	b = strconv.AppendUint(append(b, ':'), uint64(i.Minor), 10)
 	b = strconv.AppendQuote(append(b, " link "...), i.Link)
-	b = hex.AppendEncode(append(b, " capability "...), []byte(i.Xattrs[inode.CapabilityXattr]))
-	return string(b)
+	return hex.AppendEncode(append(b, " capability "...), []byte(i.Xattrs[inode.CapabilityXattr]))
 }
 
-// flush reads the contents of the lines, side by side, and adds them to the hash.
+// flushBatch is how many lines are written without looking what the others do.
+const flushBatch = 16
+
+// flush writes the lines, side by side, with the contents of files, and adds them to the hash.
 func (l *lister) flush() error {
 	g, ctx := errgroup.WithContext(l.ctx)
 	var next atomic.Int64
 	for range runtime.GOMAXPROCS(0) {
 		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(l.lines) {
+			for ctx.Err() == nil {
+				end := int(next.Add(flushBatch))
+				for i := end - flushBatch; i < min(end, len(l.lines)); i++ {
+					if err := l.write(&l.lines[i]); err != nil {
+						return err
+					}
+				}
+				if end >= len(l.lines) {
 					return nil
 				}
-				n := &l.lines[i]
-				if n.file == "" {
-					continue
-				}
-				err := ctx.Err()
-				if err == nil {
-					n.sha256, err = l.content(n.file)
-				}
-				if err != nil {
-					return err
-				}
 			}
+			return context.Cause(ctx)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(l.hash, 32<<10)
 	for _, n := range l.lines {
-		for _, s := range []string{n.text, " sha256 ", n.sha256, "\n"} {
-			w.WriteString(s) // a hash takes everything
-		}
+		l.hash.Write(n.text)
 	}
 	l.lines = l.lines[:0]
-	return w.Flush()
+	return nil
+}
+
+// write writes the text of a line.
+func (l *lister) write(n *line) error {
+	n.text = append(attributes(n.text[:0], path.Join(n.label, n.rel), n.info), " sha256 "...)
+	if n.content {
+		sum, err := l.content(n.name)
+		if err != nil {
+			return err
+		}
+		n.text = append(n.text, sum...)
+	}
+	n.text = append(n.text, '\n')
+	return nil
 }
 
 func hashFile(t inode.Tree, name string) (string, error) {

@@ -140,7 +140,7 @@ func TestAttributesText(t *testing.T) {
 		name := "dir/ü \x00\xfe\""
 		want := fmt.Sprintf("name %q mode %o owner %d:%d device %d:%d link %q capability %x", name,
 			i.Mode, i.UID, i.GID, i.Major, i.Minor, i.Link, i.Xattrs[inode.CapabilityXattr])
-		if got := attributes(name, i); got != want {
+		if got := string(attributes(nil, name, i)); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
