@@ -155,7 +155,15 @@ func (a *Active) Commit(id string) (empty bool, err error) {
 	if empty, err = a.commit(id); err != nil {
 		return false, fmt.Errorf("commit snapshot: %w", err)
 	}
-	return empty, a.Discard()
+	if a.ram != "" {
+		return empty, a.Discard()
+	}
+	// Some ten directories, for each of which ext4 may take a millisecond, go beside what follows; what is left of them is swept by
+	// the store.
+	temp := a.temp
+	a.temp = &tempDir{}
+	a.s.tidying.Go(func() { _ = temp.remove() })
+	return empty, nil
 }
 
 // CommitOver is Commit for a layer that completes the topmost one of the chain: the two together are what a single layer with

@@ -25,6 +25,8 @@ type Snapshots struct {
 	inRAM  bool              // uppers cannot lie in the store and go to a tmpfs
 	hidden map[string]string // layer id with markers -> directory of real whiteouts in ram
 
+	tidying sync.WaitGroup // what commits left
+
 	settling map[string]chan struct{} // layer id -> closed when the view that it was written through is gone
 }
 
@@ -33,9 +35,10 @@ func New(root string) *Snapshots {
 	return &Snapshots{root: root, hidden: map[string]string{}, settling: map[string]chan struct{}{}}
 }
 
-// Close removes what the Snapshots kept for its mounts, none of which may be left. It is not needed where
-// the mount namespace ends.
+// Close removes what the Snapshots kept for its mounts, none of which may be left, and waits for what commits remove. It is not
+// needed where the mount namespace ends.
 func (s *Snapshots) Close() error {
+	s.tidying.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.own == nil {
