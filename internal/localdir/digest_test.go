@@ -262,6 +262,22 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// BenchmarkDecode reads an index of 50,000 files.
+func BenchmarkDecode(b *testing.B) {
+	entries := map[string]*indexEntry{}
+	for i := range 50_000 {
+		e := &indexEntry{content: content{stamp: stamp{size: 10_000, mtime: 1 << 60, ctime: 1 << 60, ino: uint64(1<<23 + i), mode: 0o644}}}
+		entries[fmt.Sprintf("d%03d/e%d/file%06d.txt", i/1000, i/100%10, i)] = e
+	}
+	data := encode(entries, "/dir")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := decode(data, "/dir"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkNoChange is what an unchanged build of 10,000 files pays: list and then look up and sum, or remember the sum.
 func BenchmarkNoChange(b *testing.B) {
 	dir, st := b.TempDir(), openStore(b)

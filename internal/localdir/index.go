@@ -163,31 +163,36 @@ const minEntry = 6 + sha256.Size
 
 // decode is the inverse of encode. The index of another version or folder is an error.
 func decode(b []byte, dir string) (map[string]*indexEntry, error) {
-	d := decoder{b: b, text: string(b)}
+	d := decoder{b: b}
 	if version := d.uvarint(); version != indexVersion {
 		return nil, fmt.Errorf("index of version %d", version)
 	}
-	if of := d.string(); of != dir {
+	if of := string(d.text()); of != dir {
 		return nil, fmt.Errorf("index of %s", of)
 	}
 	count := d.uvarint()
 	if count > uint64(len(d.b)/minEntry) {
 		return nil, errBroken
 	}
-	entries := make(map[string]*indexEntry, count)
-	list := make([]indexEntry, count)
+	list, ends := make([]indexEntry, count), make([]int, count)
+	all := make([]byte, 0, len(d.b)-minEntry*int(count)) // names
 	for i := range list {
 		e := &list[i]
-		name := d.string()
+		all = append(all, d.text()...)
+		ends[i] = len(all)
 		e.stamp = stamp{size: d.varint(), mtime: d.varint(), ctime: d.varint(), ino: uint64(d.varint()), mode: uint32(d.varint())}
 		d.digest(&e.digest)
 		if d.err != nil {
 			return nil, d.err
 		}
-		entries[name] = e
 	}
 	if len(d.b) > 0 {
 		return nil, errBroken
+	}
+	// The names are parts of one string, which costs one allocation for all.
+	entries, names, start := make(map[string]*indexEntry, count), string(all), 0
+	for i, end := range ends {
+		entries[names[start:end]], start = &list[i], end
 	}
 	return entries, nil
 }
@@ -196,9 +201,8 @@ var errBroken = errors.New("broken index")
 
 // decoder takes what it gives off the front of b. After an error it gives zeros.
 type decoder struct {
-	b    []byte
-	text string // what b was; strings are parts of it, which costs one allocation for all
-	err  error
+	b   []byte
+	err error
 }
 
 func (d *decoder) uvarint() uint64 {
@@ -221,15 +225,16 @@ func (d *decoder) took(n int) uint64 {
 	return 1
 }
 
-func (d *decoder) string() string {
+// text is a part of b.
+func (d *decoder) text() []byte {
 	n := d.uvarint()
-	at := len(d.text) - len(d.b)
 	if n > uint64(len(d.b)) {
 		d.b, d.err = nil, errBroken
-		return ""
+		return nil
 	}
+	text := d.b[:n]
 	d.b = d.b[n:]
-	return d.text[at : at+int(n)]
+	return text
 }
 
 func (d *decoder) digest(to *digest) {
