@@ -150,7 +150,8 @@ func (a *Active) useRAM() error {
 
 // Commit unmounts and makes what was written the layer id. Directories that are as below and hold nothing
 // new are left out; where nothing is left there is no layer and empty is true. When the layer exists
-// already, somebody made it meanwhile and it stays. After an error the caller calls Discard.
+// already, somebody made it meanwhile and it stays. After an error the caller calls Discard. What the mount needed may be removed
+// after Commit has returned; [Snapshots.Close] waits for it.
 func (a *Active) Commit(id string) (empty bool, err error) {
 	if empty, err = a.commit(id); err != nil {
 		return false, fmt.Errorf("commit snapshot: %w", err)
