@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +50,8 @@ func TestCopyAgain(t *testing.T) {
 	if err := os.Symlink("go.mod", filepath.Join(b.context, "sym")); err != nil {
 		t.Fatal(err)
 	}
+	// Large enough for the digest of a tar to go on from the part that stays.
+	b.write("d0/large", strings.Repeat("0123456789abcdef", 20<<16), "z", strings.Repeat("fedcba9876543210", 13<<16))
 	then := llb.WithCreatedTime(time.Unix(3, 0))
 	base := llb.Scratch().File(llb.Mkdir("/srv", 0o700, then).Mkfile("/srv/only", 0o600, nil, then).Mkfile("/srv/go.mod", 0o644, []byte("below"), then))
 	st := base.File(llb.Copy(llb.Local("context"), "/", "/srv", &llb.CopyInfo{CopyDirContentsOnly: true, CreateDestPath: true},
@@ -80,6 +83,7 @@ func TestCopyAgain(t *testing.T) {
 			path(os.Chtimes(at("d6"), time.Unix(5, 0), time.Unix(5, 0)))
 			path(os.Chtimes(at("d1/f1"), time.Unix(6, 0), time.Unix(6, 0)))
 		}, first},
+		{"content once more", func() { b.write("d3/f3", "yet another") }, first},
 		{"what is below comes to light", func() { path(os.Remove(at("go.mod"))) }, ""},
 	}
 	for _, s := range steps {
@@ -94,6 +98,9 @@ func TestCopyAgain(t *testing.T) {
 		if below := b.store.LayerBelow(last); below != s.over {
 			t.Errorf("%s: the layer completes %q, want %q", s.name, below, s.over)
 		}
+	}
+	if states, err := os.ReadDir(filepath.Join(b.store.Root(), "records", "digest")); err != nil || len(states) == 0 {
+		t.Errorf("all tars were digested from their first byte on: %v", err)
 	}
 }
 
