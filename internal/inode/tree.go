@@ -114,3 +114,20 @@ func checkName(op, name string) error {
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// CompareNames compares names of a tree as they follow each other when it is walked, each directory's in order: what a directory
+// holds comes before its neighbours.
+func CompareNames(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		switch x, y := a[i], b[i]; {
+		case x == y:
+		case x == '/':
+			return -1
+		case y == '/':
+			return 1
+		default:
+			return int(x) - int(y)
+		}
+	}
+	return len(a) - len(b)
+}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/inode"
 )
 
 // Pieces takes a tar in pieces, in order: bytes, and what the tar of another layer has.
@@ -85,7 +87,7 @@ func ReadIndex(ctx context.Context, from io.ReaderAt, size int64) (x Index, err 
 		if i := strings.LastIndexByte(name, '/'); strings.HasPrefix(name[i+1:], whiteoutPrefix) {
 			return nil, fmt.Errorf("read tar: %s: %w", name, errNotOver)
 		}
-		if last != "" && inOrder([]byte(last), []byte(name)) >= 0 {
+		if last != "" && inode.CompareNames([]byte(last), []byte(name)) >= 0 {
 			return nil, fmt.Errorf("read tar: %s comes behind %s", name, last)
 		}
 		at, err := section.Seek(0, io.SeekCurrent)
@@ -104,22 +106,6 @@ func ReadIndex(ctx context.Context, from io.ReaderAt, size int64) (x Index, err 
 			x = binary.AppendUvarint(x, uint64(h.Size))
 		}
 	}
-}
-
-// inOrder compares names as they follow each other in a tar: what a directory holds comes before its neighbours.
-func inOrder(a, b []byte) int {
-	for i := range min(len(a), len(b)) {
-		switch x, y := a[i], b[i]; {
-		case x == y:
-		case x == '/':
-			return -1
-		case y == '/':
-			return 1
-		default:
-			return int(x) - int(y)
-		}
-	}
-	return len(a) - len(b)
 }
 
 // Below is the tar that another one is put together over: it knows what [Pieces] mean.
@@ -169,7 +155,7 @@ func (b *Below) next() error {
 
 // Before is that of [Pieces].
 func (b *Below) Before(name string, all bool) error {
-	if err := b.take(func() bool { return inOrder(b.name, []byte(name)) < 0 }); err != nil {
+	if err := b.take(func() bool { return inode.CompareNames(b.name, []byte(name)) < 0 }); err != nil {
 		return err
 	}
 	for string(b.name) == name || all && bytes.HasPrefix(b.name, []byte(name+"/")) {

@@ -100,7 +100,7 @@ func (l Listing) Diff(old Listing) (changed, gone []string, ok bool) {
 	return changed, gone, true
 }
 
-// inOrder compares names by their place in a listing: what a directory holds comes before its neighbours. Nil is the end.
+// inOrder compares names by their place in a listing. Nil is the end.
 func inOrder(a, b []byte) int {
 	switch {
 	case a == nil && b == nil:
@@ -110,18 +110,7 @@ func inOrder(a, b []byte) int {
 	case b == nil:
 		return -1
 	}
-	for i := range min(len(a), len(b)) {
-		switch x, y := a[i], b[i]; {
-		case x == y:
-		case x == '/':
-			return -1
-		case y == '/':
-			return 1
-		default:
-			return int(x) - int(y)
-		}
-	}
-	return len(a) - len(b)
+	return inode.CompareNames(a, b)
 }
 
 // cursor goes through a listing.
