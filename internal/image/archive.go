@@ -273,12 +273,17 @@ func writeMember(tw *tar.Writer, name string, b archived, epoch time.Time) error
 	if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: b.size, Mode: 0o644, ModTime: epoch}); err != nil {
 		return err
 	}
+	return b.writeTo(tw)
+}
+
+// writeTo writes the content, which has to be as long as it was announced.
+func (b archived) writeTo(w io.Writer) error {
 	r, err := b.open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	n, err := copyAhead(tw, r)
+	n, err := copyAhead(w, r)
 	if err == nil && n != b.size {
 		err = fmt.Errorf("the blob has %d bytes, announced were %d", n, b.size)
 	}

@@ -109,16 +109,5 @@ func writeLayoutFile(path string, b archived) error {
 	if i, err := os.Stat(path); err == nil && i.Mode().IsRegular() && i.Size() == b.size {
 		return nil
 	}
-	return writeTo(path, nil, func(w io.Writer) error {
-		r, err := b.open()
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		n, err := copyAhead(w, r)
-		if err == nil && n != b.size {
-			err = fmt.Errorf("the blob has %d bytes, announced were %d", n, b.size)
-		}
-		return err
-	})
+	return writeTo(path, nil, b.writeTo)
 }
