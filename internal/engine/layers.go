@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -234,13 +233,12 @@ type overTar struct {
 
 const kindIndex = "tarindex"
 
-// tarIndex returns the index of a tar of the store, which is kept behind its own digest.
+// tarIndex returns the index of a tar of the store, which is kept with a checksum.
 func (e *Engine) tarIndex(ctx context.Context, tar v1.Hash) (layer.Index, error) {
 	k := newKey("tarindex", "1")
 	k.line("tar", tar)
-	data, err := e.o.Store.GetData(kindIndex, k.sum())
-	if err == nil && len(data) > sha256.Size && sha256.Sum256(data[sha256.Size:]) == [sha256.Size]byte(data) {
-		return layer.Index(data[sha256.Size:]), nil
+	if data, err := e.o.Store.GetChecked(kindIndex, k.sum()); err == nil {
+		return data, nil
 	}
 	f, err := e.o.Store.OpenBlobAt(tar)
 	if err != nil {
@@ -251,8 +249,7 @@ func (e *Engine) tarIndex(ctx context.Context, tar v1.Hash) (layer.Index, error)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(x)
-	return x, e.o.Store.PutData(kindIndex, k.sum(), struct{}{}, append(sum[:], x...))
+	return x, e.o.Store.PutChecked(kindIndex, k.sum(), x)
 }
 
 // openTar opens the tar; one that the store has lost is made again, the same to the byte.

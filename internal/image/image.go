@@ -344,11 +344,8 @@ func (l *Library) saveBytes(ctx context.Context, b []byte) error {
 	if err != nil {
 		return err
 	}
-	if r, err := l.st.OpenBlob(h); err == nil {
-		_, err = io.Copy(io.Discard, r)
-		if r.Close(); err == nil {
-			return nil
-		}
+	if l.st.VerifyBlob(h) == nil {
+		return nil
 	}
 	_, _, err = l.st.WriteBlob(ctx, bytes.NewReader(b), h, size)
 	return err

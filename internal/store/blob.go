@@ -126,6 +126,17 @@ func removeDamaged(path string, h v1.Hash, got string, n int64) error {
 		&DigestError{Want: h, Got: v1.Hash{Algorithm: "sha256", Hex: got}, WantSize: -1, GotSize: n})
 }
 
+// VerifyBlob reads a blob to its end. Errors are those of [Store.OpenBlob] and of reading: one that is damaged is removed.
+func (s *Store) VerifyBlob(h v1.Hash) error {
+	r, err := s.OpenBlob(h)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
+}
+
 // checkParts reads what a damaged blob is made of. What is damaged there is removed, else the blob would be made of it again.
 func (s *Store) checkParts(of BlobAt) {
 	c, ok := of.(*composedAt)
@@ -133,10 +144,7 @@ func (s *Store) checkParts(of BlobAt) {
 		return
 	}
 	for h := range c.files {
-		if r, err := s.OpenBlob(h); err == nil {
-			io.Copy(io.Discard, r)
-			r.Close()
-		}
+		_ = s.VerifyBlob(h) // what is damaged is removed
 	}
 }
 
@@ -201,35 +209,35 @@ func (s *Store) writeBlob(ctx context.Context, r io.Reader, want v1.Hash, size i
 }
 
 // makeBlob stores what write writes, which tells how many bytes that were.
-func (s *Store) makeBlob(want v1.Hash, size int64, write func(io.Writer) (int64, error)) (_ v1.Hash, _ int64, err error) {
-	f, err := s.createTemp("blob")
-	if err != nil {
-		return v1.Hash{}, 0, err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+func (s *Store) makeBlob(want v1.Hash, size int64, write func(io.Writer) (int64, error)) (h v1.Hash, n int64, err error) {
+	h, err = s.fillBlob(func(f *os.File) (_ v1.Hash, err error) {
+		sum := sha256.New()
+		if n, err = write(io.MultiWriter(f, sum)); err != nil {
+			return v1.Hash{}, err
 		}
-	}()
-	sum := sha256.New()
-	n, err := write(io.MultiWriter(f, sum))
-	if err != nil {
-		return v1.Hash{}, 0, err
-	}
-	got, err := announced(want, size, sum, n)
-	if err != nil {
-		return v1.Hash{}, 0, err
-	}
-	return got, n, s.placeBlob(f, got)
+		return announced(want, size, sum, n)
+	})
+	return h, n, err
 }
 
 // FillBlob stores what fill writes into a file, for another process to be given that file: fill's word for the digest counts. Where
 // it fails nothing stays.
-func (s *Store) FillBlob(fill func(f *os.File) (v1.Hash, error)) (h v1.Hash, err error) {
+func (s *Store) FillBlob(fill func(f *os.File) (v1.Hash, error)) (v1.Hash, error) {
+	var failed error
+	h, err := s.fillBlob(func(f *os.File) (h v1.Hash, err error) {
+		h, failed = fill(f)
+		return h, failed
+	})
+	if err != nil && failed == nil {
+		err = fmt.Errorf("write blob: %w", err)
+	}
+	return h, err
+}
+
+func (s *Store) fillBlob(fill func(f *os.File) (v1.Hash, error)) (h v1.Hash, err error) {
 	f, err := s.createTemp("blob")
 	if err != nil {
-		return v1.Hash{}, fmt.Errorf("write blob: %w", err)
+		return v1.Hash{}, err
 	}
 	defer func() {
 		if err != nil {
@@ -240,10 +248,7 @@ func (s *Store) FillBlob(fill func(f *os.File) (v1.Hash, error)) (h v1.Hash, err
 	if h, err = fill(f); err != nil {
 		return v1.Hash{}, err
 	}
-	if err := s.placeBlob(f, h); err != nil {
-		return v1.Hash{}, fmt.Errorf("write blob %s: %w", h, err)
-	}
-	return h, nil
+	return h, s.placeBlob(f, h)
 }
 
 // placeBlob puts a file that holds a blob where it belongs.

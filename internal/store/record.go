@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -80,6 +81,32 @@ func (s *Store) Put(kind string, k Key, v any) error { return s.put(kind, k, v, 
 // times as long to read.
 func (s *Store) PutData(kind string, k Key, v any, data []byte) error {
 	return s.put(kind, k, v, append([]byte{'\n'}, data...))
+}
+
+// PutChecked is PutData for data that the disk is not believed: a checksum over it and the key stands before it.
+func (s *Store) PutChecked(kind string, k Key, data []byte) error {
+	sum := checksum(k, data)
+	return s.PutData(kind, k, struct{}{}, append(sum[:], data...))
+}
+
+// GetChecked reads what PutChecked wrote. Data that is not what was written is a miss.
+func (s *Store) GetChecked(kind string, k Key) ([]byte, error) {
+	data, err := s.GetData(kind, k)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) <= sha256.Size || checksum(k, data[sha256.Size:]) != [sha256.Size]byte(data) {
+		return nil, fmt.Errorf("record %s %s: damaged: %w", kind, k, ErrMiss)
+	}
+	return data[sha256.Size:], nil
+}
+
+func checksum(k Key, data []byte) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	h.Write(k[:])
+	h.Write(data)
+	h.Sum(sum[:0])
+	return sum
 }
 
 func (s *Store) put(kind string, k Key, v any, tail []byte) error {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding"
 	"encoding/hex"
@@ -51,7 +50,7 @@ func (r *resumable) Write(b []byte) (int, error) {
 
 // keep writes the record for the blob h, whose bytes have all been written to r. Without it the next one takes longer.
 func (r *resumable) keep(s *Store, h v1.Hash) {
-	_ = s.PutData(recordStates, statesKey(h), struct{}{}, append(checkOfStates(h, r.states), r.states...))
+	_ = s.PutChecked(recordStates, statesKey(h), r.states)
 }
 
 func statesKey(h v1.Hash) (k Key) {
@@ -59,20 +58,13 @@ func statesKey(h v1.Hash) (k Key) {
 	return k
 }
 
-// checkOfStates is what stands before states on the disk, whose word is not taken for them.
-func checkOfStates(h v1.Hash, states []byte) []byte {
-	sum := sha256.Sum256(append([]byte(h.Hex), states...))
-	return sum[:]
-}
-
 // resume returns a sha256 of the first at bytes of the blob h, which are as many as are known up to n.
 func (s *Store) resume(h v1.Hash, n int64) (sum hash.Hash, at int64) {
 	sum = sha256.New()
-	data, err := s.GetData(recordStates, statesKey(h))
-	if err != nil || len(data) < sha256.Size || !bytes.Equal(data[:sha256.Size], checkOfStates(h, data[sha256.Size:])) {
+	data, err := s.GetChecked(recordStates, statesKey(h))
+	if err != nil {
 		return sum, 0
 	}
-	data = data[sha256.Size:]
 	i := int(min(n/stateStride, int64(len(data)/stateSize)))
 	if i == 0 || sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(data[(i-1)*stateSize:i*stateSize]) != nil {
 		return sha256.New(), 0
