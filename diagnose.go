@@ -215,7 +215,7 @@ func (s *State) examineContent(ctx context.Context, c image.Content, name string
 }
 
 // recordReport is the kind of records that keep what was found out about an image.
-const recordReport = "doctor"
+const recordReport = store.KindReport
 
 // kept is the record of a report, by the digest of the image, the version of the rules, and the Dockerfile.
 type kept struct {
@@ -246,7 +246,7 @@ func (s *State) examined(ctx context.Context, img v1.Image, from *origin, progra
 }
 
 // recordOrigin is the kind of records that keep what an image was built from last, by its digest.
-const recordOrigin = "dockerfile"
+const recordOrigin = store.KindDockerfile
 
 // keepOrigin remembers what an image was built from, for a check by its name later.
 func (s *State) keepOrigin(img v1.Image, from *origin) error {
@@ -281,7 +281,7 @@ func (s *State) doctorOptions(from *origin, programs known) doctor.Options {
 type notes struct{ store *store.Store }
 
 // recordNotes is the kind of those records.
-const recordNotes = "notes"
+const recordNotes = store.KindNotes
 
 type notesRecord struct {
 	Blobs []string        `json:"blobs"` // none: without the layer they are of no use, and do no harm

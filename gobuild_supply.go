@@ -97,7 +97,7 @@ type suppliedRecord struct {
 	Blobs []v1.Hash `json:"blobs"`
 }
 
-const recordSupplied = "gosupply"
+const recordSupplied = store.KindSupplied
 
 // addNeeds adds a layer with what the programs need and the base lacks.
 func (m *goMaker) addNeeds(ctx context.Context) error {

@@ -99,7 +99,7 @@ func TestCopyAgain(t *testing.T) {
 			t.Errorf("%s: the layer completes %q, want %q", s.name, below, s.over)
 		}
 	}
-	if states, err := os.ReadDir(filepath.Join(b.store.Root(), "records", "digest")); err != nil || len(states) == 0 {
+	if states, err := os.ReadDir(filepath.Join(b.store.Root(), "records", "hashstates")); err != nil || len(states) == 0 {
 		t.Errorf("all tars were digested from their first byte on: %v", err)
 	}
 }

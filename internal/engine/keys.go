@@ -308,7 +308,7 @@ type digestRecord struct {
 	Digest string `json:"digest"`
 }
 
-const kindDigest = "digest"
+const kindDigest = store.KindDigest
 
 // layerDigests is the digest of selections of a chain. The child reads; what it found is remembered.
 func (e *Engine) layerDigests(ctx context.Context, chain []string, sels []fileop.Selector) (string, error) {

@@ -48,7 +48,7 @@ type packRecord struct {
 	Files  int64    `json:"files"`
 }
 
-const kindPack = "pack"
+const kindPack = store.KindPack
 
 // The tar of a layer that holds nothing is its end alone: 1024 zero bytes.
 const (
@@ -231,13 +231,13 @@ type overTar struct {
 	*layer.Below
 }
 
-const kindIndex = "tarindex"
+const kindIndex = store.KindTarIndex
 
-// tarIndex returns the index of a tar of the store, which is kept with a checksum.
+// tarIndex returns the index of a tar of the store, which is kept.
 func (e *Engine) tarIndex(ctx context.Context, tar v1.Hash) (layer.Index, error) {
 	k := newKey("tarindex", "1")
 	k.line("tar", tar)
-	if data, err := e.o.Store.GetChecked(kindIndex, k.sum()); err == nil {
+	if data, err := e.o.Store.GetData(kindIndex, k.sum()); err == nil {
 		return data, nil
 	}
 	f, err := e.o.Store.OpenBlobAt(tar)
@@ -249,7 +249,7 @@ func (e *Engine) tarIndex(ctx context.Context, tar v1.Hash) (layer.Index, error)
 	if err != nil {
 		return nil, err
 	}
-	return x, e.o.Store.PutChecked(kindIndex, k.sum(), x)
+	return x, e.o.Store.PutData(kindIndex, k.sum(), struct{}{}, x)
 }
 
 // openTar opens the tar; one that the store has lost is made again, the same to the byte.

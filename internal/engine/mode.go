@@ -21,7 +21,7 @@ type modeRecord struct {
 	Mode sandbox.Mode `json:"mode"`
 }
 
-const kindMode = "mode"
+const kindMode = store.KindMode
 
 // salt is the part of all keys that says how layers lie on the disk: owners above 0 are real ids of the machine in one
 // mode, others in the next, and records in the third; and a step can tell the three apart.

@@ -31,7 +31,7 @@ type copiedRecord struct {
 	Layers []string `json:"layers"` // the layer that the copy made
 }
 
-const kindCopied = "copied"
+const kindCopied = store.KindCopied
 
 // contextCopy is a copy of a directory of a local source, and of nothing else.
 type contextCopy struct {

@@ -51,7 +51,7 @@ type resultRecord struct {
 	Outputs []result `json:"outputs"`
 }
 
-const kindResult = "result"
+const kindResult = store.KindResult
 
 func (e *Engine) newRecord(outs []result) resultRecord {
 	rec := resultRecord{Outputs: outs}

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/skiff-build/skiff/internal/store"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -77,7 +78,7 @@ type baseRecord struct {
 	Origin origin        `json:"origin"`
 }
 
-const kindBase = "base"
+const kindBase = store.KindBase
 
 // basePrefix starts the ids of layers that came with an image. A result that stands on one is known only while the
 // record that describes it is: without that the layer would leave in another form than it came.

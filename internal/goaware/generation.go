@@ -10,7 +10,7 @@ import (
 
 // RecordKind is the kind of the record that holds the module cache's generation. Whoever removes cache directories of
 // ours deletes it (or calls [NewGeneration]), so that steps which left their modules there run again.
-const RecordKind = "gomod"
+const RecordKind = store.KindGoGeneration
 
 type generation struct {
 	ID string `json:"id"`

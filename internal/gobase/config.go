@@ -43,14 +43,14 @@ type digestRecord struct {
 func (a *attempt) pinned(ctx context.Context, tag Tag, opt sourceresolver.Opt, unserved error) (Tag, error) {
 	var rec digestRecord
 	state := a.o.Tools.state
-	if state.Load("godigest", tag.Digest, &rec) != nil {
+	if state.Load(kindDigest, tag.Digest, &rec) != nil {
 		_, _, data, err := a.Client.ResolveImageConfig(ctx, tag.Ref, opt)
 		if err == nil {
 			rec, err = readConfig(data)
 		}
 		switch {
 		case err == nil:
-			if err := state.Save("godigest", tag.Digest, rec); err != nil {
+			if err := state.Save(kindDigest, tag.Digest, rec); err != nil {
 				return tag, err
 			}
 		case a.o.Policy == Builtin && unserved == nil:

@@ -56,7 +56,7 @@ func (t *Toolchains) LendCache(ctx context.Context, l CacheLoan) (x StepExtras, 
 	}
 	name := hex.EncodeToString(h.Sum(nil))
 	var last filled
-	if t.state.Load("gocachefilled", name, &last) == nil && time.Since(last.At) < refill {
+	if t.state.Load(kindFilled, name, &last) == nil && time.Since(last.At) < refill {
 		return x, false
 	}
 	if info, err := os.Stat(filepath.Join(dir, "00")); err != nil || !info.IsDir() { // no cache, or never used
@@ -69,7 +69,7 @@ func (t *Toolchains) LendCache(ctx context.Context, l CacheLoan) (x StepExtras, 
 		Env:   []string{"GOCACHEPROG=" + strings.Join([]string{LibexecPath, gocacheCommand, l.Cache, machineCachePath}, " ")},
 		Files: map[string]string{machineCachePath: dir},
 		Done: func() {
-			if err := t.state.Save("gocachefilled", name, filled{time.Now()}); err != nil {
+			if err := t.state.Save(kindFilled, name, filled{time.Now()}); err != nil {
 				t.note("remember that Go's build cache is filled: " + err.Error())
 			}
 		},
@@ -113,14 +113,14 @@ func (t *Toolchains) provedRoot(release, want string) bool {
 		return false
 	}
 	var rec provedRecord
-	if t.state.Load("goroot", root, &rec) == nil && rec.Files == files {
+	if t.state.Load(kindRoot, root, &rec) == nil && rec.Files == files {
 		return rec.Sum == want
 	}
 	tc, err := treeToolchain(release, runtime.GOARCH, root)
 	if err != nil {
 		return false
 	}
-	if err := t.state.Save("goroot", root, provedRecord{Files: files, Sum: tc.sum}); err != nil {
+	if err := t.state.Save(kindRoot, root, provedRecord{Files: files, Sum: tc.sum}); err != nil {
 		t.note("remember the checksum of " + root + ": " + err.Error())
 	}
 	return tc.sum == want

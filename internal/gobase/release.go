@@ -27,7 +27,7 @@ const listLimit = 8 << 20
 func (t *Toolchains) Resolve(ctx context.Context, tag Tag, arch string, pull bool) (string, error) {
 	name := tag.Go + " " + arch
 	var rec releaseRecord
-	if !pull && t.state.Load("gorelease", name, &rec) == nil && matches(tag.Go, rec.Release) {
+	if !pull && t.state.Load(kindRelease, name, &rec) == nil && matches(tag.Go, rec.Release) {
 		return rec.Release, nil
 	}
 	if tag.Exact() && slices.Contains(t.atHand(arch), tag.Go) {
@@ -44,7 +44,7 @@ func (t *Toolchains) Resolve(ctx context.Context, tag Tag, arch string, pull boo
 	if release == "" {
 		return "", noRelease(tag, arch, versions)
 	}
-	return release, t.state.Save("gorelease", name, releaseRecord{release})
+	return release, t.state.Save(kindRelease, name, releaseRecord{release})
 }
 
 // offline answers from what the machine has when the proxy could not be asked.
@@ -125,7 +125,7 @@ func (t *Toolchains) atHand(arch string) []string {
 			}
 		}
 	}
-	for _, version := range t.state.Names("gotoolchain") {
+	for _, version := range t.state.Names(kindToolchain) {
 		if v, ok := releaseOf(version, arch); ok {
 			have = append(have, v)
 		}
@@ -159,7 +159,7 @@ func (t *Toolchains) moduleGo(ctx context.Context, m module.Version) string {
 	var rec struct {
 		Go string `json:"go"`
 	}
-	if t.state.Load("gomod", key, &rec) == nil {
+	if t.state.Load(kindModule, key, &rec) == nil {
 		return rec.Go
 	}
 	data, err := t.goMod(ctx, m)
@@ -169,7 +169,7 @@ func (t *Toolchains) moduleGo(ctx context.Context, m module.Version) string {
 	if f, err := modfile.ParseLax(m.Path+"/go.mod", data, nil); err == nil && f.Go != nil {
 		rec.Go = f.Go.Version
 	}
-	if err := t.state.Save("gomod", key, rec); err != nil {
+	if err := t.state.Save(kindModule, key, rec); err != nil {
 		t.note("remember " + m.String() + ": " + err.Error())
 	}
 	return rec.Go

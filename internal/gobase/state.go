@@ -3,6 +3,18 @@ package gobase
 import (
 	"context"
 	"io"
+
+	"github.com/skiff-build/skiff/internal/store"
+)
+
+// The kinds of records that are kept here.
+const (
+	kindDigest    = store.KindGoDigest
+	kindModule    = store.KindGoModule
+	kindFilled    = store.KindGoFilled
+	kindRoot      = store.KindGoRoot
+	kindRelease   = store.KindGoRelease
+	kindToolchain = store.KindGoToolchain
 )
 
 // State is what the base keeps between builds: small records by name, and toolchain zips as blobs. The
@@ -11,10 +23,10 @@ type State interface {
 	// Dir is a folder for the checksum database's proven state. It need not exist.
 	Dir() string
 	// Load fills v from the record; any error means that there is none.
-	Load(kind, name string, v any) error
-	Save(kind, name string, v any) error
+	Load(kind store.Kind, name string, v any) error
+	Save(kind store.Kind, name string, v any) error
 	// Names lists the names of the records of a kind.
-	Names(kind string) []string
+	Names(kind store.Kind) []string
 	// Blob returns the path of a blob by its digest, "sha256:…"; an error where it is gone.
 	Blob(digest string) (path string, err error)
 	// WriteBlob keeps r; size is -1 where it is not known.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/skiff-build/skiff/internal/store"
 )
 
 // folderState is a State in a test's folder.
@@ -19,11 +21,11 @@ func newState(t *testing.T) folderState { t.Helper(); return folderState{t.TempD
 
 func (s folderState) Dir() string { return filepath.Join(s.dir, "gobase") }
 
-func (s folderState) record(kind, name string) string {
-	return filepath.Join(s.dir, "records", kind, strings.ReplaceAll(name, " ", "_")+".json")
+func (s folderState) record(kind store.Kind, name string) string {
+	return filepath.Join(s.dir, "records", string(kind), strings.ReplaceAll(name, " ", "_")+".json")
 }
 
-func (s folderState) Load(kind, name string, v any) error {
+func (s folderState) Load(kind store.Kind, name string, v any) error {
 	data, err := os.ReadFile(s.record(kind, name))
 	if err != nil {
 		return err
@@ -31,7 +33,7 @@ func (s folderState) Load(kind, name string, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-func (s folderState) Save(kind, name string, v any) error {
+func (s folderState) Save(kind store.Kind, name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -43,8 +45,8 @@ func (s folderState) Save(kind, name string, v any) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
-func (s folderState) Names(kind string) []string {
-	entries, _ := os.ReadDir(filepath.Join(s.dir, "records", kind))
+func (s folderState) Names(kind store.Kind) []string {
+	entries, _ := os.ReadDir(filepath.Join(s.dir, "records", string(kind)))
 	var names []string
 	for _, e := range entries {
 		names = append(names, strings.TrimSuffix(e.Name(), ".json"))

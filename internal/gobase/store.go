@@ -27,13 +27,13 @@ type named struct {
 	Value json.RawMessage `json:"value"`
 }
 
-func recordKey(kind, name string) store.Key {
-	return sha256.Sum256([]byte("gobase record\n" + kind + "\n" + name + "\n"))
+func recordKey(kind store.Kind, name string) store.Key {
+	return sha256.Sum256([]byte("gobase record\n" + string(kind) + "\n" + name + "\n"))
 }
 
 func (s storeState) Dir() string { return filepath.Join(s.store.Root(), "cache", "gobase") }
 
-func (s storeState) Load(kind, name string, v any) error {
+func (s storeState) Load(kind store.Kind, name string, v any) error {
 	var n named
 	if err := s.store.Get(kind, recordKey(kind, name), &n); err != nil {
 		return err
@@ -41,7 +41,7 @@ func (s storeState) Load(kind, name string, v any) error {
 	return json.Unmarshal(n.Value, v)
 }
 
-func (s storeState) Save(kind, name string, v any) error {
+func (s storeState) Save(kind store.Kind, name string, v any) error {
 	value, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s storeState) Save(kind, name string, v any) error {
 	return s.store.Put(kind, recordKey(kind, name), n)
 }
 
-func (s storeState) Names(kind string) []string {
+func (s storeState) Names(kind store.Kind) []string {
 	var names []string
 	// An unreadable record is no record; what is found here is looked at again before it is used.
 	_ = s.store.Each(kind, func(_ store.Key, raw []byte, _ time.Time) error {

@@ -107,7 +107,7 @@ func (t *Toolchains) get(ctx context.Context, release, arch string) (*toolchain,
 func (t *Toolchains) local(ctx context.Context, release, arch string) (*toolchain, error) {
 	version := moduleVersion(release, arch)
 	var rec toolchainRecord
-	if t.state.Load("gotoolchain", version, &rec) == nil && len(rec.Blobs) == 1 {
+	if t.state.Load(kindToolchain, version, &rec) == nil && len(rec.Blobs) == 1 {
 		if path, err := t.state.Blob(rec.Blobs[0]); err == nil {
 			return &toolchain{release: release, arch: arch, zip: path}, nil
 		}
@@ -216,7 +216,7 @@ func (t *Toolchains) unproved(release, arch, path, want string, blobs []string) 
 			return
 		}
 		version := moduleVersion(release, arch)
-		if err := t.state.Save("gotoolchain", version, toolchainRecord{Sum: want, Blobs: blobs}); err != nil {
+		if err := t.state.Save(kindToolchain, version, toolchainRecord{Sum: want, Blobs: blobs}); err != nil {
 			t.note("remember the Go toolchain " + version + ": " + err.Error())
 		}
 	}

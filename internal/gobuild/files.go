@@ -72,7 +72,7 @@ func WriteFiles(ctx context.Context, statics []Static, o FilesOptions) (Files, e
 }
 
 // recordStatics is the kind of records of layers of static files, by the stamps of those.
-const recordStatics = "gofiles"
+const recordStatics = store.KindGoFiles
 
 type filesRecord struct {
 	Files

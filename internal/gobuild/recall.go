@@ -13,8 +13,8 @@ import (
 
 // Kinds of records: what a build read, by what it was asked for; and programs, by all that went into them.
 const (
-	recordMemory  = "gomemory"
-	recordProgram = "goprogram"
+	recordMemory  = store.KindGoMemory
+	recordProgram = store.KindGoProgram
 )
 
 // memoryVersion and programVersion grow when what they stand for is made in another way.

@@ -432,7 +432,7 @@ type chunkAt struct {
 
 // The list of chunks is one record for each way to compress: of the blobs that were made last.
 const (
-	recordChunks = "chunks"
+	recordChunks = store.KindChunks
 	maxChunked   = 64 // blobs that are listed; of 1 GB, one takes 100 kB there
 )
 

@@ -210,7 +210,7 @@ type plainLayer interface {
 }
 
 // recordCompressed is the kind of those records.
-const recordCompressed = "blob"
+const recordCompressed = store.KindCompressed
 
 // compressedAs returns what a layer became when it was compressed before.
 func (l *Library) compressedAs(key store.Key) (c compressed, ok bool) {

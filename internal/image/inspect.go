@@ -128,7 +128,7 @@ type origin struct {
 	Digests []string `json:"digests"` // "docker.io/library/x@sha256:…", without doubles
 }
 
-const recordOrigin = "origin"
+const recordOrigin = store.KindOrigin
 
 func originKey(manifest v1.Hash) store.Key {
 	return sha256.Sum256([]byte("origin\n" + manifest.String()))

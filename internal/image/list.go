@@ -128,7 +128,7 @@ func (l *Library) row(ctx context.Context, d v1.Descriptor) (Row, error) {
 }
 
 // recordFiles is the kind of records that keep the unpacked size of a layer, by diff ID.
-const recordFiles = "layersize"
+const recordFiles = store.KindLayerSize
 
 type files struct {
 	Bytes int64 `json:"bytes"`

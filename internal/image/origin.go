@@ -18,7 +18,7 @@ type blobOrigin struct {
 }
 
 const (
-	recordBlobOrigin = "bloborigin"
+	recordBlobOrigin = store.KindBlobOrigin
 	maxOrigins       = 8 // that are kept of a blob
 	maxMountFrom     = 4 // repositories that one push asks to read from
 )

@@ -43,7 +43,7 @@ type resolution struct {
 	Blobs      []string      `json:"blobs"`
 }
 
-const recordTag = "tag"
+const recordTag = store.KindTag
 
 func tagKey(name string) store.Key { return sha256.Sum256([]byte("tag\n" + name)) }
 

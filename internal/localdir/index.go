@@ -34,7 +34,7 @@ type indexEntry struct {
 	seen bool // by this process
 }
 
-const recordKind = "localdir"
+const recordKind = store.KindLocalDir
 
 // indexVersion grows when the form of the data or the meaning of a stamp changes.
 const indexVersion = 2

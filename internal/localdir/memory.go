@@ -30,7 +30,7 @@ type memoryRecord struct {
 	Digests map[string]string `json:"digests"` // by what was asked for
 }
 
-const recordMemory = "folder"
+const recordMemory = store.KindFolder
 
 // maxRemembered bounds the digests of one selection. A Dockerfile asks for one with each COPY.
 const maxRemembered = 500

@@ -26,43 +26,48 @@ const touchAfter = time.Hour
 // 100,000 files, takes some 20 MB.
 const maxRecord = 256 << 20
 
-// record is the content of a record's file, up to the end of the line; what follows is data that goes with it. A record counts while its boot runs, and later when a [Store.Sync]
-// had covered its generation: the layers and blobs that it names may have been lost in a power cut.
+// A record's file has two lines, and after them the data that goes with it, if there is any. The first line is recordMagic and a
+// sha256 in hexadecimal over the kind, the key and all that follows: a record with another sum, or in the form of an older skiff, is
+// a miss, which is made again. So no disk, no interrupted copy and no editor can make a record say something else than was written.
+
+// recordMagic begins the file of a record.
+const recordMagic = "skiff-record 1 "
+
+// record is the second line. It counts while its boot runs, and later when a [Store.Sync] had covered its generation: the layers and
+// blobs that it names may have been lost in a power cut.
 type record struct {
 	Boot       string          `json:"boot,omitempty"`
 	Generation int64           `json:"gen,omitempty"`
 	Value      json.RawMessage `json:"v"`
 }
 
-// Get reads a record into v, by encoding/json. [ErrMiss] says that there is none; one that is broken, or may
+// Get reads a record into v, by encoding/json. [ErrMiss] says that there is none; one that is damaged, or may
 // have lost what it names in a power cut, is a miss, too.
 //
 // By convention, a value's top-level fields "layers" (layer ids) and "blobs" (digests) name what Trim must
 // keep as long as the record is there.
-func (s *Store) Get(kind string, k Key, v any) error {
-	path := s.recordPath(kind, k)
-	raw, err := s.readRecord(path)
+func (s *Store) Get(kind Kind, k Key, v any) error {
+	raw, _, err := s.readRecord(kind, k)
 	if err != nil {
 		return fmt.Errorf("record %s %s: %w", kind, k, err)
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("record %s %s: %w", kind, k, ErrMiss)
 	}
-	touch(path)
+	touch(s.recordPath(kind, k))
 	return nil
 }
 
 // GetData reads the bytes that go with a record, see [Store.PutData]. Misses are those of [Store.Get].
-func (s *Store) GetData(kind string, k Key) ([]byte, error) {
-	path := s.recordPath(kind, k)
-	_, data, err := s.readFile(path)
+func (s *Store) GetData(kind Kind, k Key) ([]byte, error) {
+	_, data, err := s.readRecord(kind, k)
 	if err == nil && len(data) == 0 {
 		err = ErrMiss
 	}
 	if err != nil {
 		return nil, fmt.Errorf("record %s %s: %w", kind, k, err)
 	}
-	touch(path)
+	touch(s.recordPath(kind, k))
 	return data, nil
 }
 
@@ -75,41 +80,18 @@ func touch(path string) {
 }
 
 // Put writes a record, in place of one that is there.
-func (s *Store) Put(kind string, k Key, v any) error { return s.put(kind, k, v, nil) }
+func (s *Store) Put(kind Kind, k Key, v any) error { return s.put(kind, k, v, nil) }
 
 // PutData writes a record of the value v with data, bytes of any form, behind it. It is for what is large: JSON takes four
 // times as long to read.
-func (s *Store) PutData(kind string, k Key, v any, data []byte) error {
+func (s *Store) PutData(kind Kind, k Key, v any, data []byte) error {
 	return s.put(kind, k, v, append([]byte{'\n'}, data...))
 }
 
-// PutChecked is PutData for data that the disk is not believed: a checksum over it and the key stands before it.
-func (s *Store) PutChecked(kind string, k Key, data []byte) error {
-	sum := checksum(k, data)
-	return s.PutData(kind, k, struct{}{}, append(sum[:], data...))
-}
-
-// GetChecked reads what PutChecked wrote. Data that is not what was written is a miss.
-func (s *Store) GetChecked(kind string, k Key) ([]byte, error) {
-	data, err := s.GetData(kind, k)
-	if err != nil {
-		return nil, err
+func (s *Store) put(kind Kind, k Key, v any, tail []byte) error {
+	if err := checkKind(kind); err != nil {
+		return fmt.Errorf("put record: %w", err)
 	}
-	if len(data) <= sha256.Size || checksum(k, data[sha256.Size:]) != [sha256.Size]byte(data) {
-		return nil, fmt.Errorf("record %s %s: damaged: %w", kind, k, ErrMiss)
-	}
-	return data[sha256.Size:], nil
-}
-
-func checksum(k Key, data []byte) (sum [sha256.Size]byte) {
-	h := sha256.New()
-	h.Write(k[:])
-	h.Write(data)
-	h.Sum(sum[:0])
-	return sum
-}
-
-func (s *Store) put(kind string, k Key, v any, tail []byte) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("put record %s %s: %w", kind, k, err)
@@ -119,7 +101,8 @@ func (s *Store) put(kind string, k Key, v any, tail []byte) error {
 		if err != nil {
 			return err
 		}
-		return s.writeFile(s.recordPath(kind, k), append(b, tail...))
+		b = append(b, tail...)
+		return s.writeFile(s.recordPath(kind, k), append(recordLine(kind, k, b), b...))
 	})
 	if err != nil {
 		return fmt.Errorf("put record %s %s: %w", kind, k, err)
@@ -128,7 +111,7 @@ func (s *Store) put(kind string, k Key, v any, tail []byte) error {
 }
 
 // Delete removes a record. One that is not there is no error.
-func (s *Store) Delete(kind string, k Key) error {
+func (s *Store) Delete(kind Kind, k Key) error {
 	if err := os.Remove(s.recordPath(kind, k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete record %s %s: %w", kind, k, err)
 	}
@@ -137,9 +120,9 @@ func (s *Store) Delete(kind string, k Key) error {
 
 // Each calls fn for each record of a kind, in the order of keys, with its JSON value and the time of its last
 // use (to within an hour). It ends at fn's first error and returns it.
-func (s *Store) Each(kind string, fn func(k Key, raw []byte, used time.Time) error) error {
+func (s *Store) Each(kind Kind, fn func(k Key, raw []byte, used time.Time) error) error {
 	return s.eachFile(kind, func(k Key, path string) error {
-		raw, err := s.readRecord(path)
+		raw, _, err := s.readRecord(kind, k)
 		if err != nil {
 			return nil // gone meanwhile, or broken: a miss
 		}
@@ -151,8 +134,8 @@ func (s *Store) Each(kind string, fn func(k Key, raw []byte, used time.Time) err
 	})
 }
 
-func (s *Store) eachFile(kind string, fn func(k Key, path string) error) error {
-	dir := s.path("records", kind)
+func (s *Store) eachFile(kind Kind, fn func(k Key, path string) error) error {
+	dir := s.path("records", string(kind))
 	buckets, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list records %s: %w", kind, err)
@@ -178,19 +161,22 @@ func (s *Store) eachFile(kind string, fn func(k Key, path string) error) error {
 	return nil
 }
 
-func (s *Store) recordPath(kind string, k Key) string {
+func (s *Store) recordPath(kind Kind, k Key) string {
 	name := k.String()
-	return s.path("records", kind, name[:2], name)
+	return s.path("records", string(kind), name[:2], name)
 }
 
-// readRecord returns the value in a record's file, or ErrMiss. What is broken or lost its boot is removed.
-func (s *Store) readRecord(path string) (json.RawMessage, error) {
-	value, _, err := s.readFile(path)
-	return value, err
+// recordLine is the first line of the file of a record, of which rest is all else.
+func recordLine(kind Kind, k Key, rest []byte) []byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %s\n", kind, k)
+	h.Write(rest)
+	return fmt.Appendf(nil, "%s%x\n", recordMagic, h.Sum(nil))
 }
 
-// readFile returns the value and, behind its line, the data in a record's file.
-func (s *Store) readFile(path string) (value json.RawMessage, data []byte, err error) {
+// readRecord returns the value of a record and the data that goes with it, or ErrMiss.
+func (s *Store) readRecord(kind Kind, k Key) (value json.RawMessage, data []byte, err error) {
+	path := s.recordPath(kind, k)
 	if i, err := os.Stat(path); err != nil || !i.Mode().IsRegular() || i.Size() > maxRecord {
 		return nil, nil, ErrMiss
 	}
@@ -198,14 +184,19 @@ func (s *Store) readFile(path string) (value json.RawMessage, data []byte, err e
 	if err != nil {
 		return nil, nil, ErrMiss
 	}
+	n := min(len(b), len(recordMagic)+2*sha256.Size+1)
+	line, b := b[:n], b[n:]
+	if !bytes.Equal(line, recordLine(kind, k, b)) {
+		// Not removed: a newer record may have taken its place meanwhile. The next Put replaces it.
+		return nil, nil, fmt.Errorf("damaged: %w", ErrMiss)
+	}
 	b, data, _ = bytes.Cut(b, []byte{'\n'}) // JSON is written without line ends
 	var r record
 	if err := json.Unmarshal(b, &r); err != nil || len(r.Value) == 0 {
-		// Not removed: a newer record may have taken its place meanwhile. The next Put replaces it.
-		return nil, nil, ErrMiss
+		return nil, nil, fmt.Errorf("damaged: %w", ErrMiss)
 	}
 	if r.Boot != "" && s.boot != "" && r.Boot != s.boot && r.Generation > s.durable[r.Boot] {
-		return nil, nil, ErrMiss
+		return nil, nil, fmt.Errorf("from before a power cut: %w", ErrMiss)
 	}
 	return r.Value, data, nil
 }

@@ -41,7 +41,7 @@ func TestRecords(t *testing.T) {
 
 func TestBrokenRecordIsMiss(t *testing.T) {
 	s := open(t, t.TempDir())
-	for i, bad := range []string{"", "{", "null", `{"v":`, `{"boot":"x"}`, `{"v":17}`, "\x00\x00\x00"} {
+	for i, bad := range []string{"", "{", "null", `{"v":`, `{"boot":"x"}`, `{"v":17}`, recordMagic, "\x00\x00\x00"} {
 		k := Key{byte(i)}
 		if err := s.Put("kind", k, "text"); err != nil {
 			t.Fatal(err)
@@ -211,4 +211,43 @@ func TestData(t *testing.T) {
 	if _, err := s.GetData("index", k); !errors.Is(err, ErrMiss) {
 		t.Errorf("a record without data: %v", err)
 	}
+}
+
+// Whatever byte of a record changes, and wherever it is cut off, it is a miss and never another value; so is a record that stands
+// in the place of another one.
+func TestDamagedRecordIsMiss(t *testing.T) {
+	s := open(t, t.TempDir())
+	k := Key{7}
+	if err := s.PutData("kind", k, map[string]string{"digest": "0123456789abcdef"}, []byte("data 123")); err != nil {
+		t.Fatal(err)
+	}
+	path := s.recordPath("kind", k)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	miss := func(what string, kind Kind, k Key, b []byte) {
+		t.Helper()
+		write(t, s.recordPath(kind, k), string(b))
+		var v map[string]string
+		if err := s.Get(kind, k, &v); !errors.Is(err, ErrMiss) {
+			t.Errorf("%s: Get: %v, %v", what, v, err)
+		}
+		if data, err := s.GetData(kind, k); !errors.Is(err, ErrMiss) {
+			t.Errorf("%s: GetData: %q, %v", what, data, err)
+		}
+	}
+	for i := range good {
+		for bit := range 8 {
+			b := bytes.Clone(good)
+			b[i] ^= 1 << bit
+			miss(fmt.Sprintf("bit %d of byte %d", bit, i), "kind", k, b)
+		}
+		miss(fmt.Sprintf("cut at %d", i), "kind", k, good[:i])
+	}
+	miss("longer", "kind", k, append(bytes.Clone(good), '\n'))
+	miss("another key", "kind", Key{8}, good)
+	miss("another kind", "other", k, good)
+	_, old, _ := bytes.Cut(good, []byte{'\n'})
+	miss("of an older skiff", "kind", k, old)
 }

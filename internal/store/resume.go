@@ -14,9 +14,8 @@ import (
 // that ended in the blob's digest, so they are true of its content wherever it lies; what lies there is not read for it.
 
 const (
-	recordStates = "digest"
-	stateStride  = 8 << 20
-	statesFrom   = 32 << 20 // bytes of a blob; below, there is little to gain
+	stateStride = 8 << 20
+	statesFrom  = 32 << 20 // bytes of a blob; below, there is little to gain
 )
 
 // resumable is a sha256 that notes its states.
@@ -50,7 +49,7 @@ func (r *resumable) Write(b []byte) (int, error) {
 
 // keep writes the record for the blob h, whose bytes have all been written to r. Without it the next one takes longer.
 func (r *resumable) keep(s *Store, h v1.Hash) {
-	_ = s.PutChecked(recordStates, statesKey(h), r.states)
+	_ = s.PutData(kindStates, statesKey(h), struct{}{}, r.states)
 }
 
 func statesKey(h v1.Hash) (k Key) {
@@ -61,7 +60,7 @@ func statesKey(h v1.Hash) (k Key) {
 // resume returns a sha256 of the first at bytes of the blob h, which are as many as are known up to n.
 func (s *Store) resume(h v1.Hash, n int64) (sum hash.Hash, at int64) {
 	sum = sha256.New()
-	data, err := s.GetChecked(recordStates, statesKey(h))
+	data, err := s.GetData(kindStates, statesKey(h))
 	if err != nil {
 		return sum, 0
 	}

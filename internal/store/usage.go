@@ -107,13 +107,13 @@ func (s *Store) inventory() (*inventory, error) {
 	}); err != nil {
 		return nil, err
 	}
-	var kinds []string
-	if err := eachEntry(s.path("records"), func(e fs.DirEntry) { kinds = append(kinds, e.Name()) }); err != nil {
+	var kinds []Kind
+	if err := eachEntry(s.path("records"), func(e fs.DirEntry) { kinds = append(kinds, Kind(e.Name())) }); err != nil {
 		return nil, err
 	}
 	for _, kind := range kinds {
-		if err := s.eachFile(kind, func(_ Key, path string) error {
-			if r, ok := s.recordItem(path); ok {
+		if err := s.eachFile(kind, func(k Key, path string) error {
+			if r, ok := s.recordItem(kind, k, path); ok {
 				inv.records = append(inv.records, r)
 			}
 			return nil
@@ -124,13 +124,13 @@ func (s *Store) inventory() (*inventory, error) {
 	return inv, nil
 }
 
-func (s *Store) recordItem(path string) (recordItem, bool) {
+func (s *Store) recordItem(kind Kind, k Key, path string) (recordItem, bool) {
 	i, err := os.Lstat(path)
 	if err != nil {
 		return recordItem{}, false
 	}
 	item := recordItem{path: path, used: i.ModTime(), size: onDisk(i)}
-	raw, err := s.readRecord(path)
+	raw, _, err := s.readRecord(kind, k)
 	if err != nil {
 		item.used = time.Time{} // a miss for all readers: the first to go
 		return item, true
