@@ -35,6 +35,7 @@ import (
 	"github.com/skiff-build/skiff/internal/graph"
 	"github.com/skiff-build/skiff/internal/localdir"
 	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/snapshot"
 	"github.com/skiff-build/skiff/internal/store"
 )
 
@@ -144,6 +145,7 @@ type Engine struct {
 	o        Options
 	platform ocispecs.Platform
 	index    *localdir.Index
+	outside  *snapshot.Snapshots // for reading layers in this process
 	status   *status
 	steps    chan struct{} // a token for each step that may run
 	pulls    chan struct{}
@@ -176,7 +178,7 @@ func New(o Options) (*Engine, error) {
 	if o.Store == nil {
 		return nil, errors.New("engine: no store")
 	}
-	e := &Engine{o: o, platform: buildPlatform(o.BuildPlatform), index: localdir.Open(o.Store), nodes: map[nodeKey]*node{},
+	e := &Engine{o: o, platform: buildPlatform(o.BuildPlatform), index: localdir.Open(o.Store), outside: snapshot.Outside(o.Store.Root()), nodes: map[nodeKey]*node{},
 		status: newStatus(o.Status), pulls: make(chan struct{}, maxPulls), closed: make(chan struct{})}
 	if e.o.Steps <= 0 {
 		e.o.Steps = max(2, runtime.NumCPU())
@@ -220,7 +222,8 @@ func (e *Engine) call(ctx context.Context, method string, req, resp any, onEvent
 	if err != nil {
 		return err
 	}
-	return c.Call(ctx, method, envelope{e.o.Store.Root(), req}, resp, rawEvents(onEvent))
+	a := answer{Body: resp}
+	return a.error(c.Call(ctx, method, envelope{e.o.Store.Root(), req}, &a, rawEvents(onEvent)))
 }
 
 // callFiles is call with descriptors for the child.
@@ -229,13 +232,28 @@ func (e *Engine) callFiles(ctx context.Context, method string, req any, files []
 	if err != nil {
 		return err
 	}
-	return c.CallFiles(ctx, method, envelope{e.o.Store.Root(), req}, files, resp, nil)
+	a := answer{Body: resp}
+	return a.error(c.CallFiles(ctx, method, envelope{e.o.Store.Root(), req}, files, &a, nil))
 }
 
 // envelope is what every request to the child is wrapped in.
 type envelope struct {
 	Root string // of the store
 	Body any
+}
+
+// answer is what every result of the child is wrapped in: it may be that layers had to be dropped instead.
+type answer struct {
+	Damaged []string `json:",omitempty"` // ids
+	Body    any
+}
+
+// error is what came of a call that ended with err: a *[snapshot.Damaged] is for [mending] to deal with.
+func (a *answer) error(err error) error {
+	if err == nil && len(a.Damaged) > 0 {
+		return &snapshot.Damaged{Layers: a.Damaged}
+	}
+	return err
 }
 
 // worker is the child, in the mode that the keys were made for.

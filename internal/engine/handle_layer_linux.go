@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -48,7 +47,7 @@ func unpackLayer(ctx context.Context, j *job, req unpackReq) (resp unpackResp, e
 	if req.DiffID != "" && p.DiffID != req.DiffID {
 		return resp, fmt.Errorf("the layer's content has the digest %s, and the image's config says %s", p.DiffID, req.DiffID)
 	}
-	return unpackResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, j.commitDir(dir, req.ID)
+	return unpackResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, j.snaps.Adopt(dir, req.ID)
 }
 
 // What a layer may become. A blob of gzip grows to 1,030 times its size at most, and honest layers to some 20 times; zstd and
@@ -122,22 +121,6 @@ func (j *job) newLayer() (dir string, err error) {
 	return dir, os.Mkdir(filepath.Join(dir, "fs"), 0o755)
 }
 
-func (j *job) commitDir(dir, id string) error {
-	to := filepath.Join(j.root, "layers", id)
-	err := os.Rename(dir, to)
-	if !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if _, err := os.Lstat(filepath.Join(to, "fs")); err == nil {
-		return nil // somebody made the same one meanwhile
-	}
-	// What is left of a layer that somebody took away by hand.
-	if err := j.snaps.Remove([]string{to}); err != nil {
-		return err
-	}
-	return os.Rename(dir, to)
-}
-
 func digestChain(ctx context.Context, j *job, req digestReq) (rec digestRecord, err error) {
 	t, err := j.tree(ctx, treeReq{Chain: req.Chain})
 	if err != nil {
@@ -151,6 +134,9 @@ func digestChain(ctx context.Context, j *job, req digestReq) (rec digestRecord, 
 func packLayer(ctx context.Context, j *job, req packReq) (resp packResp, err error) {
 	if len(j.Files()) != 1 {
 		return resp, errors.New("the descriptor did not come with the call")
+	}
+	if err := j.snaps.Vouch(req.ID); err != nil {
+		return resp, err
 	}
 	dir, o := filepath.Join(j.root, "layers", req.ID, "fs"), layer.PackOptions{Epoch: req.Epoch, KeepTimes: req.KeepTimes}
 	var p layer.Packed

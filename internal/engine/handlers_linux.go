@@ -66,7 +66,7 @@ type job struct {
 }
 
 func handle[Req, Resp any](w *worker, fn func(context.Context, *job, Req) (Resp, error)) sandbox.Handler {
-	return func(ctx context.Context, c *sandbox.Call) (_ any, err error) {
+	return func(ctx context.Context, c *sandbox.Call) (any, error) {
 		var env struct {
 			Root string
 			Body json.RawMessage
@@ -79,8 +79,13 @@ func handle[Req, Resp any](w *worker, fn func(context.Context, *job, Req) (Resp,
 			return nil, err
 		}
 		j := &job{Call: c, worker: w, root: env.Root, snaps: w.snapshots(env.Root)}
-		defer func() { err = errors.Join(err, j.clean()) }()
-		return fn(ctx, j, req)
+		resp, err := fn(ctx, j, req)
+		err = errors.Join(err, j.clean())
+		var d *snapshot.Damaged
+		if errors.As(err, &d) {
+			return answer{Damaged: d.Layers}, nil
+		}
+		return answer{Body: resp}, err
 	}
 }
 

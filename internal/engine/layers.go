@@ -66,19 +66,21 @@ func (e *Engine) Layers(ctx context.Context, from gwclient.Reference, o LayerOpt
 	if !ok {
 		return nil, fmt.Errorf("layers: %T is no reference of this engine", from)
 	}
-	res, err := r.result(ctx)
-	if err != nil {
-		return nil, err
-	}
-	layers := make([]Layer, len(res.Layers))
-	g, gctx := errgroup.WithContext(ctx)
-	for i, id := range res.Layers {
-		g.Go(func() (err error) {
-			layers[i], err = e.layer(gctx, id, o)
-			return err
-		})
-	}
-	return layers, g.Wait()
+	return mending(ctx, e, func() ([]Layer, error) {
+		res, err := r.result(ctx)
+		if err != nil {
+			return nil, err
+		}
+		layers := make([]Layer, len(res.Layers))
+		g, gctx := errgroup.WithContext(ctx)
+		for i, id := range res.Layers {
+			g.Go(func() (err error) {
+				layers[i], err = e.layer(gctx, id, o)
+				return err
+			})
+		}
+		return layers, g.Wait()
+	})
 }
 
 func (e *Engine) layer(ctx context.Context, id string, o LayerOptions) (Layer, error) {

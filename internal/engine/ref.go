@@ -10,7 +10,6 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/sandbox"
-	"github.com/skiff-build/skiff/internal/snapshot"
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
 
@@ -101,15 +100,17 @@ func readRef[T any](ctx context.Context, r *ref, method string, q readReq, fn fu
 		}
 		return fn(t, q)
 	}
-	res, err := r.result(ctx)
-	if err != nil {
-		return out, err
-	}
-	q.Chain = realLayers(res.Layers)
-	if out, ok := readHere(ctx, r.e, method, q, fn); ok {
-		return out, nil
-	}
-	return out, r.e.call(ctx, method, q, &out, nil)
+	return mending(ctx, r.e, func() (out T, err error) {
+		res, err := r.result(ctx)
+		if err != nil {
+			return out, err
+		}
+		q.Chain = realLayers(res.Layers)
+		if out, ok := readHere(ctx, r.e, method, q, fn); ok {
+			return out, nil
+		}
+		return out, r.e.call(ctx, method, q, &out, nil)
+	})
 }
 
 // readHere reads layers in this process, which saves a child: as root everything, with owners as they are; as another
@@ -119,7 +120,7 @@ func readHere[T any](ctx context.Context, e *Engine, method string, q readReq, f
 	if err != nil || method != methodRead && !strings.HasSuffix(salt, " "+string(sandbox.ModeRoot)) {
 		return out, false
 	}
-	t, done, err := snapshot.New(e.o.Store.Root()).Tree(q.Chain)
+	t, done, err := e.outside.Tree(q.Chain)
 	if err != nil {
 		return out, false
 	}

@@ -47,27 +47,31 @@ func (n *node) eachInput(ctx context.Context, fn func(ctx context.Context, i int
 // evaluate returns the results of the vertex. Errors carry the vertex and its source lines.
 func (n *node) evaluate(ctx context.Context) ([]result, error) {
 	return n.evaled.do(ctx, func(ctx context.Context) ([]result, error) {
-		if err := n.allowed(); err != nil {
-			return nil, n.failed(ctx, err)
-		}
-		switch n.v.Op.Op.(type) {
-		case *pb.Op_Source:
-			outs, err := n.evaluateSource(ctx)
-			return outs, n.failed(ctx, err)
-		case *pb.Op_Merge:
-			return n.evaluateMerge(ctx)
-		case *pb.Op_Exec, *pb.Op_File:
-			return n.evaluateStep(ctx)
-		}
-		return nil, n.failed(ctx, fmt.Errorf("%s operations are not served by this engine", n.v.Kind()))
+		outs, err := mending(ctx, n.e, func() ([]result, error) { return n.evaluateOnce(ctx) })
+		return outs, n.failed(ctx, err)
 	})
+}
+
+func (n *node) evaluateOnce(ctx context.Context) ([]result, error) {
+	if err := n.allowed(); err != nil {
+		return nil, err
+	}
+	switch n.v.Op.Op.(type) {
+	case *pb.Op_Source:
+		return n.evaluateSource(ctx)
+	case *pb.Op_Merge:
+		return n.evaluateMerge(ctx)
+	case *pb.Op_Exec, *pb.Op_File:
+		return n.evaluateStep(ctx)
+	}
+	return nil, fmt.Errorf("%s operations are not served by this engine", n.v.Kind())
 }
 
 // evaluateStep looks the step up under both keys, and runs it when neither is known.
 func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
 	def, err := n.definitionKey(ctx)
 	if err != nil {
-		return nil, n.failed(ctx, err)
+		return nil, err
 	}
 	if !n.fresh {
 		if outs, ok := n.e.lookup(def); ok {
@@ -84,7 +88,7 @@ func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
 	}
 	key, err := n.contentKey(ctx, inputs)
 	if err != nil {
-		return nil, n.failed(ctx, err)
+		return nil, err
 	}
 	if !n.nocache {
 		if outs, ok := n.e.lookup(key); ok {
@@ -94,7 +98,7 @@ func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
 	}
 	outs, err := n.runOnce(ctx, key, inputs)
 	if err != nil {
-		return nil, n.failed(ctx, err)
+		return nil, err
 	}
 	if n.unsure {
 		return outs, nil
@@ -116,7 +120,7 @@ func (n *node) evaluateInputs(ctx context.Context) ([]result, error) {
 			return err
 		}
 		if in.index >= len(outs) {
-			return n.failed(ctx, fmt.Errorf("input %s has no output %d", in.v.Name(), in.index))
+			return fmt.Errorf("input %s has no output %d", in.v.Name(), in.index)
 		}
 		inputs[i] = outs[in.index]
 		return nil

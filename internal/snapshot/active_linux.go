@@ -208,20 +208,8 @@ func (a *Active) commit(id string) (empty bool, err error) {
 			return false, err
 		}
 	}
-	if a.over != "" {
-		if err := os.WriteFile(filepath.Join(layer, "over"), []byte(a.over), 0o600); err != nil {
-			return false, err
-		}
-	}
-	target := filepath.Dir(a.s.layerDir(id))
-	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-		return false, err
-	}
-	err = os.Rename(layer, target)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
-		return false, nil
-	}
-	if err == nil && a.ram == "" {
+	placed, err := a.s.place(layer, id, a.over)
+	if placed && a.ram == "" {
 		settle = func() { a.s.settle(id, view) }
 	}
 	return false, err

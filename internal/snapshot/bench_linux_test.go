@@ -22,6 +22,7 @@ func BenchmarkPrepare(b *testing.B) {
 		if err := os.MkdirAll(s.layerDir(chain[n]), 0o755); err != nil {
 			b.Fatal(err)
 		}
+		sealed(b, s, chain[n])
 	}
 	for b.Loop() {
 		a, err := s.Prepare(context.Background(), chain)
@@ -51,6 +52,7 @@ func BenchmarkCommit(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	sealed(b, s, "below")
 	for i := 0; b.Loop(); i++ {
 		b.StopTimer()
 		a, err := s.Prepare(b.Context(), []string{"below"})

@@ -29,6 +29,7 @@ func TestTreeAgreesWithOverlayfs(t *testing.T) {
 				dir := s.layerDir(id)
 				must(t, os.MkdirAll(dir, 0o755))
 				fill(t, r, dir, ".", 0)
+				sealed(t, s, id)
 			}
 			target := t.TempDir()
 			unmount, err := s.Mount(context.Background(), chain, target)

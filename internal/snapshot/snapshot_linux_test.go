@@ -31,6 +31,7 @@ func TestChainsOfAnyLength(t *testing.T) {
 				write(t, s.layerDir(id), fmt.Sprintf("only%d", n), "")
 			}
 			write(t, s.layerDir(id), "top", fmt.Sprint(n))
+			sealed(t, s, id)
 		}
 		for _, n := range []int{0, 1, 2, 60, 130, MaxLayers} {
 			a := prepare(t, s, chain[:n])
@@ -143,7 +144,8 @@ func testCommit(t *testing.T, s *Snapshots) {
 	checkLayer(t, s, "one", "etc", "etc/a", "etc/b", "file", "gone", "gone/file", "kept", "kept/f", "swap", "swap/old",
 		"var", "var/lib", "var/lib/x")
 
-	if _, err := s.Prepare(ctx, []string{"missing"}); !errors.Is(err, os.ErrNotExist) {
+	var d *Damaged
+	if _, err := s.Prepare(ctx, []string{"missing"}); !errors.As(err, &d) || d.Layers[0] != "missing" {
 		t.Errorf("missing layer: %v", err)
 	}
 	if _, err := s.Prepare(ctx, []string{"../x"}); err == nil {

@@ -24,6 +24,9 @@ var errLinux = &Unavailable{
 // New returns a Snapshots that can do nothing.
 func New(root string) *Snapshots { return &Snapshots{} }
 
+// Outside returns a Snapshots that can do nothing.
+func Outside(root string) *Snapshots { return New(root) }
+
 // Close does nothing.
 func (s *Snapshots) Close() error { return nil }
 

@@ -17,7 +17,8 @@ import (
 
 // Snapshots is the layers of one store.
 type Snapshots struct {
-	root string
+	root    string
+	outside bool // see Outside
 
 	mu     sync.Mutex
 	own    *tempDir          // for empty and ram
@@ -25,14 +26,24 @@ type Snapshots struct {
 	inRAM  bool              // uppers cannot lie in the store and go to a tmpfs
 	hidden map[string]string // layer id with markers -> directory of real whiteouts in ram
 
-	tidying sync.WaitGroup // what commits left
+	tidying sync.WaitGroup // what commits left, and seals that are made complete
+
+	vouched map[string]*vouched // by layer id
 
 	settling map[string]chan struct{} // layer id -> closed when the view that it was written through is gone
 }
 
 // New returns the snapshots of the store at root.
 func New(root string) *Snapshots {
-	return &Snapshots{root: root, hidden: map[string]string{}, settling: map[string]chan struct{}{}}
+	return &Snapshots{root: root, hidden: map[string]string{}, vouched: map[string]*vouched{}, settling: map[string]chan struct{}{}}
+}
+
+// Outside returns the snapshots of the store at root for a process that reads layers from outside of the namespace in which they
+// were made: [Snapshots.Tree] alone is of use there. Layers that are not vouched for at a glance are an error, but never a *[Damaged].
+func Outside(root string) *Snapshots {
+	s := New(root)
+	s.outside = true
+	return s
 }
 
 // Close removes what the Snapshots kept for its mounts, none of which may be left, and waits for what commits remove. It is not
@@ -81,24 +92,6 @@ func (s *Snapshots) unstackable(err error) error {
 
 func (s *Snapshots) layerDir(id string) string { return filepath.Join(s.root, "layers", id, "fs") }
 
-// expand puts below each layer of the chain the one that it completes, if there is one ([Active.CommitOver]).
-func (s *Snapshots) expand(chain []string) ([]string, error) {
-	if err := checkChain(chain); err != nil {
-		return nil, err
-	}
-	out := make([]string, 0, len(chain))
-	for _, id := range chain {
-		below, err := os.ReadFile(s.overFile(id))
-		if err == nil {
-			out = append(out, string(below))
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("layer %s: %w", id, err)
-		}
-		out = append(out, id)
-	}
-	return out, checkChain(out)
-}
-
 func (s *Snapshots) overFile(id string) string { return filepath.Join(s.root, "layers", id, "over") }
 
 // layerDirs returns the directories of an expanded chain, topmost first as overlayfs wants them.
@@ -122,7 +115,7 @@ func (s *Snapshots) lowers(ctx context.Context, chain []string) ([]string, error
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	chain, err := s.expand(chain)
+	chain, err := s.vouchAll(chain)
 	if err != nil {
 		return nil, err
 	}

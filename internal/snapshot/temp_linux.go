@@ -23,7 +23,7 @@ func newTempDir(root, kind string) (*tempDir, error) {
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return nil, fmt.Errorf("make temporary directory: %w", err)
 	}
-	path := filepath.Join(parent, kind+"-"+strings.ToLower(rand.Text()))
+	path := filepath.Join(parent, kind+"-"+randomName())
 	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("make temporary directory: %w", err)
@@ -39,6 +39,8 @@ func newTempDir(root, kind string) (*tempDir, error) {
 	}
 	return &tempDir{path, lock}, nil
 }
+
+func randomName() string { return strings.ToLower(rand.Text()) }
 
 // remove removes the directory with all that is in it, and then the lock.
 func (d *tempDir) remove() error {

@@ -22,7 +22,7 @@ import (
 // Tree returns the view that a mount of the chain would give, without mounting. The caller calls the
 // returned function when done. An empty chain is an empty directory, owned by 0:0 with mode 0755.
 func (s *Snapshots) Tree(chain []string) (inode.Tree, func() error, error) {
-	chain, err := s.expand(chain)
+	chain, err := s.vouchAll(chain)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read snapshot: %w", err)
 	}

@@ -111,7 +111,7 @@ type httpRecord struct {
 	Filename     string   `json:"filename,omitempty"` // that the response gave
 }
 
-const httpKind = "http"
+const httpKind = store.KindHTTP
 
 // HTTP settles what is at a URL. Without a checksum the server is asked, if only whether it changed.
 func (f *Fetcher) HTTP(ctx context.Context, src HTTP) (Result, error) {

@@ -19,6 +19,8 @@ const (
 	KindLocalDir Kind = "localdir" // localdir: digests of the files of a build context
 	KindFolder   Kind = "folder"   // localdir: digests of selections of one
 
+	KindHTTP Kind = "http" // source: what lies at a URL
+
 	KindTag        Kind = "tag"        // image: what a registry said that a tag means
 	KindCompressed Kind = "blob"       // image: the compressed form of a tar
 	KindChunks     Kind = "chunks"     // image: compressed chunks that other layers can share
@@ -51,7 +53,8 @@ const (
 var kinds = map[Kind]bool{
 	KindResult: true, KindBase: true, KindPack: true, KindDigest: true, KindTarIndex: true, KindCopied: true, KindMode: true,
 	KindLocalDir: true, KindFolder: true,
-	KindTag: true, KindCompressed: true, KindChunks: true, KindLayerSize: true, KindOrigin: true, KindBlobOrigin: true,
+	KindHTTP: true,
+	KindTag:  true, KindCompressed: true, KindChunks: true, KindLayerSize: true, KindOrigin: true, KindBlobOrigin: true,
 	KindGoMemory: true, KindGoProgram: true, KindGoFiles: true, KindGoGeneration: true,
 	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true,
 	KindReport: true, KindDockerfile: true, KindNotes: true, KindSupplied: true,
