@@ -146,7 +146,11 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
 		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
 	})
-	return b, err
+	if err != nil {
+		return b, err
+	}
+	b.engine.Sweep(context.Background())
+	return b, nil
 }
 
 // status shows what the engine does, and notes whether anything ran: after an unchanged build there is nothing to clean up.

@@ -29,7 +29,7 @@ func (s *State) finish() error {
 		return nil
 	}
 	var err error
-	if keep > 0 || time.Since(s.store.LastTrim()) > collectEvery {
+	if keep > 0 || s.store.TrimDue(collectEvery) {
 		if keep <= 0 {
 			keep = store.DefaultKeep(s.store.Root())
 		}

@@ -51,7 +51,8 @@ func DockerfileSource(err error) string { return dockerfile.Source(err) }
 
 // Config says where the state is and how registries are reached. The zero value is the user's own.
 type Config struct {
-	Root string // folder of the state; "" is SKIFF_ROOT, $XDG_DATA_HOME/skiff or ~/.local/share/skiff
+	Root string       // folder of the state; "" is SKIFF_ROOT, $XDG_DATA_HOME/skiff or ~/.local/share/skiff
+	Warn func(string) // is told what was damaged in it and is mended; nil: nobody is
 }
 
 // State is an open folder of results and images. It is safe for concurrent use.
@@ -75,7 +76,7 @@ func Open(c Config) (*State, error) {
 			return nil, err
 		}
 	}
-	st, err := store.Open(root)
+	st, err := store.OpenWith(root, c.Warn)
 	if err != nil {
 		return nil, err
 	}

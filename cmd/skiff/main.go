@@ -108,7 +108,9 @@ func newRoot(g *global) *cobra.Command {
 
 // open opens the state, which stays open until the command has ended.
 func (g *global) open() (state *skiff.State, err error) {
-	g.state, err = skiff.Open(skiff.Config{Root: g.root})
+	g.state, err = skiff.Open(skiff.Config{Root: g.root, Warn: func(text string) {
+		fmt.Fprintf(os.Stderr, "skiff: warning: %s\n", text)
+	}})
 	return g.state, err
 }
 

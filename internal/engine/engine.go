@@ -322,6 +322,15 @@ func (e *Engine) Trim(ctx context.Context, keep int64) (store.Freed, error) {
 	})
 }
 
+// Sweep removes what dead processes left in the store's tmp. [Engine.Close] waits for it.
+func (e *Engine) Sweep(ctx context.Context) {
+	e.beside.Go(func() {
+		if old := e.o.Store.Leftovers(); len(old) > 0 {
+			_ = e.remove(ctx, old) // what it does not manage is swept by the next one
+		}
+	})
+}
+
 // remove removes paths below the root of the store, here if this process can, else in the child: only there may a user
 // remove what subordinate ids own.
 func (e *Engine) remove(ctx context.Context, paths []string) error {

@@ -113,11 +113,9 @@ func (c joined) Close() error {
 
 // newLayer makes a directory with an empty fs in it, which goes with the job unless it is committed.
 func (j *job) newLayer() (dir string, err error) {
-	dir, err = os.MkdirTemp(filepath.Join(j.root, "tmp"), "layer-")
-	if err != nil {
+	if dir, err = j.tempFor("layer"); err != nil {
 		return "", err
 	}
-	j.later(func() error { return j.snaps.Remove([]string{dir}) })
 	return dir, os.Mkdir(filepath.Join(dir, "fs"), 0o755)
 }
 

@@ -247,11 +247,10 @@ func makeCacheDir(ctx context.Context, j *job, req makeCacheReq) (any, error) {
 	if err := j.snaps.Remove([]string{to}); err != nil { // half of one
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(filepath.Join(j.root, "tmp"), "cache-")
+	dir, err := j.tempFor("cache")
 	if err != nil {
 		return nil, err
 	}
-	j.later(func() error { return j.snaps.Remove([]string{dir}) })
 	data := filepath.Join(dir, "data")
 	if err := os.Mkdir(data, 0o755); err != nil {
 		return nil, err

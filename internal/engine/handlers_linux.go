@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
@@ -115,12 +113,15 @@ func (j *job) clean() error {
 
 // temp is a directory for this job.
 func (j *job) temp() (string, error) {
-	dir, err := os.MkdirTemp(filepath.Join(j.root, "tmp"), "job-")
-	if err != nil {
-		return "", err
+	return j.tempFor("job")
+}
+
+func (j *job) tempFor(kind string) (string, error) {
+	dir, remove, err := j.snaps.TempDir(kind)
+	if err == nil {
+		j.later(remove)
 	}
-	j.later(func() error { return os.RemoveAll(dir) })
-	return dir, nil
+	return dir, err
 }
 
 // tree opens files for reading.

@@ -11,5 +11,5 @@ type Damaged struct {
 }
 
 func (e *Damaged) Error() string {
-	return fmt.Sprintf("layer %s in skiff's state was damaged or is gone, and is dropped now: build again", strings.Join(e.Layers, ", "))
+	return fmt.Sprintf("layer %s in skiff's state was damaged or is gone, and is dropped now: the same command again makes it anew", strings.Join(e.Layers, ", "))
 }

@@ -40,6 +40,16 @@ func newTempDir(root, kind string) (*tempDir, error) {
 	return &tempDir{path, lock}, nil
 }
 
+// TempDir makes a directory below ROOT/tmp for the caller alone, which others know to be in use until it is removed or the process
+// ends. What is in it may be moved elsewhere, itself too.
+func (s *Snapshots) TempDir(kind string) (path string, remove func() error, err error) {
+	d, err := newTempDir(s.root, kind)
+	if err != nil {
+		return "", nil, err
+	}
+	return d.path, d.remove, nil
+}
+
 func randomName() string { return strings.ToLower(rand.Text()) }
 
 // remove removes the directory with all that is in it, and then the lock.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -66,6 +68,9 @@ func (s *Store) plainBlob(h v1.Hash) (path string, size int64, err error) {
 		return "", 0, err
 	}
 	i, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) && s.restore(h) {
+		i, err = os.Lstat(path)
+	}
 	if err != nil || !i.Mode().IsRegular() {
 		return "", 0, fmt.Errorf("blob %s: %w", h, ErrMiss)
 	}
@@ -76,6 +81,11 @@ func (s *Store) plainBlob(h v1.Hash) (path string, size int64, err error) {
 // content was not the blob's, which is then removed from the store, so that it can be fetched or made again.
 // [ErrMiss]: there is no such blob. The caller closes it.
 func (s *Store) OpenBlob(h v1.Hash) (io.ReadCloser, error) {
+	if _, err := os.Lstat(s.recordPath(kindSpare, blobKey(h))); err == nil {
+		if b, err := s.readSmall(h); err == nil {
+			return io.NopCloser(bytes.NewReader(b)), nil
+		}
+	}
 	at, err := s.OpenBlobAt(h)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // LayerDir returns ROOT/layers/ID. Its folder fs holds the files of the layer; see [Store.LayerBelow].
@@ -109,6 +110,55 @@ func (s *Store) sweepable(drafts bool) ([]string, error) {
 	}
 	return old, nil
 }
+
+// Leftovers lists what dead processes left in tmp: what has a lock there that nobody holds, and files of a Store that nobody has open.
+// The names are never used again, so that the caller may remove them beside whatever runs. All else is left to [Store.Trim], which is
+// alone.
+func (s *Store) Leftovers() []string {
+	var old []string
+	dead := map[string]bool{} // by lock file
+	// What cannot be listed is for others to say.
+	_ = eachEntry(s.path("tmp"), func(e fs.DirEntry) {
+		name := e.Name()
+		if strings.HasPrefix(name, s.mark) {
+			return
+		}
+		lock := s.path("tmp", strings.TrimSuffix(name, ".lock")+".lock")
+		if mark, _, ok := strings.Cut(name, "-"); ok && len(mark) == len(NewID()) {
+			if _, err := os.Lstat(lock); err != nil {
+				lock = s.alivePath(mark + "-")
+			}
+		}
+		gone, known := dead[lock]
+		if !known {
+			gone = s.unlocked(lock)
+			dead[lock] = gone
+		}
+		if gone {
+			old = append(old, s.path("tmp", name))
+		}
+	})
+	return old
+}
+
+// lockGrace is how old a lock file has to be before it tells of a dead process: a living one makes it, and then takes the lock.
+const lockGrace = 5 * time.Second
+
+func (s *Store) unlocked(lock string) bool {
+	i, err := os.Lstat(lock)
+	if err != nil || younger(i.ModTime(), lockGrace) {
+		return false
+	}
+	f, err := os.OpenFile(lock, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return flock(f, true, false) == nil
+}
+
+// alivePath names the file that a Store holds locked while it is open, by its mark.
+func (s *Store) alivePath(mark string) string { return s.path("locks", mark+"open") }
 
 func mkdirParent(path string) error { return os.MkdirAll(filepath.Dir(path), 0o700) }
 

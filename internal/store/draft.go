@@ -176,5 +176,5 @@ func continues(name, path string) bool {
 		return false
 	}
 	i, err := os.Lstat(path)
-	return err == nil && i.Mode().IsRegular() && time.Since(i.ModTime()) < draftAge
+	return err == nil && i.Mode().IsRegular() && younger(i.ModTime(), draftAge)
 }

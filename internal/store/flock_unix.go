@@ -39,6 +39,15 @@ func diskSize(path string) (int64, error) {
 	return int64(st.Blocks) * int64(st.Bsize), nil
 }
 
+// ownerOf returns the id of the user whose file it is.
+func ownerOf(i os.FileInfo) (id int, ok bool) {
+	st, ok := i.Sys().(*unixStat)
+	if !ok {
+		return 0, false
+	}
+	return int(st.Uid), true
+}
+
 // onDisk returns the bytes that a file takes on the disk, sparse files counted as what they hold.
 func onDisk(i os.FileInfo) int64 {
 	if st, ok := i.Sys().(*unixStat); ok {

@@ -47,6 +47,7 @@ const (
 	KindSupplied   Kind = "gosupply"   // skiff: what a program was supplied with
 
 	kindStates Kind = "hashstates" // store: see resume.go
+	kindSpare  Kind = "spare"      // store: see names.go
 )
 
 // kinds is all of them. The compiler refuses a key that comes twice.
@@ -58,7 +59,7 @@ var kinds = map[Kind]bool{
 	KindGoMemory: true, KindGoProgram: true, KindGoFiles: true, KindGoGeneration: true,
 	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true,
 	KindReport: true, KindDockerfile: true, KindNotes: true, KindSupplied: true,
-	kindStates: true,
+	kindStates: true, kindSpare: true,
 }
 
 func checkKind(k Kind) error {

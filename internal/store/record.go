@@ -73,10 +73,17 @@ func (s *Store) GetData(kind Kind, k Key) ([]byte, error) {
 
 // touch renews the time of a record's last use. Only the order of Trim depends on it.
 func touch(path string) {
-	if i, err := os.Stat(path); err == nil && time.Since(i.ModTime()) > touchAfter {
+	if i, err := os.Stat(path); err == nil && !younger(i.ModTime(), touchAfter) {
 		now := time.Now()
 		os.Chtimes(path, now, now)
 	}
+}
+
+// younger reports whether a time stamp is less than age old. One from the future, of when the clock was wrong, is not: else what hangs
+// on it would never come.
+func younger(stamp time.Time, age time.Duration) bool {
+	since := time.Since(stamp)
+	return since > -time.Minute && since < age
 }
 
 // Put writes a record, in place of one that is there.

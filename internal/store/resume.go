@@ -3,7 +3,6 @@ package store
 import (
 	"crypto/sha256"
 	"encoding"
-	"encoding/hex"
 	"hash"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -49,18 +48,13 @@ func (r *resumable) Write(b []byte) (int, error) {
 
 // keep writes the record for the blob h, whose bytes have all been written to r. Without it the next one takes longer.
 func (r *resumable) keep(s *Store, h v1.Hash) {
-	_ = s.PutData(kindStates, statesKey(h), struct{}{}, r.states)
-}
-
-func statesKey(h v1.Hash) (k Key) {
-	hex.Decode(k[:], []byte(h.Hex)) // it is a digest
-	return k
+	_ = s.PutData(kindStates, blobKey(h), struct{}{}, r.states)
 }
 
 // resume returns a sha256 of the first at bytes of the blob h, which are as many as are known up to n.
 func (s *Store) resume(h v1.Hash, n int64) (sum hash.Hash, at int64) {
 	sum = sha256.New()
-	data, err := s.GetData(kindStates, statesKey(h))
+	data, err := s.GetData(kindStates, blobKey(h))
 	if err != nil {
 		return sum, 0
 	}

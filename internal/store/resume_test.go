@@ -72,7 +72,7 @@ func TestDigestIsResumed(t *testing.T) {
 		t.Errorf("then it is known up to %d", at)
 	}
 	check("later", 100, stateStride-1, stateStride, stateStride+1, size)
-	record := s.recordPath(kindStates, statesKey(h))
+	record := s.recordPath(kindStates, blobKey(h))
 	data, err := os.ReadFile(record)
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestSmallBlobsKeepNoStates(t *testing.T) {
 	s := open(t, t.TempDir())
 	h := putBlob(t, s, string(large(statesFrom-1)))
 	composed(t, s, h, "", stateStride)
-	if _, err := s.GetData(kindStates, statesKey(h)); err == nil {
+	if _, err := s.GetData(kindStates, blobKey(h)); err == nil {
 		t.Error("states of a small blob are kept")
 	}
 }

@@ -1,6 +1,8 @@
 // Package store keeps skiff's state as plain files below one root folder:
 //
 //	ROOT/version             the format, a decimal number
+//	ROOT/version.sum         the same, and when it was written
+//	ROOT/names               the names of images once more: see names.go
 //	ROOT/lock                held shared by every open Store, exclusively by Trim
 //	ROOT/oci/                an OCI image layout (image-spec image-layout.md): tags and blobs
 //	ROOT/composed/           blobs that are mostly parts of others: see composed.go
@@ -25,6 +27,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -60,10 +63,12 @@ func (e *VersionError) Error() string {
 
 // Store is an open root. Close releases it.
 type Store struct {
-	root string
-	lock *os.File // ROOT/lock, flocked shared
-	mark string   // prefix of this Store's own files in tmp
-	boot string   // id of the running boot; "" where the system has none
+	root  string
+	lock  *os.File // ROOT/lock, flocked shared
+	mark  string   // prefix of this Store's own files in tmp
+	alive *os.File // see alivePath
+	boot  string   // id of the running boot; "" where the system has none
+	warn  func(string)
 
 	durable map[string]int64 // by boot id: the last generation that reached the disk
 
@@ -75,10 +80,16 @@ type Store struct {
 // Open opens the state below root and makes what is missing there. Errors: a *[VersionError] for a root of a
 // newer format; an error that names --root for one that cannot be written to, or for a folder that holds
 // other things. It waits while another process trims.
-func Open(root string) (*Store, error) {
+func Open(root string) (*Store, error) { return OpenWith(root, nil) }
+
+// OpenWith is [Open] with somebody to be told of what was damaged and is mended; nil: nobody is.
+func OpenWith(root string, warn func(string)) (*Store, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("open state: %w", err)
+	}
+	if err := checkOwner(root, os.Geteuid()); err != nil {
+		return nil, err
 	}
 	if err := checkRoot(root); err != nil {
 		return nil, err
@@ -102,12 +113,46 @@ func Open(root string) (*Store, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open state: lock %s: %w", lock.Name(), err)
 	}
-	s := &Store{root: root, lock: lock, mark: NewID() + "-", boot: bootID(), held: map[string]chan struct{}{}, made: map[v1.Hash]bool{}}
+	s := &Store{root: root, lock: lock, mark: NewID() + "-", boot: bootID(), warn: warn, held: map[string]chan struct{}{}, made: map[v1.Hash]bool{}}
 	if err := s.prepare(); err != nil {
-		lock.Close()
+		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// OwnerError is returned by [Open] for a root that another user made. Root is refused, too: what it wrote there would lock the owner
+// out, and what it read would be that user's word.
+type OwnerError struct {
+	Root       string
+	Owner, Own int // user ids
+}
+
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("open state: %s belongs to %s, and this is %s: run skiff as that user, or choose another folder with --root or SKIFF_ROOT",
+		e.Root, userName(e.Owner), userName(e.Own))
+}
+
+func userName(id int) string {
+	if u, err := user.LookupId(strconv.Itoa(id)); err == nil {
+		return "user " + u.Username
+	}
+	return fmt.Sprintf("user %d", id)
+}
+
+// checkOwner refuses a state of somebody else. An empty folder is no state, whoever made it.
+func checkOwner(root string, own int) error {
+	for _, name := range []string{"version", "records", "layers", "oci"} {
+		i, err := os.Lstat(filepath.Join(root, name))
+		if err != nil {
+			continue
+		}
+		if id, ok := ownerOf(i); ok && id != own {
+			return &OwnerError{Root: root, Owner: id, Own: own}
+		}
+		return nil
+	}
+	return nil
 }
 
 // checkRoot looks at what is there before anything is made: other people's folders are left alone.
@@ -115,7 +160,7 @@ func checkRoot(root string) error {
 	b, err := os.ReadFile(filepath.Join(root, "version"))
 	if err == nil {
 		v := strings.TrimSpace(string(b))
-		if n, err := strconv.Atoi(v); v != "" && (err != nil || n > formatVersion) {
+		if n, err := strconv.Atoi(v); v != "" && (err != nil || n > formatVersion) && !damagedVersion(root) {
 			return &VersionError{Root: root, Found: v}
 		}
 		return nil
@@ -135,22 +180,32 @@ func checkRoot(root string) error {
 	return nil
 }
 
+// damagedVersion reports whether the version file of a state that this skiff knows holds something else than was written, though
+// nobody has written to it since.
+func damagedVersion(root string) bool {
+	i, err := os.Stat(filepath.Join(root, "version"))
+	b, rerr := os.ReadFile(filepath.Join(root, "version.sum"))
+	return err == nil && rerr == nil && string(b) == versionSum(i)
+}
+
+// versionSum is the content of version.sum for a version file that says formatVersion.
+func versionSum(i fs.FileInfo) string {
+	return fmt.Sprintf("%d %d\n", formatVersion, i.ModTime().UnixNano())
+}
+
 func isOurs(name string) bool {
 	for _, d := range subfolders {
 		if name == strings.SplitN(d, "/", 2)[0] {
 			return true
 		}
 	}
-	return name == "lock" || name == "version" || name == "synced" || name == "trimmed" || name == "lost+found"
+	return name == "lock" || name == "version" || name == "version.sum" || name == "names" || name == "synced" || name == "trimmed" || name == "lost+found"
 }
 
 // prepare writes the small files that a fresh or half-deleted root lacks. It runs under the shared lock.
 func (s *Store) prepare() error {
-	version := filepath.Join(s.root, "version")
-	if b, err := os.ReadFile(version); err != nil || len(strings.TrimSpace(string(b))) == 0 {
-		if err := s.writeFile(version, []byte(strconv.Itoa(formatVersion)+"\n")); err != nil {
-			return notWritable(s.root, err)
-		}
+	if err := s.prepareVersion(); err != nil {
+		return notWritable(s.root, err)
 	}
 	// A root whose top may be written to and whose tmp may not (sudo was here) would fail later, and worse.
 	probe, err := os.CreateTemp(s.path("tmp"), s.mark+"probe")
@@ -159,6 +214,9 @@ func (s *Store) prepare() error {
 	}
 	probe.Close()
 	if err := os.Remove(probe.Name()); err != nil {
+		return notWritable(s.root, err)
+	}
+	if s.alive, err = tryLock(s.alivePath(s.mark), true, false); err != nil {
 		return notWritable(s.root, err)
 	}
 	if err := s.prepareLayout(); err != nil {
@@ -171,12 +229,42 @@ func (s *Store) prepare() error {
 	return nil
 }
 
+func (s *Store) prepareVersion() error {
+	version, text := filepath.Join(s.root, "version"), strconv.Itoa(formatVersion)+"\n"
+	if b, err := os.ReadFile(version); err != nil || string(b) != text {
+		if err := s.writeFile(version, []byte(text)); err != nil {
+			return err
+		}
+	}
+	i, err := os.Stat(version)
+	if err != nil {
+		return err
+	}
+	sum := version + ".sum"
+	if b, err := os.ReadFile(sum); err == nil && string(b) == versionSum(i) {
+		return nil
+	}
+	return s.writeFile(sum, []byte(versionSum(i)))
+}
+
 func notWritable(root string, err error) error {
 	return fmt.Errorf("open state: %s cannot be used: choose a folder that you can write to with --root or SKIFF_ROOT: %w", root, err)
 }
 
+func (s *Store) warnf(format string, args ...any) {
+	if s.warn != nil {
+		s.warn(fmt.Sprintf(format, args...))
+	}
+}
+
 // Close releases the root. Locks and temporary folders still held are released by their own functions.
-func (s *Store) Close() error { return s.lock.Close() }
+func (s *Store) Close() error {
+	if s.alive != nil {
+		s.alive.Close()
+		os.Remove(s.alive.Name()) // what stays is swept
+	}
+	return s.lock.Close()
+}
 
 // Root returns the absolute path of the root folder.
 func (s *Store) Root() string { return s.root }
@@ -228,12 +316,20 @@ func NewID() string {
 func (s *Store) NewID() string { return NewID() }
 
 // writeFile replaces the file at path by one rename. Missing parents are made.
-func (s *Store) writeFile(path string, data []byte) error {
+func (s *Store) writeFile(path string, data []byte) error { return s.replaceFile(path, data, false) }
+
+// writeSynced is writeFile for what must not be lost: the bytes are on the disk before the rename.
+func (s *Store) writeSynced(path string, data []byte) error { return s.replaceFile(path, data, true) }
+
+func (s *Store) replaceFile(path string, data []byte, sync bool) error {
 	f, err := s.createTemp("file")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
+	if err == nil && sync {
+		err = f.Sync()
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -2,16 +2,15 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"slices"
 	"sort"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Annotations of the descriptors in index.json. The first is image-spec's (image-layout.md, "index.json
@@ -23,38 +22,24 @@ const (
 
 const ociLayout = `{"imageLayoutVersion":"1.0.0"}` + "\n"
 
-// prepareLayout makes an OCI layout of ROOT/oci where files of it are missing.
+// prepareLayout makes an OCI layout of ROOT/oci where files of it are missing or damaged.
 func (s *Store) prepareLayout() error {
-	for name, content := range map[string]string{"oci-layout": ociLayout, "index.json": emptyIndex()} {
-		path := s.path("oci", name)
-		if i, err := os.Lstat(path); err == nil && i.Size() > 0 {
-			continue
+	path := s.path("oci", "oci-layout")
+	if b, err := os.ReadFile(path); err != nil || string(b) != ociLayout {
+		if err := s.writeFile(path, []byte(ociLayout)); err != nil {
+			return notWritable(s.root, err)
 		}
-		unlock, err := s.lockFile("layout", true)
-		if err != nil {
-			return err
-		}
-		if i, serr := os.Lstat(path); serr != nil || i.Size() == 0 {
-			err = s.writeFile(path, []byte(content))
-		}
-		unlock()
-		if err != nil {
+	}
+	if _, err := os.Lstat(s.path("oci", "index.json")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := s.readIndex(); err != nil { // which makes it
 			return notWritable(s.root, err)
 		}
 	}
 	return nil
 }
 
-func emptyIndex() string {
-	b, err := json.Marshal(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}})
-	if err != nil {
-		panic(err) // a constant
-	}
-	return string(b)
-}
-
 // Tag makes name mean the manifest or index that desc describes, in place of what it meant. The store must
-// hold its blobs. Name is the canonical one ("docker.io/library/x:tag"); with "" an image that has no name is
+// hold its blobs. A name that means it already stays as it is, with what is beside it. Name is the canonical one ("docker.io/library/x:tag"); with "" an image that has no name is
 // kept as one without, the first that Trim drops. Annotations of desc are kept beside the name.
 func (s *Store) Tag(name string, desc v1.Descriptor) error {
 	annotations := map[string]string{}
@@ -68,7 +53,13 @@ func (s *Store) Tag(name string, desc v1.Descriptor) error {
 		annotations[annotationImageName] = name
 	}
 	desc.Annotations = annotations
+	if err := s.keepSpare(desc); err != nil {
+		return fmt.Errorf("tag %s: %w", name, err)
+	}
 	return s.updateIndex("tag "+name, func(ix *v1.IndexManifest) {
+		if slices.ContainsFunc(ix.Manifests, func(d v1.Descriptor) bool { return name != "" && NameOf(d) == name && d.Digest == desc.Digest }) {
+			return
+		}
 		if name == "" && slices.ContainsFunc(ix.Manifests, func(d v1.Descriptor) bool { return d.Digest == desc.Digest && NameOf(d) != "" }) {
 			return
 		}
@@ -138,41 +129,22 @@ func NameOf(d v1.Descriptor) string {
 	return d.Annotations[annotationImageName]
 }
 
-func (s *Store) readIndex() (*v1.IndexManifest, error) {
-	var ix v1.IndexManifest
-	b, err := os.ReadFile(s.path("oci", "index.json"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the list of images: %w", err)
-	}
-	if err != nil || json.Unmarshal(b, &ix) != nil {
-		ix = v1.IndexManifest{} // missing, or cut short: the images can be built again
-	}
-	ix.SchemaVersion, ix.MediaType = 2, types.OCIImageIndex
-	if ix.Manifests == nil {
-		ix.Manifests = []v1.Descriptor{}
-	}
-	return &ix, nil
-}
-
 func (s *Store) updateIndex(step string, change func(*v1.IndexManifest)) error {
 	unlock, err := s.Lock(context.Background(), "index.json")
 	if err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	defer unlock()
-	ix, err := s.readIndex()
+	ix, err := s.mendIndex()
 	if err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
+	before := slices.Clone(ix.Manifests)
 	change(ix)
-	b, err := json.MarshalIndent(ix, "", "  ")
-	if err != nil {
-		return fmt.Errorf("%s: %w", step, err)
+	if reflect.DeepEqual(before, ix.Manifests) {
+		return nil
 	}
-	if err := s.prepareLayout(); err != nil {
-		return fmt.Errorf("%s: %w", step, err)
-	}
-	if err := s.writeFile(s.path("oci", "index.json"), b); err != nil {
+	if err := s.writeIndex(ix); err != nil {
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	return nil

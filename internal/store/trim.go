@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -66,6 +65,9 @@ func (s *Store) Trim(ctx context.Context, keep int64, remove Remover) (Freed, er
 	}
 	return t.freed, s.writeFile(s.path("trimmed"), nil)
 }
+
+// TrimDue reports whether Trim has not run to its end for a while.
+func (s *Store) TrimDue(every time.Duration) bool { return !younger(s.LastTrim(), every) }
 
 // LastTrim tells when Trim last ran to its end; the zero time if never.
 func (s *Store) LastTrim() time.Time {
@@ -172,42 +174,8 @@ func (t *trimmer) count() error {
 
 // reach lists the digests of all blobs that an image or index needs, its own included, each once.
 func (s *Store) reach(d v1.Descriptor) []string {
-	seen := map[string]bool{}
-	var visit func(d v1.Descriptor, depth int)
-	visit = func(d v1.Descriptor, depth int) {
-		name := d.Digest.String()
-		if seen[name] || depth > 4 {
-			return
-		}
-		seen[name] = true
-		path, size, err := s.Blob(d.Digest)
-		if err != nil || size > 4<<20 || !(d.MediaType.IsImage() || d.MediaType.IsIndex()) {
-			return
-		}
-		b, err := os.ReadFile(path)
-		var m struct {
-			Config    *v1.Descriptor
-			Layers    []v1.Descriptor
-			Manifests []v1.Descriptor
-		}
-		if err != nil || json.Unmarshal(b, &m) != nil {
-			return
-		}
-		if m.Config != nil {
-			seen[m.Config.Digest.String()] = true
-		}
-		for _, l := range m.Layers {
-			seen[l.Digest.String()] = true
-		}
-		for _, c := range m.Manifests {
-			visit(c, depth+1)
-		}
-	}
-	visit(d, 0)
-	names := make([]string, 0, len(seen))
-	for n := range seen {
-		names = append(names, n)
-	}
+	var names []string
+	s.visit(d, func(h v1.Hash, _ bool) { names = append(names, h.String()) })
 	return names
 }
 
@@ -218,6 +186,11 @@ func (t *trimmer) dropOrphans() error {
 			if err := t.dropLayer(id); err != nil {
 				return err
 			}
+		}
+	}
+	for i := range t.inv.records {
+		if r := &t.inv.records[i]; r.kind == kindSpare && t.blobs["sha256:"+r.key.String()] == 0 {
+			r.used = time.Time{} // as a record that is a miss for its readers: the first to go
 		}
 	}
 	for b := range t.inv.blobs {
@@ -263,10 +236,19 @@ func (t *trimmer) dropOldest(keep int64) error {
 	var items []item
 	for i := range t.inv.records {
 		r := &t.inv.records[i]
+		if r.kind == kindSpare && !r.used.IsZero() {
+			continue // it goes with the blob
+		}
 		items = append(items, item{used: r.used, size: r.size, refs: r})
 	}
 	for _, c := range t.inv.caches {
 		items = append(items, item{used: c.used, size: c.size, cache: c.name})
+	}
+	now := time.Now()
+	for i := range items {
+		if items[i].used.After(now) {
+			items[i].used = time.Unix(1, 0) // of when the clock was wrong: nobody knows
+		}
 	}
 	sort.SliceStable(items, func(i, j int) bool { return items[i].used.Before(items[j].used) })
 	total := t.total()
@@ -337,7 +319,8 @@ func (t *trimmer) dropBlob(digest string) error {
 		return nil
 	}
 	name := strings.TrimPrefix(digest, "sha256:")
-	for _, path := range []string{t.s.path("composed", name), t.s.path("oci", "blobs", "sha256", name)} {
+	spare := t.s.recordPath(kindSpare, blobKey(v1.Hash{Hex: name}))
+	for _, path := range []string{spare, t.s.path("composed", name), t.s.path("oci", "blobs", "sha256", name)} {
 		if err := os.RemoveAll(path); err != nil {
 			return err
 		}

@@ -66,6 +66,8 @@ type cacheItem struct {
 }
 
 type recordItem struct {
+	kind          Kind
+	key           Key
 	path          string
 	used          time.Time
 	size          int64
@@ -129,7 +131,7 @@ func (s *Store) recordItem(kind Kind, k Key, path string) (recordItem, bool) {
 	if err != nil {
 		return recordItem{}, false
 	}
-	item := recordItem{path: path, used: i.ModTime(), size: onDisk(i)}
+	item := recordItem{kind: kind, key: k, path: path, used: i.ModTime(), size: onDisk(i)}
 	raw, _, err := s.readRecord(kind, k)
 	if err != nil {
 		item.used = time.Time{} // a miss for all readers: the first to go
@@ -196,7 +198,7 @@ func (s *Store) cacheItem(e fs.DirEntry) (cacheItem, bool) {
 	}
 	c := cacheItem{name: e.Name(), used: i.ModTime()}
 	du := s.path("cache", e.Name()+".du")
-	if i, err := os.Lstat(du); err == nil && time.Since(i.ModTime()) < cacheSizeFor {
+	if i, err := os.Lstat(du); err == nil && younger(i.ModTime(), cacheSizeFor) {
 		if n, ok := readSize(du); ok {
 			c.size = n
 			return c, true
