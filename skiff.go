@@ -15,10 +15,13 @@
 package skiff
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"os"
 	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/skiff-build/skiff/internal/dockerfile"
 	"github.com/skiff-build/skiff/internal/engine"
@@ -84,10 +87,20 @@ func Open(c Config) (*State, error) {
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	st.Remake(func(h v1.Hash) error { return remake(st, h) })
 	return &State{
 		store: st, library: image.NewLibrary(st),
 		registry: image.RegistryOptions{Store: st, Mirrors: registries.Mirrors, Insecure: registries.Insecure},
 	}, nil
+}
+
+// remake makes a layer's tar again that the store has lost.
+func remake(st *store.Store, h v1.Hash) error {
+	e, err := engine.New(engine.Options{Store: st})
+	if err != nil {
+		return err
+	}
+	return errors.Join(e.Remake(context.Background(), h), e.Close())
 }
 
 // Close cleans up after builds, where that is due, and lets go of the folder.

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
@@ -46,6 +48,8 @@ type packRecord struct {
 	DiffID string   `json:"diffID"`
 	Size   int64    `json:"size"`
 	Files  int64    `json:"files"`
+
+	Options LayerOptions `json:"options"` // by which it was made
 }
 
 const kindPack = store.KindPack
@@ -140,6 +144,7 @@ func (e *Engine) pack(ctx context.Context, id string, o LayerOptions) (rec packR
 	if rec, err = e.writeTar(ctx, id, below, o); err != nil {
 		return rec, err
 	}
+	rec.Options = o
 	return rec, e.o.Store.Put(kindPack, k.sum(), rec)
 }
 
@@ -276,4 +281,33 @@ func (e *Engine) openTar(ctx context.Context, id string, rec packRecord, o Layer
 		return nil, fmt.Errorf("pack layer %s: it gives %s now, and gave %s", id, again.DiffID, rec.DiffID)
 	}
 	return e.o.Store.OpenBlob(h)
+}
+
+// Remake makes the tar of a layer again that the store has lost, as long as it has the layer. It is for blobs that nobody asks for by
+// their layer: those of an image that others stand on, or that is saved.
+func (e *Engine) Remake(ctx context.Context, tar v1.Hash) error {
+	found := errors.New("found")
+	var rec packRecord
+	err := e.o.Store.Each(kindPack, func(_ store.Key, raw []byte, _ time.Time) error {
+		if json.Unmarshal(raw, &rec) == nil && rec.DiffID == tar.String() && len(rec.Layers) > 0 {
+			return found
+		}
+		return nil
+	})
+	if err == nil {
+		err = errors.New("no layer is known that it was made of")
+	}
+	if err != found {
+		return err
+	}
+	id := rec.Layers[len(rec.Layers)-1]
+	below, err := e.tarBelow(ctx, id, rec.Options)
+	if err != nil {
+		return err
+	}
+	again, err := e.writeTar(ctx, id, below, rec.Options)
+	if err == nil && again.DiffID != tar.String() {
+		err = fmt.Errorf("its layer %s gives %s now", id, again.DiffID)
+	}
+	return err
 }

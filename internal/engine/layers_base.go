@@ -44,9 +44,10 @@ func (e *Engine) openBase(ctx context.Context, rec baseRecord) (io.ReadCloser, e
 	if !errors.Is(err, store.ErrMiss) {
 		return r, err
 	}
+	gone := err // it says what to do where the image was made here
 	img, err := e.reopen(ctx, rec.Origin)
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", rec.Desc.Digest, err)
+		return nil, fmt.Errorf("layer %s: %w: %w", rec.Desc.Digest, err, gone)
 	}
 	l, err := img.LayerByDigest(rec.Desc.Digest)
 	if err != nil {
@@ -54,7 +55,7 @@ func (e *Engine) openBase(ctx context.Context, rec baseRecord) (io.ReadCloser, e
 	}
 	src, err := l.Compressed()
 	if err != nil {
-		return nil, fmt.Errorf("fetch layer %s: %w", rec.Desc.Digest, err)
+		return nil, fmt.Errorf("fetch layer %s: %w: %w", rec.Desc.Digest, err, gone)
 	}
 	defer src.Close()
 	if _, _, err := e.o.Store.WriteBlob(ctx, src, rec.Desc.Digest, rec.Desc.Size); err != nil {

@@ -108,6 +108,8 @@ func (n *node) unpackImage(ctx context.Context, img v1.Image, from origin) ([]re
 			path, err := n.fetch(gctx, l)
 			if err == nil {
 				fetched[i] <- path
+			} else if _, known := n.e.base(ids[i]); known == nil {
+				err = fmt.Errorf("%w: it was in skiff's state, where it is damaged or gone: build, pull or load its image again", err)
 			}
 			return err
 		})

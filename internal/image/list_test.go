@@ -2,6 +2,8 @@ package image
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +96,13 @@ func TestDamagedImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	removeBlob(t, l, idOfImage(t, img))
+	if _, err := l.Open(t.Context(), "x"); err != nil {
+		t.Errorf("there are two of it: %v", err)
+	}
+	removeBlob(t, l, idOfImage(t, img))
+	if err := os.RemoveAll(filepath.Join(l.st.Root(), "records", "spare")); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := l.Open(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("%v", err)
 	}

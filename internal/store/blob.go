@@ -87,6 +87,12 @@ func (s *Store) OpenBlob(h v1.Hash) (io.ReadCloser, error) {
 		}
 	}
 	at, err := s.OpenBlobAt(h)
+	if errors.Is(err, ErrMiss) && s.remake != nil {
+		if rerr := s.remake(h); rerr != nil {
+			return nil, fmt.Errorf("blob %s is gone from skiff's state: build, pull or load again what it belongs to: %w: %w", h, rerr, ErrMiss)
+		}
+		at, err = s.OpenBlobAt(h)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +104,10 @@ func (s *Store) OpenBlob(h v1.Hash) (io.ReadCloser, error) {
 	}
 	return b, nil
 }
+
+// Remake has [Store.OpenBlob] call again for a blob that is gone: it makes the blob anew from what else the store has, or says why it
+// cannot. It is set before the store is used.
+func (s *Store) Remake(again func(h v1.Hash) error) { s.remake = again }
 
 type blobReader struct {
 	s    *Store

@@ -70,6 +70,8 @@ type Store struct {
 	boot  string   // id of the running boot; "" where the system has none
 	warn  func(string)
 
+	remake func(h v1.Hash) error // see Remake
+
 	durable map[string]int64 // by boot id: the last generation that reached the disk
 
 	mu   sync.Mutex
