@@ -99,7 +99,10 @@ func (s *State) diagnose(ctx context.Context, what string, o DiagnoseOptions) ([
 	if st, err := os.Stat(what); err == nil {
 		if !st.IsDir() && isProgram(what) {
 			report, err := diagnoseProgram(what)
-			return []*Report{report}, err
+			if err != nil {
+				return nil, err
+			}
+			return []*Report{report}, nil
 		}
 		return s.diagnoseArchive(ctx, what, platformOf(p))
 	} else if isPath {
