@@ -188,7 +188,7 @@ var accountFiles = []string{"etc/passwd", "etc/group"}
 
 func openBaseRoot(ctx context.Context, name string, img v1.Image) (baseRoot, error) {
 	look := func(_ int, h rootfs.Entry, content io.Reader) (any, error) {
-		if !slices.Contains(accountFiles, strings.TrimPrefix(strings.TrimPrefix(h.Name, "."), "/")) {
+		if !slices.Contains(accountFiles, h.Name) {
 			return nil, nil
 		}
 		return io.ReadAll(io.LimitReader(content, 1<<20))

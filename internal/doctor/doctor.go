@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 
@@ -24,7 +23,7 @@ import (
 )
 
 // Rules is the version of what is looked for. A report that was kept counts only for the version that made it.
-const Rules = 1
+const Rules = 2
 
 // Options for [Examine]. The zero value works.
 type Options struct {
@@ -172,7 +171,7 @@ func (e *examination) count(layer int, f rootfs.Entry, n note) {
 	l.Files++
 	e.report.Bytes += f.Size
 	if n.secret != "" {
-		e.hidden = append(e.hidden, hiddenSecret{layer, path.Clean("/" + f.Name), n.secret, f.Size})
+		e.hidden = append(e.hidden, hiddenSecret{layer, "/" + f.Name, n.secret, f.Size})
 	}
 }
 
@@ -274,7 +273,7 @@ func (e *examination) takeKnown(files []rootfs.File) (others []rootfs.File, err 
 		if err != nil {
 			return nil, err
 		}
-		b := e.o.Known(diffID, path.Clean("/"+f.Header.Name))
+		b := e.o.Known(diffID, "/"+f.Header.Name)
 		if b == nil {
 			others = append(others, f)
 		} else if e.room(f) {

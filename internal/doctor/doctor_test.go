@@ -267,3 +267,26 @@ func TestArchitecture(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestSpellings: the doctor sees the files of a layer however it spells their names. Alpine's root filesystem begins them with "./".
+func TestSpellings(t *testing.T) {
+	app := entry{Name: "app", File: build(t, "plain", "-ldflags=-s -w"), Mode: 0o755}
+	for _, name := range skifftest.Spellings {
+		img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}, User: "nobody"},
+			skifftest.Layer(t, entry{Name: name, Body: "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"}), skifftest.Layer(t, app))
+		if got := said(examine(t, img, doctor.Options{})); got != nil {
+			t.Errorf("%q: %q", name, got)
+		}
+		supply, err := doctor.Missing(t.Context(), img, doctor.Options{})
+		if err != nil || len(supply.Files) > 0 {
+			t.Errorf("%q: %v would be added, %v", name, supply.Kinds, err)
+		}
+	}
+	// The same goes for what should not ship.
+	for _, prefix := range []string{"./", "/", ".//"} {
+		img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}, User: "65532"}, skifftest.Layer(t, app, entry{Name: prefix + "root/.ssh/id_rsa", Body: key}))
+		if got := said(examine(t, img, doctor.Options{})); len(got) != 1 || got[0] != "error secret /root/.ssh/id_rsa" {
+			t.Errorf("%q: %q", prefix, got)
+		}
+	}
+}

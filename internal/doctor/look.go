@@ -6,7 +6,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"io"
-	"strings"
 	"sync"
 )
 
@@ -46,7 +45,7 @@ const (
 // texts are buffers for what is read of one file.
 var texts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// look examines one file of a layer.
+// look examines one file of a layer, whose name has the form of [bounds.Name].
 func look(h *tar.Header, content io.Reader) (note, error) {
 	buf := texts.Get().(*bytes.Buffer)
 	defer texts.Put(buf)
@@ -66,7 +65,7 @@ func look(h *tar.Header, content io.Reader) (note, error) {
 	case kindMachO, kindPE, kindEmpty:
 		return out, nil
 	}
-	name := "/" + strings.TrimLeft(h.Name, "/")
+	name := "/" + h.Name
 	if h.Size > maxText || !searched(name, head) {
 		return out, nil
 	}

@@ -8,9 +8,9 @@ import (
 	"io"
 	"os"
 	"path"
-	"strings"
 	"time"
 
+	"github.com/skiff-build/skiff/internal/bounds"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/layer"
 )
@@ -111,7 +111,7 @@ func (u *unpacker) unpack(ctx context.Context, tr *tar.Reader) error {
 			continue
 		}
 		if err := u.entry(hdr, tr); err != nil {
-			return fmt.Errorf("entry %q: %w", hdr.Name, err)
+			return fmt.Errorf("entry %.100q: %w", hdr.Name, err)
 		}
 	}
 	for _, d := range u.dirs {
@@ -127,12 +127,9 @@ func (u *unpacker) unpack(ctx context.Context, tr *tar.Reader) error {
 }
 
 func (u *unpacker) entry(hdr *tar.Header, r io.Reader) error {
-	name := path.Clean(hdr.Name)
-	if name == ".." || strings.HasPrefix(name, "../") {
-		return errors.New("is outside of the destination")
-	}
-	if name = path.Join(".", name); path.Join("/", name) == "/" {
-		return nil // the destination keeps its attributes
+	name, err := bounds.Name(hdr.Name)
+	if err != nil || name == "." {
+		return err // the destination keeps its attributes
 	}
 	parent, err := u.dst.resolve(path.Dir(name))
 	if err != nil {
@@ -142,6 +139,9 @@ func (u *unpacker) entry(hdr *tar.Header, r io.Reader) error {
 		return err
 	}
 	target := path.Join(parent, path.Base(name))
+	if err := bounds.Path(target); err != nil {
+		return err
+	}
 	have, err := u.dst.lstat(target)
 	if err != nil {
 		return err
@@ -184,9 +184,12 @@ func (u *unpacker) create(target string, hdr *tar.Header, r io.Reader, merge boo
 
 // hardLink links target to another entry, which it gives its attributes.
 func (u *unpacker) hardLink(target string, hdr *tar.Header, want inode.Info, mtime int64) error {
-	dir, base := path.Split(path.Join("/", hdr.Linkname))
-	dir, err := u.dst.resolve(dir)
+	name, err := bounds.Name(hdr.Linkname)
 	if err != nil {
+		return fmt.Errorf("hard link to %.100q: %w", hdr.Linkname, err)
+	}
+	dir, base := path.Split(name)
+	if dir, err = u.dst.resolve(dir); err != nil {
 		return err
 	}
 	first := path.Join(dir, base)

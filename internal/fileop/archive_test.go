@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/inode"
+	"github.com/skiff-build/skiff/internal/skifftest"
 	"github.com/ulikunitz/xz"
 )
 
@@ -65,6 +67,27 @@ func add(t *testing.T, archive []byte, dst, dest string, opts ...func(*pb.FileAc
 		return "error: " + err.Error() + "\n"
 	}
 	return showTree(t, dstDir)
+}
+
+// TestSpellings: however an archive spells a name, it is the same file, and names that climb out are refused alike.
+func TestSpellings(t *testing.T) {
+	for _, name := range skifftest.Spellings {
+		entries := []tar.Header{
+			{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o600}, {Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: 1},
+			{Typeflag: tar.TypeLink, Name: "etc/p", Linkname: name, Mode: 0o644},
+		}
+		want := lines("d 0755 0:0 etc\nf 0644 0:0 etc/p x\nh - - etc/passwd etc/p")
+		if got := add(t, tarOf(t, entries...), "", "/"); !matches(got, want) {
+			t.Errorf("%q: got:\n%swant:\n%s", name, got, want)
+		}
+	}
+	for _, name := range skifftest.Climbing {
+		for _, e := range []tar.Header{{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: 1}, {Typeflag: tar.TypeLink, Name: "h", Linkname: name}} {
+			if got := add(t, tarOf(t, e), "", "/t"); !strings.Contains(got, "leads outside the root") {
+				t.Errorf("%q: %s", name, got)
+			}
+		}
+	}
 }
 
 func TestUnpack(t *testing.T) {
@@ -134,7 +157,7 @@ func TestUnpack(t *testing.T) {
 			d 0755 0:0 t/x
 			f 0644 0:0 t/x/f x
 			d 0755 0:0 x`},
-		{"outside", []tar.Header{file("../f")}, ``, "/t", nil, `error: is outside of the destination`},
+		{"outside", []tar.Header{file("../f")}, ``, "/t", nil, `error: the name leads outside the root`},
 		{"absolute", []tar.Header{file("/f")}, ``, "/t", nil, `d 0755 0:0 t
 			f 0644 0:0 t/f x`},
 		{"hard link to outside", []tar.Header{{Typeflag: tar.TypeLink, Name: "h", Linkname: "../f"}}, `f 0644 0:0 f x`, "/t", nil, `error: hard link to "../f"`},

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/skiff-build/skiff/internal/bounds"
 	"github.com/skiff-build/skiff/internal/rootfs"
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -190,7 +191,7 @@ func countFiles(ctx context.Context, layer v1.Layer, diffID v1.Hash) (int64, err
 	defer r.Close()
 	var n int64
 	sum := sha256.New()
-	in := &io.LimitedReader{R: io.TeeReader(r, sum), N: maxArchiveBytes}
+	in := &io.LimitedReader{R: io.TeeReader(r, sum), N: bounds.MaxArchive}
 	err = rootfs.EachEntry(ctx, in, func(e rootfs.Entry, _ io.Reader) error {
 		n += e.Bytes()
 		return nil
@@ -199,7 +200,7 @@ func countFiles(ctx context.Context, layer v1.Layer, diffID v1.Hash) (int64, err
 		return 0, err
 	}
 	if in.N == 0 {
-		return 0, fmt.Errorf("it unpacks to more than %d GiB", int64(maxArchiveBytes)>>30)
+		return 0, fmt.Errorf("it unpacks to more than %d GiB", int64(bounds.MaxArchive)>>30)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != diffID.Hex {
 		return 0, fmt.Errorf("its content has the diff ID sha256:%s, the config names %s", got, diffID)

@@ -16,16 +16,11 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/skiff-build/skiff/internal/rootfs"
+	"github.com/skiff-build/skiff/internal/bounds"
 )
 
-// Bounds of what an archive may hold. The largest images in use have some 30 GB; `docker save` makes a member
-// or two a layer.
-const (
-	maxArchiveMembers = 100_000
-	maxArchiveBytes   = 200 << 30
-	maxArchiveJSON    = 16 << 20
-)
+// maxArchiveJSON bounds, in bytes, what is read as a list of the images in an archive.
+const maxArchiveJSON = 16 << 20
 
 // Loaded is an image that came out of an archive.
 type Loaded struct {
@@ -123,12 +118,12 @@ func (in *importer) readTar(ctx context.Context, r io.Reader) error {
 			}
 			return fmt.Errorf("read tar: %w", err)
 		}
-		if n >= maxArchiveMembers {
-			return fmt.Errorf("the archive has more than %d members", maxArchiveMembers)
+		if n >= bounds.MaxMembers {
+			return fmt.Errorf("the archive has more than %d members", bounds.MaxMembers)
 		}
-		name, err := rootfs.CleanName(h.Name)
+		name, err := bounds.Name(h.Name)
 		if err != nil {
-			return err
+			return fmt.Errorf("%.100q: %w", h.Name, err)
 		}
 		switch h.Typeflag {
 		case tar.TypeReg, tar.TypeRegA: //nolint:staticcheck // old tars have it
@@ -138,8 +133,8 @@ func (in *importer) readTar(ctx context.Context, r io.Reader) error {
 		case tar.TypeSymlink: // older docker save: a layer that two images share
 			links[name] = path.Join(path.Dir(name), h.Linkname)
 		case tar.TypeLink:
-			if links[name], err = rootfs.CleanName(h.Linkname); err != nil {
-				return err
+			if links[name], err = bounds.Name(h.Linkname); err != nil {
+				return fmt.Errorf("%.100q: link to %.100q: %w", name, h.Linkname, err)
 			}
 		}
 	}
@@ -157,8 +152,8 @@ func (in *importer) readTar(ctx context.Context, r io.Reader) error {
 // add keeps a member of the archive.
 func (in *importer) add(ctx context.Context, name string, r io.Reader, size int64) error {
 	in.bytes += size
-	if size < 0 || in.bytes > maxArchiveBytes {
-		return fmt.Errorf("the archive holds more than %d GiB", int64(maxArchiveBytes)>>30)
+	if size < 0 || in.bytes > bounds.MaxArchive {
+		return fmt.Errorf("the archive holds more than %d GiB", int64(bounds.MaxArchive)>>30)
 	}
 	switch name {
 	case "index.json", "manifest.json", "oci-layout", "repositories":

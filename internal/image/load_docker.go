@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/skiff-build/skiff/internal/bounds"
 )
 
 // finishDocker makes images of manifest.json: configs, and layers as plain or compressed tars.
@@ -42,7 +43,7 @@ func (in *importer) finishDocker(ctx context.Context) ([]Loaded, error) {
 }
 
 func (in *importer) dockerImage(ctx context.Context, e dockerImage) (v1.Image, error) {
-	m, ok := in.blobs[path.Clean(e.Config)]
+	m, ok := in.named(e.Config)
 	if !ok {
 		return nil, errors.New("its config is not in the archive")
 	}
@@ -62,7 +63,7 @@ func (in *importer) dockerImage(ctx context.Context, e dockerImage) (v1.Image, e
 		Config: v1.Descriptor{MediaType: types.OCIConfigJSON, Digest: m.digest, Size: m.size},
 	}
 	for i, name := range e.Layers {
-		blob, ok := in.blobs[path.Clean(name)]
+		blob, ok := in.named(name)
 		if !ok {
 			return nil, fmt.Errorf("layer %s is not in the archive", name)
 		}
@@ -77,6 +78,13 @@ func (in *importer) dockerImage(ctx context.Context, e dockerImage) (v1.Image, e
 		return nil, err
 	}
 	return newImage(raw, config, in.l.openBlob)
+}
+
+// named returns the member of that name, however it is spelled.
+func (in *importer) named(name string) (member, bool) {
+	name, err := bounds.Name(name)
+	m, ok := in.blobs[name]
+	return m, ok && err == nil
 }
 
 // checkLayer compares a layer's content with the diff ID in the config, and tells its media type.
@@ -103,7 +111,7 @@ func (in *importer) checkLayer(b member, diffID v1.Hash) (types.MediaType, error
 		return "", err
 	}
 	defer plain.Close()
-	got, _, err := v1.SHA256(io.LimitReader(plain, maxArchiveBytes))
+	got, _, err := v1.SHA256(io.LimitReader(plain, bounds.MaxArchive))
 	if err != nil {
 		return "", err
 	}

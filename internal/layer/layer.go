@@ -13,9 +13,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"hash"
 	"io"
+
+	"github.com/skiff-build/skiff/internal/bounds"
 )
 
 const (
@@ -28,10 +29,10 @@ const (
 const capsRecord = "SCHILY.xattr.security.capability"
 
 // ErrEscape is the error for a path, or the target of a hard link, that would leave the directory.
-var ErrEscape = errors.New("path leaves the layer")
+var ErrEscape = bounds.ErrEscape
 
-// ErrLimit is the error for a layer with more bytes or entries than allowed.
-var ErrLimit = errors.New("layer is larger than allowed")
+// ErrLimit is the error for a layer with more bytes or entries than allowed, or with a name that no file can have.
+var ErrLimit = bounds.ErrLimit
 
 // Packed describes the tar of a layer.
 type Packed struct {

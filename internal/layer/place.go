@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/skiff-build/skiff/internal/bounds"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/whiteout"
 )
@@ -28,10 +29,11 @@ func (u *unpacker) place(name string) (string, error) {
 	if i, err := u.view.Lstat(dir); err == nil && !i.IsDir() {
 		return "", &fs.PathError{Op: "enter", Path: dir, Err: syscall.ENOTDIR}
 	}
-	if err := u.makeParents(dir); err != nil {
+	name = path.Join(dir, base)
+	if err := bounds.Path(name); err != nil {
 		return "", err
 	}
-	return path.Join(dir, base), nil
+	return name, u.makeParents(dir)
 }
 
 // makeParents makes a directory that has no entry of its own (yet), and its parents. None of its components

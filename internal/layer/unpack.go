@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skiff-build/skiff/internal/bounds"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/whiteout"
 )
@@ -93,7 +94,7 @@ func (u *unpacker) all() error {
 			return err
 		}
 		if err := u.entry(h); err != nil {
-			return fmt.Errorf("%q: %w", h.Name, err)
+			return fmt.Errorf("%.100q: %w", h.Name, err)
 		}
 	}
 }
@@ -161,7 +162,7 @@ func (u *unpacker) count(entries, bytes int64) error {
 }
 
 func (u *unpacker) entry(h *tar.Header) error {
-	name, err := localName(h.Name)
+	name, err := bounds.Name(h.Name)
 	if err != nil {
 		return err
 	}
@@ -197,15 +198,6 @@ func (u *unpacker) entry(h *tar.Header) error {
 		return err
 	}
 	return u.node(name, info)
-}
-
-// localName returns the clean name below the root for a name in a tar.
-func localName(name string) (string, error) {
-	clean := path.Clean(strings.TrimLeft(name, "/"))
-	if clean == ".." || strings.HasPrefix(clean, "../") {
-		return "", ErrEscape
-	}
-	return clean, nil
 }
 
 // isMeta tells the files and directories by which aufs keeps house, but for the opaque mark.
@@ -355,7 +347,7 @@ func (u *unpacker) create(name string) (*os.File, error) {
 // hardLink makes name a further name of the file target. A target that only lies below is copied into the
 // layer first, as overlayfs does.
 func (u *unpacker) hardLink(name, linkname string) error {
-	target, err := localName(linkname)
+	target, err := bounds.Name(linkname)
 	if err != nil {
 		return fmt.Errorf("hard link to %q: %w", linkname, err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/inode/inodetest"
+	"github.com/skiff-build/skiff/internal/skifftest"
 	"github.com/skiff-build/skiff/internal/whiteout"
 )
 
@@ -340,6 +341,34 @@ func TestUnpackAlone(t *testing.T) {
 	}
 }
 
+// deepByLinks are entries of which each goes on where a link to the one before ends: each name is short, the path is not.
+func deepByLinks(n, depth int) (lines []string) {
+	at := ""
+	for i := range n {
+		lines = append(lines, "dir "+at+strings.Repeat("d/", depth), fmt.Sprintf("link l%d %s", i, at+strings.Repeat("d/", depth)))
+		at = fmt.Sprintf("l%d/", i)
+	}
+	return lines
+}
+
+// TestSpellings: however a layer spells a name, it is the same file, and names that climb out are refused alike.
+func TestSpellings(t *testing.T) {
+	for _, name := range skifftest.Spellings {
+		dir := t.TempDir()
+		_, err := Unpack(t.Context(), bytes.NewReader(makeTar(t, "file etc/passwd old", "file "+name+" root", "hard etc/p "+name)), dir, UnpackOptions{})
+		if got := strings.Join(contents(t, dir), " "); err != nil || got != "etc/ etc/p=root etc/passwd==etc/p" {
+			t.Errorf("%q: %s, %v", name, got, err)
+		}
+	}
+	for _, name := range skifftest.Climbing {
+		for _, entry := range []string{"file " + name + " x", "hard h " + name} {
+			if _, err := Unpack(t.Context(), bytes.NewReader(makeTar(t, entry)), t.TempDir(), UnpackOptions{}); !errors.Is(err, ErrEscape) {
+				t.Errorf("%q: %v", entry, err)
+			}
+		}
+	}
+}
+
 func TestLimits(t *testing.T) {
 	big := makeTar(t, "file a "+strings.Repeat("x", 1000), "file b "+strings.Repeat("x", 1000))
 	deep := makeTar(t, "file "+strings.Repeat("d/", 100)+"f x")
@@ -361,8 +390,9 @@ func TestLimits(t *testing.T) {
 		"cut short":           {big[:1500], UnpackOptions{}, errAny},
 		"not a tar":           {[]byte(strings.Repeat("text", 1000)), UnpackOptions{}, errAny},
 		"nothing":             {nil, UnpackOptions{}, nil},
-		"very long name":      {makeTar(t, "file "+strings.Repeat("n", 300)+" x"), UnpackOptions{}, syscall.ENAMETOOLONG},
-		"very long path":      {makeTar(t, "file "+strings.Repeat("n/", 3000)+"f x"), UnpackOptions{}, syscall.ENAMETOOLONG},
+		"very long name":      {makeTar(t, "file "+strings.Repeat("n", 300)+" x"), UnpackOptions{}, ErrLimit},
+		"very long path":      {makeTar(t, "file "+strings.Repeat("n/", 3000)+"f x"), UnpackOptions{}, ErrLimit},
+		"deep by links":       {makeTar(t, deepByLinks(3, 900)...), UnpackOptions{}, ErrLimit},
 		"empty link":          {makeTar(t, "link l "), UnpackOptions{}, errAny},
 		"below a placeholder": {makeTar(t, "char c", "file c/x x"), UnpackOptions{}, syscall.ENOTDIR},
 	} {

@@ -6,16 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/bounds"
 )
 
-// Entry is a member of a layer.
+// Entry is a member of a layer. Its Name has the form of [bounds.Name], however the layer spells it; so has the Linkname of a hard link.
 type Entry struct {
 	*tar.Header
-	Clean  string // its name, relative to the root: "." is the root itself
-	Sparse bool   // its content is not stored as one piece
-	Offset int64  // from which byte of the tar on its content lies
+	Sparse bool  // its content is not stored as one piece
+	Offset int64 // from which byte of the tar on its content lies
 }
 
 // Bytes is the size of a regular file, else 0.
@@ -25,9 +25,6 @@ func (e Entry) Bytes() int64 {
 	}
 	return 0
 }
-
-// maxEntries bounds the members of a layer or archive: the largest images known have some 500,000 files.
-const maxEntries = 5_000_000
 
 // EachEntry calls fn for each member of a layer, an uncompressed tar, with its content. A member whose name
 // would leave the root is an error. It reads r to its end, so that a digest over it is verified; but where r is an [io.Seeker], what
@@ -49,18 +46,17 @@ func EachEntry(ctx context.Context, r io.Reader, fn func(e Entry, content io.Rea
 		if err != nil {
 			return fmt.Errorf("read tar: %w", err)
 		}
-		if n > maxEntries {
-			return errors.New("read tar: more than 5,000,000 files")
+		if n >= bounds.MaxEntries {
+			return fmt.Errorf("read tar: %w: it has more than %d entries", bounds.ErrLimit, bounds.MaxEntries)
 		}
-		name, err := CleanName(h.Name)
-		if err != nil {
+		if err := normalize(h); err != nil {
 			return fmt.Errorf("read tar: %w", err)
 		}
 		sparse := isSparse(h)
 		if h.Typeflag == tar.TypeRegA || h.Typeflag == tar.TypeGNUSparse { //nolint:staticcheck // old tars have it
 			h.Typeflag = tar.TypeReg
 		}
-		if err := fn(Entry{h, name, sparse, in.n}, tr); err != nil {
+		if err := fn(Entry{h, sparse, in.n}, tr); err != nil {
 			return err
 		}
 	}
@@ -140,17 +136,24 @@ func (s *skimmer) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// CleanName makes a member's name relative to the root. As tar and Docker do, an absolute one counts from the
-// root; one that climbs above it is refused.
-func CleanName(name string) (string, error) {
-	if len(name) > 4096 || strings.ContainsRune(name, 0) {
-		return "", fmt.Errorf("%.100q is no name for a file", name)
+// normalize brings the names of a header into the one form.
+func normalize(h *tar.Header) (err error) {
+	spelled := h.Name
+	if h.Name, err = bounds.Name(spelled); err != nil {
+		return fmt.Errorf("%.100q: %w", spelled, err)
 	}
-	clean := path.Clean(strings.TrimLeft(name, "/"))
-	if clean == ".." || strings.HasPrefix(clean, "../") {
-		return "", fmt.Errorf("%q leads outside the image", name)
+	switch h.Typeflag {
+	case tar.TypeLink:
+		target := h.Linkname
+		if h.Linkname, err = bounds.Name(target); err != nil {
+			return fmt.Errorf("%.100q: hard link to %.100q: %w", h.Name, target, err)
+		}
+	case tar.TypeSymlink:
+		if len(h.Linkname) > bounds.MaxName {
+			return fmt.Errorf("%.100q: %w: the target of the link has %d bytes, of %d at most", h.Name, bounds.ErrLimit, len(h.Linkname), bounds.MaxName)
+		}
 	}
-	return clean, nil
+	return nil
 }
 
 // isSparse reports the two forms of files with holes in tars of GNU's.

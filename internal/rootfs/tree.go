@@ -8,6 +8,8 @@ import (
 	"io"
 	"path"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/bounds"
 )
 
 // Whiteouts in layers (image-spec layer.md, "Whiteouts").
@@ -42,6 +44,7 @@ type flattener struct {
 	root  *node
 	layer int
 	fresh map[place]bool // what this layer put there: whiteouts do not touch it
+	bare  map[*node]bool // folders in which nothing of lower layers is left
 	look  func(int, Entry, io.Reader) (any, error)
 }
 
@@ -52,7 +55,7 @@ type place struct {
 }
 
 func (f *flattener) apply(ctx context.Context, r io.Reader) error {
-	f.fresh = map[place]bool{}
+	f.fresh, f.bare = map[place]bool{}, map[*node]bool{}
 	i := -1
 	return EachEntry(ctx, r, func(e Entry, content io.Reader) error {
 		i++
@@ -65,14 +68,14 @@ func (f *flattener) apply(ctx context.Context, r io.Reader) error {
 			n.note, err = f.look(f.layer, e, content)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", e.Clean, err)
+			return fmt.Errorf("%.100q: %w", e.Name, err)
 		}
 		return nil
 	})
 }
 
 func (f *flattener) add(e Entry, n *node) error {
-	if e.Clean == "." {
+	if e.Name == "." {
 		switch e.Typeflag {
 		case tar.TypeDir:
 			f.root.header = e.Header
@@ -81,7 +84,7 @@ func (f *flattener) add(e Entry, n *node) error {
 		}
 		return nil
 	}
-	dir, base := path.Split(e.Clean)
+	dir, base := path.Split(e.Name)
 	parent, err := f.folder(path.Clean(dir), 0)
 	if err != nil {
 		return err
@@ -117,8 +120,13 @@ func (f *flattener) add(e Entry, n *node) error {
 	return nil
 }
 
-// clear makes a folder opaque: what lower layers have in it goes. It tells whether something stays.
+// clear makes a folder opaque: what lower layers have in it goes. It tells whether something stays. However often a layer asks for it, a
+// folder is gone through once.
 func (f *flattener) clear(dir *node) (stays bool) {
+	if f.bare[dir] {
+		return len(dir.children) > 0
+	}
+	f.bare[dir] = true
 	for name, c := range dir.children {
 		keep := f.fresh[place{dir, name}]
 		if c.isDir() {
@@ -132,13 +140,9 @@ func (f *flattener) clear(dir *node) (stays bool) {
 	return stays
 }
 
-// linked finds the file that a hard link names.
+// linked finds the file that a hard link names, in the form of [bounds.Name].
 func (f *flattener) linked(target string) (*node, error) {
-	name, err := CleanName(target)
-	if err != nil {
-		return nil, err
-	}
-	dir, base := path.Split(name)
+	dir, base := path.Split(target)
 	parent, err := f.folder(path.Clean(dir), 0)
 	if err != nil {
 		return nil, err
@@ -183,5 +187,5 @@ func (f *flattener) folder(name string, links int) (*node, error) {
 		}
 		at, where = n, path.Join(where, part)
 	}
-	return at, nil
+	return at, bounds.Path(where)
 }
