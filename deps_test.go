@@ -23,7 +23,7 @@ var rows = [][]string{
 	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/fileop", "internal/source", "internal/gobin"},
 	{"internal/layer", "internal/graph", "internal/gocache", "internal/rootfs"},
 	{"internal/whiteout"},
-	{"internal/store", "internal/inode", "internal/rootfiles", "internal/bounds"},
+	{"internal/store", "internal/inode", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/atomicfile"},
 }
 
 // forTests are packages that only tests import.

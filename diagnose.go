@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/skiff-build/skiff/internal/atomicfile"
 	"github.com/skiff-build/skiff/internal/doctor"
 	"github.com/skiff-build/skiff/internal/image"
 	"github.com/skiff-build/skiff/internal/rootfs"
@@ -326,20 +327,6 @@ func reportKey(what string, img v1.Image, from *origin) (store.Key, error) {
 	return sha256.Sum256(b.Bytes()), nil
 }
 
-// WriteFile writes a file in whole or not at all: beside its place first, then by a rename.
-func WriteFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
+// WriteFile writes what fill gives to the file at path: in whole or not at all, where path is no pipe or device. A file that is there keeps
+// its mode, and a link stays.
+func WriteFile(path string, fill func(io.Writer) error) error { return atomicfile.Write(path, fill) }

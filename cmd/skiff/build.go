@@ -176,7 +176,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 		}
 	}
 	if f.iidFile != "" {
-		if err := os.WriteFile(f.iidFile, []byte(strings.Join(ids, "\n")), 0o644); err != nil {
+		if err := writeText(f.iidFile, strings.Join(ids, "\n")); err != nil {
 			return fmt.Errorf("write image ID: %w", err)
 		}
 	}

@@ -138,7 +138,7 @@ func writeReport(path string, reports []*skiff.Report) error {
 		}
 	}
 	if err == nil {
-		err = skiff.WriteFile(path, b.Bytes())
+		err = writeText(path, b.String())
 	}
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"os"
+	"io"
 	"strings"
 
 	"github.com/skiff-build/skiff"
@@ -50,10 +50,18 @@ func writeMetadata(path string, results []*skiff.BuildResult) error {
 	if err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
+	if err := writeText(path, string(text)+"\n"); err != nil {
 		return fmt.Errorf("write metadata: %w", err)
 	}
 	return nil
+}
+
+// writeText writes a file in whole or not at all.
+func writeText(path, text string) error {
+	return skiff.WriteFile(path, func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	})
 }
 
 func metadataOf(res *skiff.BuildResult) map[string]any {

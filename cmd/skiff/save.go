@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,7 +22,8 @@ func newSave(g *global) *cobra.Command {
 			if format != "docker" && format != "oci" {
 				return badFlag("format", format, "choose docker or oci")
 			}
-			if f, ok := cmd.OutOrStdout().(*os.File); output == "" && ok && isTerminal(f) {
+			toStdout := output == "" || output == "-"
+			if f, ok := cmd.OutOrStdout().(*os.File); toStdout && ok && isTerminal(f) {
 				return &usageError{text: "an archive is not written to a terminal", hints: []string{"name a file with -o, or redirect"}}
 			}
 			c, err := compression.parse()
@@ -34,33 +34,20 @@ func newSave(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeFile(output, cmd.OutOrStdout(), func(w io.Writer) error {
+			save := func(w io.Writer) error {
 				return state.Save(ctx, w, skiff.SaveOptions{Images: args, Format: format, Compression: c})
-			})
+			}
+			if toStdout {
+				return save(cmd.OutOrStdout())
+			}
+			if err := skiff.WriteFile(output, save); err != nil {
+				return fmt.Errorf("write archive: %w", err)
+			}
+			return nil
 		}),
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "`FILE` to write (default standard output)")
 	cmd.Flags().StringVar(&format, "format", "docker", "docker, which docker load reads in all versions, or oci")
 	compression.define(cmd.Flags(), "of the images' own layers: `KIND[:LEVEL]`, gzip, zstd or uncompressed (default as they are kept)")
 	return cmd
-}
-
-// writeFile has fill write to the file at path, which appears when it is whole, or to stdout where path is empty.
-func writeFile(path string, stdout io.Writer, fill func(io.Writer) error) (err error) {
-	if path == "" || path == "-" {
-		return fill(stdout)
-	}
-	f, err := os.Create(path + ".partial")
-	if err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	defer func() {
-		err = errors.Join(err, f.Close())
-		if err != nil {
-			_ = os.Remove(f.Name())
-			return
-		}
-		err = os.Rename(f.Name(), path)
-	}()
-	return fill(f)
 }
