@@ -16,6 +16,7 @@ import (
 
 	"github.com/skiff-build/skiff/internal/engine"
 	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/printable"
 )
 
 // registryFor is how this State reaches registries; what it has to say goes to log.
@@ -179,7 +180,7 @@ func (t *transfers) say(text string) {
 	if t.w != nil {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		fmt.Fprintln(t.w, text)
+		fmt.Fprintln(t.w, printable.Line(text))
 	}
 }
 

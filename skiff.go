@@ -17,6 +17,7 @@ package skiff
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"sync"
@@ -27,6 +28,7 @@ import (
 	"github.com/skiff-build/skiff/internal/engine"
 	"github.com/skiff-build/skiff/internal/gobase"
 	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/printable"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -51,6 +53,13 @@ type UnavailableError = sandbox.Unavailable
 // DockerfileSource is the part of a Dockerfile that an error of [State.Build] is about, with the lines around it, ready to be
 // printed; "" where it is about none.
 func DockerfileSource(err error) string { return dockerfile.Source(err) }
+
+// Printable returns a writer of text to w in which control characters and the like are visible escapes, as package printable of this
+// module has it: what was read of images, registries and files may hold anything. Its Unwrap method returns w.
+func Printable(w io.Writer) io.Writer { return printable.NewWriter(w) }
+
+// PrintableLine returns text without control characters, newlines among them.
+func PrintableLine(text string) string { return printable.Line(text) }
 
 // Config says where the state is and how registries are reached. The zero value is the user's own.
 type Config struct {

@@ -141,11 +141,11 @@ func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command, arg
 	if err != nil {
 		return err
 	}
-	f.opts.Progress, f.opts.ProgressMode = cmd.ErrOrStderr(), f.progress
+	f.opts.Progress, f.opts.ProgressMode = raw(cmd.ErrOrStderr()), f.progress
 	if f.check {
 		return f.runCheck(ctx, state, cmd.OutOrStdout())
 	}
-	f.opts.Stdout = cmd.OutOrStdout()
+	f.opts.Stdout = raw(cmd.OutOrStdout())
 	if isGo {
 		return f.runGo(ctx, state, cmd, args)
 	}

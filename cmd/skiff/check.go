@@ -126,15 +126,15 @@ func encodeReports(w io.Writer, reports []*skiff.Report) error {
 // writeReport writes all of the reports to a file, in whole or not at all.
 func writeReport(path string, reports []*skiff.Report) error {
 	var b bytes.Buffer
-	err := error(nil)
+	err, w := error(nil), skiff.Printable(&b)
 	if strings.HasSuffix(path, ".json") {
-		err = encodeReports(&b, reports)
+		err = encodeReports(w, reports)
 	} else {
 		for i, r := range reports {
 			if i > 0 {
-				fmt.Fprint(&b, "\n\n")
+				fmt.Fprint(w, "\n\n")
 			}
-			err = errors.Join(err, r.WriteText(&b))
+			err = errors.Join(err, r.WriteText(w))
 		}
 	}
 	if err == nil {

@@ -45,7 +45,7 @@ func report(w io.Writer, err error) int {
 		return golang.Code
 	}
 	fmt.Fprint(w, skiff.DockerfileSource(err))
-	text := err.Error()
+	text := oneText(err)
 	var no *skiff.UnavailableError
 	if errors.As(err, &no) && no.Mend != "" { // a line of its own, below
 		text = strings.Replace(text, "; "+no.Mend, "", 1)
@@ -54,9 +54,9 @@ func report(w io.Writer, err error) int {
 	if errors.As(err, &none) { // what cannot be had, and how to have it, are lines of their own, below
 		text = fmt.Sprintf("%s: the built-in Go cannot stand in for the image: %v", none.Ref, none.Refusal)
 	}
-	fmt.Fprintf(w, "skiff: %s\n", strings.TrimSpace(text))
+	fmt.Fprintf(w, "skiff: %s\n", skiff.PrintableLine(strings.TrimSpace(text)))
 	for _, h := range hints(err) {
-		fmt.Fprintf(w, "  %s\n", h)
+		fmt.Fprintf(w, "  %s\n", skiff.PrintableLine(h))
 	}
 	var usage *usageError
 	var failed *runFailure
@@ -64,6 +64,29 @@ func report(w io.Writer, err error) int {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// oneText is the text of err. Of several errors that were joined each is a part of it; any other newline is from the text of others.
+func oneText(err error) string {
+	text := err.Error()
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		several, ok := e.(interface{ Unwrap() []error })
+		if !ok {
+			continue
+		}
+		joined := errors.Join(several.Unwrap()...)
+		if joined == nil {
+			break
+		}
+		var parts []string
+		for _, part := range several.Unwrap() {
+			if part != nil {
+				parts = append(parts, oneText(part))
+			}
+		}
+		return strings.Replace(text, joined.Error(), strings.Join(parts, "; "), 1)
+	}
+	return text
 }
 
 // hints are the ways out of err, a line each.

@@ -46,12 +46,13 @@ func run(args []string) int {
 	var g global
 	root := newRoot(&g)
 	root.SetArgs(args)
-	root.SetOut(os.Stdout)
-	root.SetErr(os.Stderr)
+	// What is printed holds text of others: see [raw].
+	root.SetOut(skiff.Printable(os.Stdout))
+	root.SetErr(skiff.Printable(os.Stderr))
 	code := exitOf(root.ExecuteContext(context.Background()))
 	// What goes wrong in the clean-up takes nothing away from what the command did.
 	if err := g.close(); err != nil {
-		fmt.Fprintf(os.Stderr, "skiff: warning: clean up: %v\n", err)
+		fmt.Fprintf(os.Stderr, "skiff: warning: clean up: %s\n", skiff.PrintableLine(err.Error()))
 	}
 	return code
 }
@@ -65,7 +66,7 @@ func exitOf(err error) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	return report(os.Stderr, err)
+	return report(skiff.Printable(os.Stderr), err)
 }
 
 // exitCode ends skiff with a code and says nothing more.

@@ -23,7 +23,7 @@ func newSave(g *global) *cobra.Command {
 				return badFlag("format", format, "choose docker or oci")
 			}
 			toStdout := output == "" || output == "-"
-			if f, ok := cmd.OutOrStdout().(*os.File); toStdout && ok && isTerminal(f) {
+			if f, ok := raw(cmd.OutOrStdout()).(*os.File); toStdout && ok && isTerminal(f) {
 				return &usageError{text: "an archive is not written to a terminal", hints: []string{"name a file with -o, or redirect"}}
 			}
 			c, err := compression.parse()
@@ -38,7 +38,7 @@ func newSave(g *global) *cobra.Command {
 				return state.Save(ctx, w, skiff.SaveOptions{Images: args, Format: format, Compression: c})
 			}
 			if toStdout {
-				return save(cmd.OutOrStdout())
+				return save(raw(cmd.OutOrStdout()))
 			}
 			if err := skiff.WriteFile(output, save); err != nil {
 				return fmt.Errorf("write archive: %w", err)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/printable"
 )
 
 // WriteJSON writes the report as JSON; its form is [Schema].
@@ -18,14 +20,14 @@ func (r *Report) WriteJSON(w io.Writer) error {
 // WriteFindings writes what was found for people to read.
 func (r *Report) WriteFindings(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintln(&b, r.title())
+	fmt.Fprintln(&b, printable.Line(r.title()))
 	for _, f := range r.Findings {
 		f.write(&b)
 	}
 	if len(r.Undecided) > 0 {
 		fmt.Fprintln(&b, "\nNot decided:")
 		for _, u := range r.Undecided {
-			fmt.Fprintf(&b, "  %s\n", u)
+			fmt.Fprintf(&b, "  %s\n", printable.Line(u))
 		}
 	}
 	fmt.Fprintf(&b, "\n%s\n", r.count())
@@ -61,8 +63,8 @@ func short(digest string) string {
 
 // write is one finding: what, what was seen, where it comes from, what mends it.
 func (f Finding) write(b *strings.Builder) {
-	fmt.Fprintf(b, "\n%-8s %s: %s\n", f.Severity, f.ID, f.Message)
-	line := func(head, text string) { fmt.Fprintf(b, "  %-6s %s\n", head, text) }
+	fmt.Fprintf(b, "\n%-8s %s: %s\n", f.Severity, f.ID, printable.Line(f.Message))
+	line := func(head, text string) { fmt.Fprintf(b, "  %-6s %s\n", head, printable.Line(text)) }
 	if f.Source != nil {
 		line("line", fmt.Sprintf("%s  %s", f.Source, clip(f.Source.Text)))
 	}
@@ -125,7 +127,7 @@ func (r *Report) Summary(s Severity) []string {
 		if f.Source != nil {
 			at = " (" + f.Source.String() + ")"
 		}
-		lines = append(lines, fmt.Sprintf("%s: %s: %s%s", f.Severity, f.ID, f.Message, at))
+		lines = append(lines, printable.Line(fmt.Sprintf("%s: %s: %s%s", f.Severity, f.ID, f.Message, at)))
 	}
 	return lines
 }
@@ -135,7 +137,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	row := func(head, text string) {
 		if text != "" {
-			fmt.Fprintf(&b, "%-12s %s\n", head, text)
+			fmt.Fprintf(&b, "%-12s %s\n", head, printable.Line(text))
 		}
 	}
 	row("image", r.Name)
@@ -153,13 +155,13 @@ func (r *Report) WriteText(w io.Writer) error {
 	r.writeLayers(&b)
 	fmt.Fprintln(&b, "\nLargest files")
 	for _, f := range r.Largest {
-		fmt.Fprintf(&b, "  %8s  %s\n", human(f.Bytes), f.Path)
+		fmt.Fprintf(&b, "  %8s  %s\n", human(f.Bytes), printable.Line(f.Path))
 	}
 	if len(r.Programs) > 0 {
 		fmt.Fprintln(&b, "\nGo programs")
 	}
 	for _, p := range r.Programs {
-		fmt.Fprintf(&b, "  %s  %s  %s  %s\n", p.Path, p.Arch, p.GoVersion, p.Main)
+		fmt.Fprintf(&b, "  %s\n", printable.Line(fmt.Sprintf("%s  %s  %s  %s", p.Path, p.Arch, p.GoVersion, p.Main)))
 		for _, n := range p.Needs {
 			fmt.Fprintf(&b, "    %s\n", n)
 		}
@@ -182,6 +184,6 @@ func (r *Report) writeLayers(b *strings.Builder) {
 		if l.Source != nil {
 			by = fmt.Sprintf("%s  %s", l.Source, l.Source.Text)
 		}
-		fmt.Fprintf(b, "  %8s  %8s  %5d  %s\n", human(l.Bytes), human(l.Compressed), l.Files, clip(by))
+		fmt.Fprintf(b, "  %8s  %8s  %5d  %s\n", human(l.Bytes), human(l.Compressed), l.Files, printable.Line(clip(by)))
 	}
 }

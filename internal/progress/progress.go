@@ -39,8 +39,10 @@ func Mode(flag string, getenv func(string) string) (string, error) {
 
 // Display is a running display. Status and Close may be called from several goroutines.
 type Display struct {
-	tail tail
-	done chan struct{}
+	tail  tail
+	clean cleaner
+	raw   bool // for programs, which get all as it is
+	done  chan struct{}
 
 	mu     sync.Mutex
 	closed bool
@@ -54,8 +56,11 @@ func New(mode string, out io.Writer) (*Display, error) {
 		return nil, fmt.Errorf("show progress: %s: %w", mode, err)
 	}
 	p := &Display{done: make(chan struct{}), ch: make(chan *client.SolveStatus)}
-	if progressui.DisplayMode(mode) == progressui.QuietMode {
+	switch progressui.DisplayMode(mode) {
+	case progressui.QuietMode:
 		p.tail.out = out
+	case progressui.RawJSONMode:
+		p.raw = true
 	}
 	go func() {
 		defer close(p.done)
@@ -66,12 +71,15 @@ func New(mode string, out io.Writer) (*Display, error) {
 	return p, nil
 }
 
-// Status shows what s says. After Close it does nothing.
+// Status shows what s says, without the control characters in it. After Close it does nothing.
 func (p *Display) Status(s *client.SolveStatus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || s == nil {
 		return
+	}
+	if !p.raw {
+		s = p.clean.clean(s)
 	}
 	p.tail.add(s)
 	p.ch <- s

@@ -9,6 +9,8 @@ import (
 
 	"github.com/moby/buildkit/client"
 	digest "github.com/opencontainers/go-digest"
+
+	"github.com/skiff-build/skiff/internal/printable"
 )
 
 func TestMode(t *testing.T) {
@@ -85,5 +87,38 @@ func TestPlainAndRawJSON(t *testing.T) {
 func TestTTYNeedsATerminal(t *testing.T) {
 	if _, err := New("tty", &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "show progress: tty") {
 		t.Errorf("err = %v", err)
+	}
+}
+
+// TestControls: nothing that a Dockerfile, a registry or a step says reaches a terminal or a log as more than text.
+func TestControls(t *testing.T) {
+	now := time.Now()
+	evil := "\x1b]0;PWNED\x07\x1b[2J\u009b31m\u202e\r"
+	v := client.Vertex{Digest: digest.FromString("v"), Name: "[1/1] RUN " + evil + "\n#9 FORGED", Started: &now}
+	log := func(text string) *client.SolveStatus {
+		return &client.SolveStatus{Logs: []*client.VertexLog{{Vertex: v.Digest, Stream: 2, Data: []byte(text), Timestamp: now}}}
+	}
+	statuses := []*client.SolveStatus{
+		{Vertexes: []*client.Vertex{new(v)}}, log("\x1b[3"), log("1mred\x1b[0m " + evil + "over\n"),
+		{Statuses: []*client.VertexStatus{{ID: "status " + evil, Vertex: v.Digest, Timestamp: now, Started: &now, Completed: &now}}},
+		{Warnings: []*client.VertexWarning{{Vertex: v.Digest, Short: []byte("warning " + evil)}}},
+	}
+	failed := v
+	failed.Completed, failed.Error = &now, "failed: "+evil+"\n#9 FORGED"
+	statuses = append(statuses, &client.SolveStatus{Vertexes: []*client.Vertex{&failed}})
+	for _, mode := range []string{"plain", "quiet"} {
+		got := show(t, mode, statuses)
+		if printable.Text(got) != got || strings.Contains(got, "\n#9 FORGED") || !strings.Contains(got, "red \\u009b31m\\u202e\nover\n") && mode == "quiet" {
+			t.Errorf("%s: %q", mode, got)
+		}
+		if mode == "plain" && (!strings.Contains(got, "red \\u009b31m") || !strings.Contains(got, "status \\u001b]0;")) {
+			t.Errorf("%s: %q", mode, got)
+		}
+	}
+	if statuses[0].Vertexes[0].Name != v.Name || !strings.HasPrefix(string(statuses[1].Logs[0].Data), "\x1b") {
+		t.Error("what was to be shown was changed for others, too")
+	}
+	if got := show(t, "rawjson", statuses); !strings.Contains(got, `FORGED`) || strings.Contains(got, "\x1b") {
+		t.Errorf("rawjson: %q", got)
 	}
 }
