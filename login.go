@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/skiff-build/skiff/internal/image"
 )
 
 // serverOf is the registry as a name, and the key under which docker keeps its credentials.
@@ -40,7 +41,7 @@ func (s *State) Login(ctx context.Context, registry, user, password string) (str
 	if err := client.CheckLogin(ctx, reg.RegistryStr(), user, password); err != nil {
 		return "", err
 	}
-	file, err := config.Load(os.Getenv("DOCKER_CONFIG"))
+	file, err := image.DockerConfig()
 	if err != nil {
 		return "", fmt.Errorf("login %s: %w", reg.RegistryStr(), err)
 	}
@@ -57,7 +58,7 @@ func (s *State) Logout(registry string) error {
 	if err != nil {
 		return err
 	}
-	file, err := config.Load(os.Getenv("DOCKER_CONFIG"))
+	file, err := image.DockerConfig()
 	if err != nil {
 		return fmt.Errorf("logout %s: %w", reg.RegistryStr(), err)
 	}
@@ -70,7 +71,7 @@ func (s *State) Logout(registry string) error {
 // ProxyArgs are the build arguments that docker build takes from its configuration: the proxies of "proxies", in both cases of
 // letters. There are none where it names none.
 func ProxyArgs() (map[string]string, error) {
-	file, err := config.Load(os.Getenv("DOCKER_CONFIG"))
+	file, err := image.DockerConfig()
 	if err != nil {
 		return nil, fmt.Errorf("read docker's configuration: %w", err)
 	}

@@ -19,10 +19,19 @@ import (
 // Manifests go through go-containerregistry's Puller and Pusher. Blobs are moved here, since theirs begin anew whenever
 // a connection breaks. Both share one login and its token.
 
-// login opens a repository for what scopes name ("pull"; "push,pull"), with credentials where there are some.
+// login opens a repository for what scopes name ("pull"; "push,pull"), with credentials where there are some. A program for
+// credentials that gives none counts only when the registry refuses who comes without: much is public, and Docker Desktop leaves
+// the name of its program behind.
 func (r *Registry) login(ctx context.Context, repo name.Repository, t *limitedTransport, scopes ...string) (http.RoundTripper, error) {
 	auth, err := authn.Resolve(ctx, r.o.Keychain, repo)
-	if err != nil {
+	var helper *helperError
+	switch {
+	case errors.As(err, &helper):
+		auth = authn.Anonymous
+		r.mu.Lock()
+		r.helpers[repo.RegistryStr()] = helper
+		r.mu.Unlock()
+	case err != nil:
 		return nil, err
 	}
 	return transport.NewWithContext(ctx, repo.Registry, auth, transport.NewUserAgent(t, "skiff"), scopes)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/skiff-build/skiff/internal/store"
@@ -89,6 +90,30 @@ func failure(ctx context.Context, step, name, host string, err error) error {
 		return fmt.Errorf("%s %s: %w", step, FamiliarName(name), err)
 	}
 	return e
+}
+
+// failure is [failure]; where the registry wants to know who asks and the program for credentials said nothing, that is why.
+func (r *Registry) failure(ctx context.Context, step, what, host string, err error) error {
+	err = failure(ctx, step, what, host, err)
+	var e *RegistryError
+	if !errors.As(err, &e) || e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden {
+		return err
+	}
+	r.mu.Lock()
+	helper := r.helpers[registryKey(host)]
+	r.mu.Unlock()
+	if helper != nil {
+		e.Hint = fmt.Sprintf("access denied, and the credentials for %s cannot be had: %v: mend that, or take the line out and log in by `skiff login %s`", host, helper, host)
+	}
+	return err
+}
+
+// registryKey is the name under which go-containerregistry knows a registry.
+func registryKey(host string) string {
+	if reg, err := name.NewRegistry(host); err == nil {
+		return reg.RegistryStr()
+	}
+	return host
 }
 
 func statusHint(step, host string, status int) string {

@@ -1,11 +1,15 @@
 package image
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,11 +48,11 @@ func (defaultKeychain) ResolveContext(_ context.Context, r authn.Resource) (auth
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read credentials: %s: %w", path, err)
+			return nil, fmt.Errorf("read credentials: %w", err)
 		}
 		auth, err := lookup(cf, r)
 		if err != nil {
-			return nil, fmt.Errorf("read credentials for %s: %s: %w", r.RegistryStr(), path, err)
+			return nil, err
 		}
 		if auth != nil {
 			return auth, nil
@@ -57,11 +61,29 @@ func (defaultKeychain) ResolveContext(_ context.Context, r authn.Resource) (auth
 	return authn.Anonymous, nil
 }
 
-func authFiles() []string {
-	files := []string{filepath.Join(config.Dir(), "config.json")}
+// dockerFile is where Docker keeps its configuration.
+func dockerFile() string {
 	if d := os.Getenv("DOCKER_CONFIG"); d != "" { // config.Dir remembers what it saw first
-		files[0] = filepath.Join(d, "config.json")
+		return filepath.Join(d, "config.json")
 	}
+	return filepath.Join(config.Dir(), "config.json")
+}
+
+// DockerConfig reads Docker's configuration; where there is no file, it is empty.
+func DockerConfig() (*configfile.ConfigFile, error) {
+	f, err := readAuthFile(dockerFile())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return configfile.New(dockerFile()), nil
+	case err != nil:
+		return nil, err
+	}
+	f.Filename = f.path
+	return f.ConfigFile, nil
+}
+
+func authFiles() []string {
+	files := []string{dockerFile()}
 	if f := os.Getenv("REGISTRY_AUTH_FILE"); f != "" {
 		return append(files, f)
 	}
@@ -75,18 +97,78 @@ func authFiles() []string {
 	return append(files, filepath.Join(dir, "containers", "auth.json"))
 }
 
-func readAuthFile(path string) (*configfile.ConfigFile, error) {
-	f, err := os.Open(path)
+// readAuthFile reads a file of credentials. An error names the file, and the line where it is known.
+func readAuthFile(path string) (*authFile, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return config.LoadFromReader(f)
+	cf, err := config.LoadFromReader(bytes.NewReader(text))
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return &authFile{cf, path, text}, nil
+	case errors.As(err, &syntax):
+		return nil, fmt.Errorf("%s:%d: it is no JSON: %w", path, lineAt(text, syntax.Offset), syntax)
+	case errors.As(err, &kind):
+		return nil, fmt.Errorf("%s:%d: %w", path, lineAt(text, kind.Offset), kind)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("%s:%d: the file ends within its JSON", path, lineAt(text, int64(len(text))))
+	}
+	return nil, fmt.Errorf("%s: %w", path, err)
+}
+
+// authFile is a file of credentials as it was read.
+type authFile struct {
+	*configfile.ConfigFile
+	path string
+	text []byte
+}
+
+// at is where the file says key, "FILE:LINE" (of a key within an object, "credHelpers", "ghcr.io", the names on the way): the
+// file alone where it does not.
+func (f *authFile) at(keys ...string) string {
+	dec := json.NewDecoder(bytes.NewReader(f.text))
+	var open []string // the keys of the objects that are open, and in each the key that was read last
+	isKey := false
+	for {
+		tok, err := dec.Token()
+		if err != nil {
+			return f.path
+		}
+		switch t := tok.(type) {
+		case json.Delim:
+			switch t {
+			case '{':
+				open, isKey = append(open, ""), true
+				continue
+			case '[':
+				open = append(open, "[")
+			default:
+				open = open[:len(open)-1]
+			}
+		case string:
+			if isKey && len(open) > 0 && open[len(open)-1] != "[" {
+				open[len(open)-1], isKey = t, false
+				if slices.Equal(open, keys) {
+					return fmt.Sprintf("%s:%d", f.path, lineAt(f.text, dec.InputOffset()))
+				}
+				continue
+			}
+		}
+		isKey = len(open) > 0 && open[len(open)-1] != "["
+	}
+}
+
+// lineAt is the line, from 1, of a byte.
+func lineAt(text []byte, offset int64) int {
+	return 1 + bytes.Count(text[:min(max(offset, 0), int64(len(text)))], []byte("\n"))
 }
 
 // lookup returns nil when the file has no credentials for the registry. Keys with a path ("quay.io/me") count
 // for what is below them, the longest first (containers-auth.json(5)).
-func lookup(cf *configfile.ConfigFile, r authn.Resource) (authn.Authenticator, error) {
+func lookup(cf *authFile, r authn.Resource) (authn.Authenticator, error) {
 	host, path := r.RegistryStr(), strings.TrimPrefix(r.String(), r.RegistryStr())
 	hosts := []string{host}
 	if host == name.DefaultRegistry {
@@ -113,14 +195,31 @@ func lookup(cf *configfile.ConfigFile, r authn.Resource) (authn.Authenticator, e
 	return nil, nil
 }
 
+// helperError is a program for credentials that did not give any.
+type helperError struct {
+	at  string // "FILE:LINE" that names the program
+	err error
+}
+
+func (e *helperError) Error() string { return e.at + ": " + e.err.Error() }
+func (e *helperError) Unwrap() error { return e.err }
+
 // fromHelper asks the program that keeps the credentials of a host, where the file names one.
-func fromHelper(cf *configfile.ConfigFile, host string) (authn.Authenticator, error) {
-	if cf.CredentialsStore == "" && cf.CredentialHelpers[host] == "" {
+func fromHelper(cf *authFile, host string) (authn.Authenticator, error) {
+	helper, at := cf.CredentialsStore, []string{"credsStore"}
+	if own, ok := cf.CredentialHelpers[host]; ok {
+		helper, at = own, []string{"credHelpers", host}
+	}
+	if helper == "" {
 		return nil, nil
+	}
+	program := "docker-credential-" + helper
+	if _, err := exec.LookPath(program); err != nil {
+		return nil, &helperError{cf.at(at...), fmt.Errorf("the program %s is not installed", program)}
 	}
 	a, err := cf.GetAuthConfig(host)
 	if err != nil {
-		return nil, err
+		return nil, &helperError{cf.at(at...), fmt.Errorf("%s: %w", program, err)}
 	}
 	a.ServerAddress = "" // set even where nothing was found
 	if (a == types.AuthConfig{}) {

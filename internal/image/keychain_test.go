@@ -137,6 +137,64 @@ func TestCredentialKeys(t *testing.T) {
 	}
 }
 
+// TestHelperThatGivesNone: a program for credentials that is not installed, or fails, keeps nobody from what is public, and is what
+// an error is about where the registry wants credentials.
+func TestHelperThatGivesNone(t *testing.T) {
+	for _, c := range []struct{ name, config, want string }{
+		{"store", "{\n  \"credsStore\": \"nosuchhelper\"\n}", "config.json:2: the program docker-credential-nosuchhelper is not installed"},
+		{"helper of the registry", "{\n \"auths\": {\"HOST\": {}},\n \"credHelpers\": {\n  \"other\": \"x\",\n  \"HOST\": \"broken\"}\n}", "config.json:5: docker-credential-broken: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newRegistry(t)
+			f.push(t, "x:1", randomImage(t))
+			home := t.TempDir()
+			for env, dir := range map[string]string{"HOME": "", "DOCKER_CONFIG": "docker", "XDG_RUNTIME_DIR": "run", "XDG_CONFIG_HOME": "config"} {
+				t.Setenv(env, filepath.Join(home, dir))
+			}
+			t.Setenv("REGISTRY_AUTH_FILE", "")
+			t.Setenv("PATH", filepath.Join(home, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
+			write(t, filepath.Join(home, "bin", "docker-credential-broken"), "#!/bin/sh\necho the keychain is locked\nexit 1\n")
+			if err := os.Chmod(filepath.Join(home, "bin", "docker-credential-broken"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(home, "docker", "config.json"), strings.ReplaceAll(c.config, "HOST", f.host))
+			pull := func() error {
+				r := client(t, newLibrary(t), RegistryOptions{Keychain: defaultKeychain{}})
+				_, err := r.Pull(t.Context(), f.host+"/x:1", nil, false)
+				return err
+			}
+			if err := pull(); err != nil {
+				t.Errorf("a public image: %v", err)
+			}
+			f.spoil = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+				w.WriteHeader(401)
+			}
+			f.takes = func(*http.Request) bool { return true }
+			if err := pull(); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "skiff login "+f.host) {
+				t.Errorf("a private image: %v\nwant %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestBrokenConfiguration: an error about a file of credentials names the line.
+func TestBrokenConfiguration(t *testing.T) {
+	home := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", home)
+	for text, want := range map[string]string{
+		"{\n\"auths\": {\n":                             "config.json:3: ",
+		"{\n\"auths\": {},\n}":                          "config.json:3: ",
+		"{\n\"auths\": [1]\n}":                          "config.json:2: ",
+		"{\n \"auths\": {\n \"x\": {\"auth\": 3}\n}\n}": "config.json:3: ",
+	} {
+		write(t, filepath.Join(home, "config.json"), text)
+		if _, err := DockerConfig(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func write(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -58,7 +58,7 @@ func (r *Registry) Push(ctx context.Context, c Content, ref string, o PushOption
 		p.report = func(Transfer) {}
 	}
 	digest, err := p.push(ctx, c, from)
-	if err := failure(ctx, "push", full, reference.Domain(n), err); err != nil {
+	if err := p.r.failure(ctx, "push", full, reference.Domain(n), err); err != nil {
 		return v1.Hash{}, err
 	}
 	return digest, r.lib.noteOrigin(from, full, digest)

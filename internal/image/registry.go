@@ -65,6 +65,7 @@ type Registry struct {
 
 	mu      sync.Mutex
 	readers map[source]*reader
+	helpers map[string]*helperError // by registry: why there were no credentials for it
 }
 
 // NewRegistry returns a Registry. It reads no file: see [LoadRegistryConfig].
@@ -91,7 +92,7 @@ func NewRegistry(o RegistryOptions) (*Registry, error) {
 	o.StallIn = orDefault(o.StallIn, 60*time.Second)
 	o.RetryWait = orDefault(o.RetryWait, 500*time.Millisecond)
 	r := &Registry{o: o, lib: NewLibrary(o.Store)}
-	r.transport, r.readers = newTransport(o), map[source]*reader{}
+	r.transport, r.readers, r.helpers = newTransport(o), map[source]*reader{}, map[string]*helperError{}
 	once := *r.transport
 	once.retries = 0
 	r.once = &once

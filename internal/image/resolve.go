@@ -245,7 +245,7 @@ func (r *Registry) each(ctx context.Context, step string, n reference.Named, try
 			r.logf("mirror %s: %v", s.repo.RegistryStr(), err)
 		}
 	}
-	err = failure(ctx, step, n.String(), reference.Domain(n), err)
+	err = r.failure(ctx, step, n.String(), reference.Domain(n), err)
 	var known *RegistryError
 	if errors.As(err, &known) {
 		known.Hint = lacking + known.Hint
