@@ -84,38 +84,20 @@ func (s *State) Check(ctx context.Context, o BuildOptions, w io.Writer, asJSON b
 
 // newBuild checks o and opens what a build needs. On an error nothing stays open.
 func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
-	allow, err := entitled(o)
+	b := &build{state: s}
+	allow, mode, err := b.read(o)
 	if err != nil {
-		return nil, err
+		return nil, option(err)
 	}
 	if err := checkSecrets(o.Secrets); err != nil {
 		return nil, err
 	}
-	for _, name := range o.Faithful {
-		if name != "all" && !slices.Contains(Rewrites, name) {
-			return nil, fmt.Errorf("faithful %q: choose of %s, or all", name, strings.Join(Rewrites, ", "))
-		}
-	}
-	if o.Tags, err = canonical(o.Tags); err != nil {
-		return nil, err
-	}
-	mode, err := progress.Mode(o.ProgressMode, os.Getenv)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkIDs(o.Ignore); err != nil {
-		return nil, err
-	}
-	policy, err := goPolicy(o.GoBase)
-	if err != nil {
-		return nil, err
-	}
-	b := &build{state: s, o: o, policy: policy}
 	defer func() {
 		if err != nil {
 			_ = b.close()
 		}
 	}()
+	o = b.o
 	if b.df, err = dockerfile.Open(s.dockerfileOptions(o)); err != nil {
 		return nil, err
 	}
@@ -151,6 +133,33 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	}
 	b.engine.Sweep(context.Background())
 	return b, nil
+}
+
+// read takes the options that are read before anything is opened: what is wrong with one of them is the caller's mistake.
+func (b *build) read(o BuildOptions) (allow map[entitlements.Entitlement]bool, mode string, err error) {
+	for _, name := range o.Faithful {
+		if name != "all" && !slices.Contains(Rewrites, name) {
+			return nil, "", fmt.Errorf("faithful %q: choose of %s, or all", name, strings.Join(Rewrites, ", "))
+		}
+	}
+	if allow, err = entitled(o); err != nil {
+		return nil, "", err
+	}
+	if o.Tags, err = canonical(o.Tags); err != nil {
+		return nil, "", err
+	}
+	if mode, err = progress.Mode(o.ProgressMode, os.Getenv); err != nil {
+		return nil, "", err
+	}
+	if err := checkIDs(o.Ignore); err != nil {
+		return nil, "", err
+	}
+	if _, err := annotations(o.Annotations, ""); err != nil {
+		return nil, "", err
+	}
+	b.o = o
+	b.policy, err = goPolicy(o.GoBase)
+	return allow, mode, err
 }
 
 // status shows what the engine does, and notes whether anything ran: after an unchanged build there is nothing to clean up.

@@ -73,29 +73,9 @@ func (s *State) BuildGo(ctx context.Context, o BuildOptions, g GoOptions) ([]*Bu
 
 func (s *State) newGoBuild(o BuildOptions, g GoOptions) (*goBuild, error) {
 	b := &goBuild{state: s, o: o, g: g, epoch: time.Unix(0, 0).UTC()}
-	var err error
-	if b.targets, err = goPlatforms(o.Platforms); err != nil {
-		return nil, err
-	}
-	if text := o.BuildArgs["SOURCE_DATE_EPOCH"]; text != "" {
-		seconds, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("SOURCE_DATE_EPOCH %q: want seconds since 1970", text)
-		}
-		b.epoch = time.Unix(seconds, 0).UTC()
-	}
-	if err := b.checkTags(); err != nil {
-		return nil, err
-	}
-	if err := g.check(); err != nil {
-		return nil, err
-	}
-	if err := checkIDs(o.Ignore); err != nil {
-		return nil, err
-	}
-	mode, err := progress.Mode(o.ProgressMode, os.Getenv)
+	mode, err := b.read()
 	if err != nil {
-		return nil, err
+		return nil, option(err)
 	}
 	if o.Progress != nil {
 		if b.display, err = progress.New(mode, o.Progress); err != nil {
@@ -106,6 +86,34 @@ func (s *State) newGoBuild(o BuildOptions, g GoOptions) (*goBuild, error) {
 		b.steps = &steps{}
 	}
 	return b, nil
+}
+
+// read takes the options that are read before anything is opened, and returns the mode of the progress.
+func (b *goBuild) read() (mode string, err error) {
+	o := b.o
+	if b.targets, err = goPlatforms(o.Platforms); err != nil {
+		return "", err
+	}
+	if text := o.BuildArgs["SOURCE_DATE_EPOCH"]; text != "" {
+		seconds, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return "", fmt.Errorf("SOURCE_DATE_EPOCH %q: want seconds since 1970", text)
+		}
+		b.epoch = time.Unix(seconds, 0).UTC()
+	}
+	if err := b.checkTags(); err != nil {
+		return "", err
+	}
+	if err := b.g.check(); err != nil {
+		return "", err
+	}
+	if err := checkIDs(o.Ignore); err != nil {
+		return "", err
+	}
+	if _, err := annotations(o.Annotations, ""); err != nil {
+		return "", err
+	}
+	return progress.Mode(o.ProgressMode, os.Getenv)
 }
 
 // goPlatforms are the platforms to build for: those of --platform, else linux on the architecture of GOARCH or this machine.
@@ -315,10 +323,10 @@ func (b *goBuild) entry(programs []gobuild.Program) (string, error) {
 	case len(b.g.Entrypoint) > 0 && strings.HasPrefix(b.g.Entrypoint[0], "/"):
 		return "", nil
 	case len(b.g.Entrypoint) > 0:
-		return "", fmt.Errorf("entrypoint %s: the programs are %s", b.g.Entrypoint[0], strings.Join(names, ", "))
+		return "", option(fmt.Errorf("entrypoint %s: the programs are %s", b.g.Entrypoint[0], strings.Join(names, ", ")))
 	case len(programs) > 1:
-		return "", fmt.Errorf("%d programs: %s: for an image of each end the name in a slash, -t NAME/; for one with all of them say which one it starts, --entrypoint %s",
-			len(programs), strings.Join(names, ", "), names[0])
+		return "", option(fmt.Errorf("%d programs: %s: for an image of each end the name in a slash, -t NAME/; for one with all of them say which one it starts, --entrypoint %s",
+			len(programs), strings.Join(names, ", "), names[0]))
 	}
 	return names[0], nil
 }
@@ -327,7 +335,7 @@ func (b *goBuild) entry(programs []gobuild.Program) (string, error) {
 func (b *goBuild) singleDestination(images int) error {
 	for _, o := range b.o.Outputs {
 		if images > 1 && o.Type != "image" && o.Type != "registry" {
-			return fmt.Errorf("output type=%s holds one image, and these are %d: build them one after the other", o.Type, images)
+			return option(fmt.Errorf("output type=%s holds one image, and these are %d: build them one after the other", o.Type, images))
 		}
 	}
 	return nil

@@ -86,7 +86,7 @@ func parsePlatform(text string) (*ocispecs.Platform, error) {
 	}
 	p, err := platforms.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("platform %q: %w", text, err)
+		return nil, option(fmt.Errorf("platform %q: %w", text, err))
 	}
 	p = platforms.Normalize(p)
 	return &p, nil
@@ -124,7 +124,7 @@ func (s *State) Pull(ctx context.Context, name string, o PullOptions) (Moved, er
 	}
 	full, err := image.ParseName(name)
 	if err != nil {
-		return Moved{}, err
+		return Moved{}, option(err)
 	}
 	report := transfers{w: o.Progress}
 	registry, err := s.registryFor(report.say, report.show)
@@ -142,7 +142,7 @@ func (s *State) Pull(ctx context.Context, name string, o PullOptions) (Moved, er
 func (s *State) Push(ctx context.Context, name string, o PushOptions) (Moved, error) {
 	full, err := image.ParseName(name)
 	if err != nil {
-		return Moved{}, err
+		return Moved{}, option(err)
 	}
 	content, err := s.library.Open(ctx, name)
 	if err != nil {

@@ -50,14 +50,14 @@ func newBuild(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "build [FLAGS] FOLDER|PACKAGE...",
 		Short: "Build an image from a Dockerfile, or from Go packages",
-		Long: "Build an image from the Dockerfile in FOLDER; where there is none, from the Go main package in it, or from the\n" +
-			"packages that patterns and import paths name, with the machine's own go command. A name that ends in a slash,\n" +
+		Long: "Build an image from the Dockerfile in FOLDER; where there is none, from the Go main package in it, or from the " +
+			"packages that patterns and import paths name, with the machine's own go command. A name that ends in a slash, " +
 			"-t PREFIX/, makes an image of each main package.",
 		Example: "  skiff build -t app:1 .\n" +
-			"  skiff build -t app:1 -f build/Dockerfile --target release --build-arg VERSION=1 .\n" +
+			"  skiff build -t app:1 -f build/Dockerfile --build-arg VERSION=1 .\n" +
 			"  skiff build -o type=local,dest=out .\n" +
 			"  skiff build -t app:1 ./cmd/app\n" +
-			"  skiff build -t registry.example/team/ --push --platform linux/amd64,linux/arm64 ./cmd/...",
+			"  skiff build -t registry.example/team/ --push ./cmd/...",
 		Args: minArgs(1, "skiff build -t app:1 ."),
 		RunE: interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
 			return f.run(ctx, g, cmd, args)
@@ -71,8 +71,8 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	o := &f.opts
 	flags.SortFlags = true
 	flags.StringArrayVarP(&o.Tags, "tag", "t", nil, "name of the image, `NAME[:TAG]` (several)")
-	flags.StringVarP(&o.File, "file", "f", "", "the Dockerfile (default FOLDER/Dockerfile; - is standard input)")
-	flags.StringVar(&o.Target, "target", "", "the stage to build")
+	flags.StringVarP(&o.File, "file", "f", "", "`FILE`, the Dockerfile (default FOLDER/Dockerfile; - is standard input)")
+	flags.StringVar(&o.Target, "target", "", "the `STAGE` to build")
 	flags.StringArrayVar(&f.buildArgs, "build-arg", nil, "`NAME=VALUE` of an ARG; NAME alone takes the value of the environment")
 	flags.StringArrayVar(&f.labels, "label", nil, "`KEY=VALUE` of a label")
 	flags.StringArrayVar(&f.annotations, "annotation", nil, "`[LEVEL:]KEY=VALUE` of an annotation; level is manifest (default), index, manifest-descriptor or index-descriptor")
@@ -87,21 +87,21 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID alone")
 	flags.StringVar(&f.iidFile, "iidfile", "", "`FILE` to write the image's ID to")
 	flags.StringVar(&f.metadata, "metadata-file", "", "`FILE` to write the build's metadata to, as JSON")
-	flags.StringArrayVarP(&f.outputs, "output", "o", nil, "`type=local|tar|oci|docker|image|registry[,dest=PATH][,…]`, a folder, or - for a tar on standard output (several)")
+	flags.StringArrayVarP(&f.outputs, "output", "o", nil, "`OUTPUT`: type=local, tar, oci, docker, image or registry with ,dest=PATH; a folder; or - for a tar on standard output (several)")
 	flags.BoolVar(&f.push, "push", false, "push the image: -o type=registry")
 	flags.BoolVar(&f.load, "load", false, "keep the image, and load it into the Docker daemon where there is one")
 	flags.BoolVar(&f.check, "check", false, "check the Dockerfile and build nothing")
 	flags.StringVar(&f.call, "call", "build", "`METHOD`: build, or check[,format=json]")
-	flags.StringVar(&o.Network, "network", "default", "network of the RUN steps: default, none or host")
+	flags.StringVar(&o.Network, "network", "default", "`NETWORK` of the RUN steps: default, none or host")
 	flags.StringArrayVar(&o.AddHosts, "add-host", nil, "`HOST:IP` for /etc/hosts of the RUN steps")
 	flags.StringArrayVar(&o.Ulimits, "ulimit", nil, "`NAME=SOFT[:HARD]` limit of the RUN steps")
 	flags.StringVar(&f.shmSize, "shm-size", "", "`SIZE` of /dev/shm in the RUN steps (64m)")
 	flags.StringArrayVar(&o.Allow, "allow", nil, "`ENTITLEMENT` that RUN may use: network.host or security.insecure")
-	flags.StringVar(&o.GoBase, "go-base", "auto", "base of golang stages that do not ship: auto, builtin or image")
+	flags.StringVar(&o.GoBase, "go-base", "auto", "`BASE` of golang stages that do not ship: auto, builtin or image")
 	flags.StringSliceVar(&o.Faithful, "faithful", nil, "leave `REWRITES` out that knowing Go allows: "+strings.Join(skiff.Rewrites, ", ")+"; alone: all")
 	flags.Lookup("faithful").NoOptDefVal = "all"
 	flags.StringVar(&f.keepStorage, "keep-storage", "", "`SIZE` of the state above which the least recently used goes (10GB or a tenth of the disk)")
-	flags.StringVar(&f.timestamps, "timestamps", "epoch", "times in new layers: epoch (SOURCE_DATE_EPOCH, else 0) or keep")
+	flags.StringVar(&f.timestamps, "timestamps", "epoch", "`TIMES` in new layers: epoch (SOURCE_DATE_EPOCH, else 0) or keep")
 	flags.StringVar(&f.strict, "strict", "", "fail where the image has findings of `SEVERITY` or worse: error, warning or info; alone: warning")
 	flags.Lookup("strict").NoOptDefVal = "warning"
 	flags.BoolVar(&o.AddMissing, "add-missing", false, "add what programs need and the image lacks: CA certificates, time zones, users, /tmp, a home")

@@ -40,21 +40,21 @@ var (
 
 func (f *goFlags) define(flags *pflag.FlagSet) {
 	o := &f.opts
-	flags.StringVar(&f.dockerfile, "dockerfile", "auto", "none builds the Go packages even where there is a Dockerfile")
+	flags.StringVar(&f.dockerfile, "dockerfile", "auto", "`none` builds the Go packages even where there is a Dockerfile")
 	flags.StringVar(&o.LDFlags, "ldflags", "", "`FLAGS` of go build, after -s -w")
 	flags.StringVar(&o.GCFlags, "gcflags", "", "`FLAGS` of go build")
 	flags.StringVar(&o.Tags, "tags", "", "`TAGS` of go build, with commas between them")
 	flags.StringArrayVar(&o.Env, "env", nil, "`NAME=VALUE` for go build")
 	flags.BoolVarP(&o.Debug, "debug", "D", false, "keep symbol table and debug information")
 	flags.BoolVar(&o.LabelVCS, "label-vcs", false, "stamp revision and date into the program, and label the image with them")
-	flags.StringVar(&o.Optimize, "optimize", "", "size: build without inlining and alignment where that makes the programs smaller, and say what each choice saves and costs")
+	flags.StringVar(&o.Optimize, "optimize", "", "`size`: build without inlining and alignment where that makes the programs smaller, and say what each choice saves and costs")
 	flags.StringVar(&o.Base, "base", "scratch", "`IMAGE` to build on")
 	flags.StringArrayVar(&f.add, "add", nil, "`SOURCE:TARGET`, a file or folder for the image (several)")
 	flags.StringArrayVar(&f.entrypoint, "entrypoint", nil, "`PROGRAM` that the image starts, and its first arguments (several, or a JSON array)")
 	flags.StringArrayVar(&f.cmd, "cmd", nil, "`ARGUMENT` of the program where docker run gives none (several, or a JSON array)")
 	flags.StringArrayVar(&o.Expose, "expose", nil, "`PORT[/PROTOCOL]` that the program listens on (several)")
 	flags.StringVar(&o.User, "user", "", "`USER[:GROUP]` of the program (65532, or the base's where that is not root)")
-	flags.StringVar(&o.WorkDir, "workdir", "", "working directory of the program (/, or the base's)")
+	flags.StringVar(&o.WorkDir, "workdir", "", "`FOLDER` that the program starts in (/, or the base's)")
 	flags.StringArrayVar(&o.ImageEnv, "image-env", nil, "`NAME=VALUE` for the program (several)")
 }
 

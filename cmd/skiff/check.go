@@ -28,9 +28,9 @@ func newCheck(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FLAGS] IMAGE|FILE.tar|OCI-LAYOUT|PROGRAM",
 		Short: "Say what an image lacks, and what it holds that it should not",
-		Long: "Examine an image, or a Go program, and say what its programs need and do not find, whether it starts at all, and\n" +
+		Long: "Examine an image, or a Go program, and say what its programs need and do not find, whether it starts at all, and " +
 			"what ships that should not. A name that begins with ./, ../ or / is a path. An image that is not here is pulled.\n\n" +
-			"The exit code is 0 where nothing was found that is as bad as --fail-on says, 1 where something was, or the image\n" +
+			"The exit code is 0 where nothing was found that is as bad as --fail-on says, 1 where something was, or the image " +
 			"could not be read, and 125 after a mistake in the command line.",
 		Example: "  skiff check app:1\n" +
 			"  skiff check ./app.tar --format json\n" +

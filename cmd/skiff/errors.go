@@ -50,6 +50,10 @@ func report(w io.Writer, err error) int {
 	if errors.As(err, &no) && no.Mend != "" { // a line of its own, below
 		text = strings.Replace(text, "; "+no.Mend, "", 1)
 	}
+	var registry *skiff.RegistryError
+	if errors.As(err, &registry) && registry.Err != nil { // what to do is a line of its own, below
+		text = registryText(text, registry)
+	}
 	var none *skiff.NoImageError
 	if errors.As(err, &none) { // what cannot be had, and how to have it, are lines of their own, below
 		text = fmt.Sprintf("%s: the built-in Go cannot stand in for the image: %v", none.Ref, none.Refusal)
@@ -59,8 +63,9 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintf(w, "  %s\n", skiff.PrintableLine(h))
 	}
 	var usage *usageError
+	var option *skiff.OptionError
 	var failed *runFailure
-	if errors.As(err, &usage) || errors.As(err, &failed) {
+	if errors.As(err, &usage) || errors.As(err, &option) || errors.As(err, &failed) {
 		return exitUsage
 	}
 	return exitFailure
@@ -89,6 +94,18 @@ func oneText(err error) string {
 	return text
 }
 
+// registryText is text, which e is part of, without e's hint and without what the frontend says before e of the same name. It is one
+// line: what a network says may be several.
+func registryText(text string, e *skiff.RegistryError) string {
+	text = strings.Replace(text, e.Hint+": "+e.Err.Error(), e.Err.Error(), 1)
+	if _, after, ok := strings.Cut(text, "failed to resolve source metadata for "); ok {
+		if i := strings.Index(after, e.Step+" "); i >= 0 {
+			text = after[i:]
+		}
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
 // hints are the ways out of err, a line each.
 func hints(err error) []string {
 	var usage *usageError
@@ -96,9 +113,13 @@ func hints(err error) []string {
 	var none *skiff.NoImageError
 	var missing *skiff.NoDockerfileError
 	var no *skiff.UnavailableError
+	var registry *skiff.RegistryError
+	isRegistry := errors.As(err, &registry) && registry.Err != nil
 	switch {
 	case errors.As(err, &usage):
 		return usage.hints
+	case errors.As(err, &hint) && isRegistry:
+		return append([]string{registry.Hint}, hint.hints...)
 	case errors.As(err, &hint):
 		return hint.hints
 	case errors.As(err, &none):
@@ -113,6 +134,8 @@ func hints(err error) []string {
 	case errors.As(err, &missing) && !missing.Given:
 		return []string{"name it with -f FILE, or give the folder that holds it: skiff build FOLDER",
 			"without one, skiff builds a Go main package: give its folder"}
+	case isRegistry:
+		return []string{registry.Hint}
 	case errors.As(err, &no) && no.Mend != "":
 		return strings.Split(no.Mend, "\n")
 	case errors.Is(err, syscall.ENOSPC):
@@ -169,21 +192,35 @@ func flagError(cmd *cobra.Command, err error) error {
 }
 
 func nearestFlag(cmd *cobra.Command, name string) string {
-	var best string
-	score := 0.0
-	look := func(f *pflag.Flag) {
-		s := levenshtein.Similarity(name, f.Name, nil)
-		if swapped(name, f.Name) {
-			s = 1
-		}
-		if s > score && !f.Hidden {
-			best, score = f.Name, s
+	var names []string
+	add := func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
 		}
 	}
-	cmd.Flags().VisitAll(look)
-	cmd.InheritedFlags().VisitAll(look)
-	if score < 0.5 {
-		return ""
+	cmd.Flags().VisitAll(add)
+	cmd.InheritedFlags().VisitAll(add)
+	return nearest(name, names)
+}
+
+// nearest is the name that a word was meant to be; "" where none is near. A letter that is wrong, missing or too many counts one,
+// and so do two neighbours that changed places: a third of the word may be wrong, one letter of a short one. A word of three
+// letters or more may also be where a name begins.
+func nearest(word string, names []string) string {
+	best, least := "", max(1, len(word)/3)+1
+	for _, name := range names {
+		d := levenshtein.Distance(word, name, nil)
+		if swapped(word, name) {
+			d = 1
+		}
+		if d < least && d < len(word) {
+			best, least = name, d
+		}
+	}
+	for _, name := range names {
+		if best == "" && len(word) >= 3 && strings.HasPrefix(name, word) {
+			best = name
+		}
 	}
 	return best
 }
@@ -201,9 +238,12 @@ func swapped(a, b string) bool {
 
 func unknownCommand(cmd *cobra.Command, name string) error {
 	e := &usageError{text: fmt.Sprintf("unknown command: %s", name)}
-	cmd.SuggestionsMinimumDistance = 2
-	if s := cmd.SuggestionsFor(name); len(s) > 0 {
-		e.hints = []string{"did you mean skiff " + s[0] + "?"}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	if near := nearest(name, names); near != "" {
+		e.hints = []string{"did you mean skiff " + near + "?"}
 	}
 	e.hints = append(e.hints, "see skiff --help")
 	return e

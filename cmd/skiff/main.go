@@ -95,8 +95,9 @@ func newRoot(g *global) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.PersistentFlags().StringVar(&g.root, "root", "", "folder of skiff's state (default: SKIFF_ROOT, else $XDG_DATA_HOME/skiff)")
+	cmd.PersistentFlags().StringVar(&g.root, "root", "", "`FOLDER` of skiff's state (default: SKIFF_ROOT, else $XDG_DATA_HOME/skiff)")
 	cmd.SetFlagErrorFunc(flagError)
+	setHelp(cmd)
 	cmd.AddCommand(
 		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
 		newPull(g), newPush(g), newRun(g), newCheck(g), newLogin(g), newLogout(g), newVersion(),

@@ -53,6 +53,12 @@ func (e *NoDockerfileError) Error() string {
 	return fmt.Sprintf("read Dockerfile: %s: no such file", e.Path)
 }
 
+// OptionError says that the value of an option is none that there can be.
+type OptionError struct{ Err error }
+
+func (e *OptionError) Error() string { return e.Err.Error() }
+func (e *OptionError) Unwrap() error { return e.Err }
+
 // Dockerfile is one Dockerfile with its context, ready to be built. It is safe for concurrent use.
 type Dockerfile struct {
 	attrs   map[string]string // of the frontend; never changed after Open
@@ -72,7 +78,7 @@ func Open(o Options) (*Dockerfile, error) {
 	d := &Dockerfile{locals: map[string]string{"context": o.Context}, layouts: map[string]string{}}
 	attrs, err := attributes(o)
 	if err != nil {
-		return nil, err
+		return nil, &OptionError{err}
 	}
 	d.attrs = attrs
 	if err := d.addContexts(o.Contexts); err != nil {
