@@ -115,7 +115,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		return nil, err
 	}
 	b.doctor = newCheckup(s, o, b.steps, &origin{File: b.df.File(), Target: o.Target, Text: text})
-	images, err := s.imagesFor(b.steps.note)
+	images, err := s.imagesFor(b.steps.note, o.Pull)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
 		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
-		NoCache: o.NoCache, Pull: o.Pull, Status: b.status,
+		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status,
 	})
 	if err != nil {
 		return b, err
@@ -202,7 +202,7 @@ func (b *build) close() error {
 func (s *State) dockerfileOptions(o BuildOptions) dockerfile.Options {
 	return dockerfile.Options{
 		Context: o.Context, File: o.File, Stdin: o.Stdin, Target: o.Target, BuildArgs: o.BuildArgs, Labels: o.Labels,
-		Platforms: o.Platforms, Contexts: o.Contexts, NoCache: o.NoCache, NoCacheFilter: o.NoCacheFilter, Pull: o.Pull,
+		Platforms: o.Platforms, Contexts: o.Contexts, NoCache: o.NoCache, NoCacheFilter: o.NoCacheFilter, Pull: o.Pull == PullAlways,
 		Network: o.Network, AddHosts: o.AddHosts, Ulimits: o.Ulimits, ShmSize: o.ShmSize,
 	}
 }

@@ -70,12 +70,13 @@ func (b *goBuild) base(ctx context.Context, p gobuild.Platform) (*goBaseImage, e
 	if !b.onBase() {
 		return nil, nil
 	}
-	registry, err := b.state.registryFor(b.steps.note, nil)
+	images, err := b.state.imagesFor(b.steps.note, b.o.Pull)
 	if err != nil {
 		return nil, err
 	}
 	platform := &v1.Platform{OS: p.OS, Architecture: p.Arch, Variant: p.Variant}
-	r, err := registry.Resolve(ctx, b.g.Base, platform, image.ResolveOptions{Pull: b.o.Pull})
+	registry := images.registry
+	r, err := registry.Resolve(ctx, b.g.Base, platform, image.ResolveOptions{Pull: b.o.Pull == PullAlways})
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}

@@ -34,7 +34,7 @@ func TestFollowBlob(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	images, err := s.imagesFor(nil)
+	images, err := s.imagesFor(nil, PullMissing)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package skiff
 
 import (
+	"fmt"
 	"io"
 	"time"
 
@@ -26,7 +27,7 @@ type BuildOptions struct {
 	SSH           []SSHAgent
 	NoCache       bool     // take no results of earlier builds
 	NoCacheFilter []string // these stages take none
-	Pull          bool     // ask the registry for each tag again
+	Pull          PullPolicy
 
 	Network  string   // of RUN: "default" (or ""), "none", "host"
 	AddHosts []string // "host:ip"
@@ -51,6 +52,27 @@ type BuildOptions struct {
 	Progress     io.Writer // nil shows nothing
 	ProgressMode string    // auto (or ""), plain, tty, quiet, rawjson
 	Stdout       io.Writer // what outputs with Dest "-" write to; nil is this process's
+}
+
+// PullPolicy says when registries are asked what a tag means.
+type PullPolicy string
+
+// The policies. With [PullNever] nothing of an image is fetched, neither a tag's meaning nor a layer.
+const (
+	PullMissing PullPolicy = ""       // of what is not here
+	PullAlways  PullPolicy = "always" // of each tag again
+	PullNever   PullPolicy = "never"
+)
+
+// ParsePullPolicy reads the name of one: always, missing or never. The error is an [*OptionError].
+func ParsePullPolicy(text string) (PullPolicy, error) {
+	switch p := PullPolicy(text); p {
+	case PullAlways, PullNever:
+		return p, nil
+	case "missing":
+		return PullMissing, nil
+	}
+	return PullMissing, option(fmt.Errorf("pull %q: choose always, missing or never", text))
 }
 
 // Secret is a value for RUN --mount=type=secret: the content of File, or of the environment variable Env.

@@ -35,10 +35,12 @@ type imageSource struct {
 }
 
 // imagesFor is where an engine has its base images from; what registries have to say goes to log.
-func (s *State) imagesFor(log func(string)) (*imageSource, error) {
+func (s *State) imagesFor(log func(string), pull PullPolicy) (*imageSource, error) {
 	i := &imageSource{followers: map[string][]*func(int64){}}
+	o := s.registry
+	o.Log, o.Progress, o.Never = log, i.fetched, pull == PullNever
 	var err error
-	i.registry, err = s.registryFor(log, i.fetched)
+	i.registry, err = image.NewRegistry(o)
 	return i, err
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -29,11 +28,15 @@ type RunOptions struct {
 	Image    string   // name in the state or in a registry
 	Args     []string // in the place of the image's Cmd
 	Platform string   // "os/arch[/variant]"; "" is this machine's
-	Pull     bool     // ask the registry for the tag again
+	Pull     PullPolicy
 
 	Entrypoint *string  // in the place of the image's; its Cmd is dropped then, as docker does
 	Env        []string // NAME=VALUE, added to the image's
 	Volumes    []string // "HOST:INSIDE[:ro]"
+	Mounts     []string // docker's --mount: "type=bind,source=HOST,target=INSIDE[,readonly]", "type=tmpfs,target=INSIDE[,…]"
+	Tmpfs      []string // "INSIDE[:OPTIONS]"
+	AddHosts   []string // "HOST:IP", for /etc/hosts
+	Init       bool     // an init of skiff's is the first process: it passes signals on, and takes care of orphans
 	User       string   // "user[:group]", names or numbers
 	WorkDir    string
 	Hostname   string
@@ -60,7 +63,9 @@ type runReq struct {
 	User     string
 	Hostname string
 	Mounts   []runMount
+	Hosts    string // lines for /etc/hosts
 	NoNet    bool
+	Init     bool
 	ReadOnly bool
 	TTY      bool
 	Rows     uint
@@ -71,6 +76,7 @@ type runReq struct {
 type runMount struct {
 	Source, Target string
 	ReadOnly       bool
+	Tmpfs          string // options of one in memory, with commas; "" for a file or folder of the host
 }
 
 type signalReq struct{ Signal int }
@@ -114,7 +120,11 @@ func (s *State) Run(ctx context.Context, o RunOptions) (code int, err error) {
 
 // prepareRun unpacks the image and settles what is run.
 func (s *State) prepareRun(ctx context.Context, o RunOptions) (*runReq, error) {
-	mounts, err := parseVolumes(o.Volumes)
+	mounts, err := o.userMounts()
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := hostLines(o.AddHosts)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +141,7 @@ func (s *State) prepareRun(ctx context.Context, o RunOptions) (*runReq, error) {
 	}
 	req := &runReq{
 		Root: s.store.Root(), Chain: chain, Args: args, Env: mergeEnv(config.Env, o), Dir: config.WorkingDir, User: config.User,
-		Hostname: o.Hostname, Mounts: mounts, NoNet: o.Network == "none", ReadOnly: o.ReadOnly, TTY: o.TTY,
+		Hostname: o.Hostname, Mounts: mounts, Hosts: hosts, Init: o.Init, NoNet: o.Network == "none", ReadOnly: o.ReadOnly, TTY: o.TTY,
 	}
 	if o.WorkDir != "" {
 		req.Dir = o.WorkDir
@@ -155,17 +165,17 @@ func (s *State) unpack(ctx context.Context, o RunOptions) (chain []string, confi
 	if err != nil {
 		return nil, config, err
 	}
-	images, err := s.imagesFor(o.say)
+	images, err := s.imagesFor(o.say, o.Pull)
 	if err != nil {
 		return nil, config, err
 	}
-	e, err := engine.New(engine.Options{Store: s.store, Images: images, Pull: o.Pull})
+	e, err := engine.New(engine.Options{Store: s.store, Images: images, Pull: o.Pull == PullAlways})
 	if err != nil {
 		return nil, config, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
 	mode := pb.AttrImageResolveModePreferLocal
-	if o.Pull {
+	if o.Pull == PullAlways {
 		mode = pb.AttrImageResolveModeForcePull
 	}
 	name, dgst, text, err := e.ResolveImageConfig(ctx, name, sourceresolver.Opt{
@@ -282,11 +292,8 @@ func parseVolumes(volumes []string) ([]runMount, error) {
 				return nil, fmt.Errorf("volume %q: option %q: choose ro or rw", v, opt)
 			}
 		}
-		abs, err := filepath.Abs(parts[0])
-		if err == nil {
-			m.Source, err = filepath.EvalSymlinks(abs)
-		}
-		if err != nil {
+		var err error
+		if m.Source, err = sourcePath(parts[0]); err != nil {
 			return nil, fmt.Errorf("volume %q: %w", v, err)
 		}
 		m.Target = parts[1]

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -68,6 +70,14 @@ func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, active.Discard()) }()
+	if req.Hosts != "" {
+		file, remove, err := hostsFile(filepath.Join(req.Root, "tmp"), req.Hosts)
+		if err != nil {
+			return nil, fmt.Errorf("add hosts: %w", err)
+		}
+		defer remove()
+		req.Mounts = append([]runMount{{Source: file, Target: "/etc/hosts"}}, req.Mounts...)
+	}
 	spec, err := req.spec(active.Root())
 	if err != nil {
 		return nil, err
@@ -109,10 +119,22 @@ func (req *runReq) spec(root string) (*specs.Spec, error) {
 	for _, m := range req.Mounts {
 		s.Mounts = append(s.Mounts, bind(m))
 	}
+	if req.Init {
+		if err := addInit(s); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
 func bind(m runMount) specs.Mount {
+	if m.Tmpfs != "" {
+		options := strings.Split(m.Tmpfs, ",")
+		if m.ReadOnly {
+			options = append(options, "ro")
+		}
+		return specs.Mount{Type: "tmpfs", Source: "tmpfs", Destination: m.Target, Options: options}
+	}
 	options := []string{"rbind", "nosuid"}
 	if m.ReadOnly {
 		options = append(options, "ro")

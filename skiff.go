@@ -39,6 +39,9 @@ func Init() {
 	if run, ok := gobase.Applet(os.Args); ok {
 		os.Exit(run())
 	}
+	if code, ok := imageInit(os.Args); ok {
+		os.Exit(code)
+	}
 	handlers := engine.Handlers()
 	maps.Copy(handlers, runHandlers())
 	sandbox.Init(handlers)

@@ -35,6 +35,7 @@ type buildFlags struct {
 	iidFile     string
 	metadata    string
 	call        string
+	pull        string
 	check       bool
 	quiet       bool
 	push        bool
@@ -82,7 +83,8 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.ssh, "ssh", nil, "`default|ID[=SOCKET|KEYFILE[,KEYFILE]]` for RUN --mount=type=ssh")
 	flags.BoolVar(&o.NoCache, "no-cache", false, "take no results of earlier builds")
 	flags.StringSliceVar(&o.NoCacheFilter, "no-cache-filter", nil, "`STAGES` that take no results of earlier builds")
-	flags.BoolVar(&o.Pull, "pull", false, "ask the registry for each tag again")
+	flags.StringVar(&f.pull, "pull", "missing", "`WHEN` registries are asked what a tag means: missing (what is not here), always or never; alone: always")
+	flags.Lookup("pull").NoOptDefVal = "always"
 	flags.StringVar(&f.progress, "progress", "", "`MODE`: auto, plain, tty, quiet or rawjson (default BUILDKIT_PROGRESS, else auto)")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print the image's ID alone")
 	flags.StringVar(&f.iidFile, "iidfile", "", "`FILE` to write the image's ID to")

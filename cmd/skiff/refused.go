@@ -64,7 +64,6 @@ func refusedByRun() []refusedFlag {
 		{name: "detach", short: "d", toggle: true, fine: []string{"false"}, mend: "there is no daemon to keep it: let the shell, skiff run … &, or systemd-run"},
 		{name: "name", mend: "nothing of a run is kept that could be named; leave it out"},
 		{name: "restart", fine: []string{"no"}, mend: "there is no daemon to start it again: systemd-run --user -p Restart=always skiff run …"},
-		{name: "mount", mend: "-v HOST:INSIDE[:ro] binds a file or a folder"},
 		{name: "memory", short: "m", mend: strings.Replace(noLimit, "skiff build", "skiff run", 1)},
 		{name: "cpus", mend: strings.Replace(noLimit, "skiff build", "skiff run", 1)},
 		{name: "privileged", toggle: true, fine: []string{"false"}, mend: fixed},

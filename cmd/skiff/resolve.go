@@ -17,7 +17,7 @@ func (f *buildFlags) resolve(stdin io.Reader) error {
 	o := &f.opts
 	o.Stdin = stdin
 	for _, set := range []func() error{
-		f.setBuildArgs, f.setLabels, f.setContexts, f.setSecrets, f.setSSH, f.setSizes, f.setOutputs, f.setCall, f.setTimestamps, f.setDoctor,
+		f.setBuildArgs, f.setLabels, f.setContexts, f.setSecrets, f.setSSH, f.setSizes, f.setOutputs, f.setPull, f.setCall, f.setTimestamps, f.setDoctor,
 	} {
 		if err := set(); err != nil {
 			return err
@@ -171,6 +171,18 @@ func (f *buildFlags) setSizes() error {
 		*s.to = n
 	}
 	return nil
+}
+
+// setPull reads podman's words, and docker's true and false.
+func (f *buildFlags) setPull() (err error) {
+	switch f.pull {
+	case "true":
+		f.pull = "always"
+	case "false":
+		f.pull = "missing"
+	}
+	f.opts.Pull, err = skiff.ParsePullPolicy(f.pull)
+	return err
 }
 
 func (f *buildFlags) setCall() error {

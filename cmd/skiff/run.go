@@ -21,7 +21,7 @@ func newRun(g *global) *cobra.Command {
 	o := skiff.RunOptions{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	var envFiles []string
 	var tty, interactive, rm bool
-	var entrypoint string
+	var entrypoint, pull string
 	var refused refusedFlags
 	cmd := &cobra.Command{
 		Use:     "run [FLAGS] IMAGE [ARGS...]",
@@ -35,6 +35,10 @@ func newRun(g *global) *cobra.Command {
 			}
 			if cmd.Flags().Changed("entrypoint") {
 				o.Entrypoint = &entrypoint
+			}
+			var err error
+			if o.Pull, err = skiff.ParsePullPolicy(pull); err != nil {
+				return err
 			}
 			if !rm {
 				return badFlag("rm", "false", "nothing of a run is kept: write to a folder of the host with -v")
@@ -74,17 +78,21 @@ func newRun(g *global) *cobra.Command {
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "`NAME=VALUE`; NAME alone takes the value of the environment")
 	f.StringArrayVar(&envFiles, "env-file", nil, "`FILE` of such lines")
 	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "`HOST:INSIDE[:ro]`, a file or folder of the host")
+	f.StringArrayVar(&o.Mounts, "mount", nil, "`type=bind,source=HOST,target=INSIDE[,readonly]` or type=tmpfs,target=INSIDE[,tmpfs-size=SIZE][,tmpfs-mode=MODE]")
+	f.StringArrayVar(&o.Tmpfs, "tmpfs", nil, "`INSIDE[:OPTIONS]`, a folder in memory: size=64m, mode=1777, exec, …")
+	f.StringArrayVar(&o.AddHosts, "add-host", nil, "`HOST:IP` for /etc/hosts")
+	f.BoolVar(&o.Init, "init", false, "let skiff be the first process: it passes signals on and takes care of orphans")
 	f.StringVarP(&o.User, "user", "u", "", "`USER[:GROUP]`, names or numbers")
 	f.StringVarP(&o.WorkDir, "workdir", "w", "", "`FOLDER` to start in")
 	f.StringVar(&entrypoint, "entrypoint", "", "`PROGRAM` in the place of the image's")
-	f.StringVar(&o.Network, "network", "host", "host or none")
+	f.StringVar(&o.Network, "network", "host", "`NETWORK`: host or none")
 	f.StringVar(&o.Hostname, "hostname", "", "`NAME` of the machine, as the program sees it")
 	f.BoolVarP(&interactive, "interactive", "i", false, "give standard input to the program")
 	f.BoolVarP(&tty, "tty", "t", false, "give the program a terminal")
 	f.BoolVar(&o.ReadOnly, "read-only", false, "let the program not write to the image's files")
 	f.BoolVar(&rm, "rm", true, "as docker's: what the program wrote goes when it ends, always")
 	f.StringVar(&o.Platform, "platform", "", "`OS/ARCH[/VARIANT]` of the image (this machine's)")
-	f.BoolVar(&o.Pull, "pull", false, "ask the registry for the tag again")
+	f.StringVar(&pull, "pull", "missing", "`WHEN` the registry is asked what the tag means: missing (it is not here), always or never")
 	return cmd
 }
 

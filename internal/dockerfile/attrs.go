@@ -95,25 +95,34 @@ func setNetwork(a map[string]string, o Options) error {
 func setHosts(a map[string]string, o Options) error {
 	var out []string
 	for _, h := range o.AddHosts {
-		host, ip, ok := strings.Cut(h, "=")
-		if !ok {
-			host, ip, ok = strings.Cut(h, ":")
-		}
-		if !ok || host == "" || ip == "" {
-			return fmt.Errorf("add-host %q: want host:ip", h)
-		}
-		if ip == "host-gateway" {
-			ip = "127.0.0.1"
-		}
-		if len(ip) > 2 && ip[0] == '[' && ip[len(ip)-1] == ']' {
-			ip = ip[1 : len(ip)-1]
-		}
-		if net.ParseIP(ip) == nil {
-			return fmt.Errorf("add-host %q: %q is not an IP address", h, ip)
+		host, ip, err := ParseHost(h)
+		if err != nil {
+			return err
 		}
 		out = append(out, host+"="+ip)
 	}
 	return setCSV(a, "add-hosts", out)
+}
+
+// ParseHost reads one of docker's --add-host.
+func ParseHost(h string) (host, ip string, err error) {
+	host, ip, ok := strings.Cut(h, "=")
+	if !ok {
+		host, ip, ok = strings.Cut(h, ":")
+	}
+	if !ok || host == "" || ip == "" || strings.ContainsAny(host, " \t\n#") {
+		return "", "", fmt.Errorf("add-host %q: want host:ip", h)
+	}
+	if ip == "host-gateway" {
+		ip = "127.0.0.1"
+	}
+	if len(ip) > 2 && ip[0] == '[' && ip[len(ip)-1] == ']' {
+		ip = ip[1 : len(ip)-1]
+	}
+	if net.ParseIP(ip) == nil {
+		return "", "", fmt.Errorf("add-host %q: %q is not an IP address", h, ip)
+	}
+	return host, ip, nil
 }
 
 func setUlimits(a map[string]string, o Options) error {

@@ -33,6 +33,9 @@ type RegistryOptions struct {
 	// nobody signed. Loopback addresses may always be spoken to in plain http.
 	Insecure []string
 
+	// Never keeps all registries from being asked: what is not in the store is an error.
+	Never bool
+
 	Keychain authn.Keychain // nil: Docker's configuration, else Podman's
 	// Log takes messages for the user, one at a time; nil drops them.
 	Log func(string)

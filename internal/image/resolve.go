@@ -230,6 +230,9 @@ func (r *Registry) askRegistry(ctx context.Context, n reference.Named, have v1.H
 
 // each tries the sources of an image in turn, until one has it. Its error is that of the registry itself.
 func (r *Registry) each(ctx context.Context, step string, n reference.Named, try func(source) error) error {
+	if r.o.Never {
+		return &RegistryError{Step: step, Name: n.String(), Hint: "`skiff pull " + FamiliarName(n.String()) + "` fetches it", Err: errNever}
+	}
 	sources, err := r.sources(n)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", step, n, err)
@@ -252,6 +255,8 @@ func (r *Registry) each(ctx context.Context, step string, n reference.Named, try
 	}
 	return err
 }
+
+var errNever = errors.New("it is not here, or not all of it, and --pull=never lets no registry be asked")
 
 func missing(err error) bool {
 	var status *transport.Error
