@@ -211,6 +211,25 @@ func anys(ss []string) []any {
 	return out
 }
 
+// checkSources finds files that a copy is to take of a local source and that are not there. It is part of the key, since the keys of
+// all operations are made before the first of them runs: nobody waits for a compiler to hear of a typing error below it.
+func (n *node) checkSources(ctx context.Context, input int, local *node) error {
+	for _, a := range n.v.Op.GetFile().GetActions() {
+		c := a.GetCopy()
+		if c == nil || int(a.SecondaryInput) != input {
+			continue
+		}
+		t, err := local.scan(ctx)
+		if err != nil {
+			return err
+		}
+		if err := fileop.CheckSource(ctx, c, t); errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // definitionKey is the key of what the vertex is meant to be: its operation and those of its inputs. No input is
 // evaluated for it; of local sources, the content that is used is in it.
 func (n *node) definitionKey(ctx context.Context) (store.Key, error) {
@@ -231,6 +250,9 @@ func (n *node) definitionKey(ctx context.Context) (store.Key, error) {
 			if in.isLocal() && !uses[i].whole {
 				d, err := n.localDigests(ctx, in.node, uses[i].selectors)
 				keys[i] = "content " + d
+				if err == nil {
+					err = n.failed(ctx, n.checkSources(ctx, i, in.node))
+				}
 				return err
 			}
 			key, err := in.definitionKey(ctx)

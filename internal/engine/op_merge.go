@@ -9,6 +9,10 @@ import (
 
 // evaluateMerge puts the layers of the inputs on top of each other. It makes no layer and needs no record.
 func (n *node) evaluateMerge(ctx context.Context) ([]result, error) {
+	// The keys of all that is below it first: see checkSources.
+	if _, err := n.definitionKey(ctx); err != nil {
+		return nil, n.failed(ctx, err)
+	}
 	inputs, err := n.evaluateInputs(ctx)
 	if err != nil {
 		return nil, err

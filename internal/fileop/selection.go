@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/patternmatcher"
 	"github.com/skiff-build/skiff/internal/inode"
 )
@@ -41,6 +42,33 @@ func expand(ctx context.Context, t inode.Tree, src string, follow bool) ([]strin
 	}
 	err = m.walk(ctx, ".")
 	return m.found, err
+}
+
+// CheckSource tells whether a copy finds its source in src: its error is that of [Apply] for a source that is not there, and nil
+// where there is one.
+func CheckSource(ctx context.Context, a *pb.FileActionCopy, src inode.Tree) error {
+	return step("copy", a.GetSrc(), checkSource(ctx, a, src))
+}
+
+func checkSource(ctx context.Context, a *pb.FileActionCopy, src inode.Tree) error {
+	name := cleanPath(a.Src)
+	if a.AllowWildcard {
+		if _, pattern := splitWildcards(name); pattern != "" {
+			found, err := expand(ctx, src, name, a.FollowSymlink)
+			if err == nil && len(found) == 0 && !a.AllowEmptyWildcard {
+				err = &notFoundError{a.Src}
+			}
+			return err
+		}
+	}
+	top, err := resolveSource(src, name, a.FollowSymlink)
+	if err != nil {
+		return err
+	}
+	if _, err := src.Lstat(top); err != nil {
+		return sourceError(name, err)
+	}
+	return nil
 }
 
 // matcher collects the files below top that the pattern matches. What lies below a match is no match.
