@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/skiff-build/skiff/internal/doctor"
 	"github.com/skiff-build/skiff/internal/gobuild"
 	"github.com/skiff-build/skiff/internal/image"
 )
@@ -59,7 +60,7 @@ type goBaseImage struct {
 	raw    []byte // config
 	config *v1.ConfigFile
 	layers []image.Layer
-	root   func() (baseRoot, error) // what is in it, read when it is asked for first
+	root   func() (doctor.Existing, error) // what is in it, read when it is asked for first
 }
 
 // onBase says that images stand on another one.
@@ -85,7 +86,7 @@ func (b *goBuild) base(ctx context.Context, p gobuild.Platform) (*goBaseImage, e
 	if err != nil {
 		return nil, fmt.Errorf("base: %w", err)
 	}
-	base := &goBaseImage{name: name, digest: r.Digest, raw: r.Config, root: sync.OnceValues(func() (baseRoot, error) { return openBaseRoot(ctx, name, img) })}
+	base := &goBaseImage{name: name, digest: r.Digest, raw: r.Config, root: sync.OnceValues(func() (doctor.Existing, error) { return openBaseRoot(ctx, name, img) })}
 	if base.config, err = img.ConfigFile(); err != nil {
 		return nil, fmt.Errorf("base %s: %w", b.g.Base, err)
 	}

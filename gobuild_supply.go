@@ -1,23 +1,19 @@
 package skiff
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/skiff-build/skiff/internal/doctor"
 	"github.com/skiff-build/skiff/internal/gobuild"
-	"github.com/skiff-build/skiff/internal/rootfs"
 	"github.com/skiff-build/skiff/internal/store"
 )
 
@@ -106,7 +102,7 @@ func (m *goMaker) addNeeds(ctx context.Context) error {
 		return err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "supply 2\n%s\nepoch %d\nuser %q\nenv %q\n", factsVersion(), m.b.epoch.Unix(), m.imageUser(), m.imageEnv())
+	fmt.Fprintf(h, "supply 3\n%s\nepoch %d\nuser %q\nenv %q\n", factsVersion(), m.b.epoch.Unix(), m.imageUser(), m.imageEnv())
 	if m.base != nil {
 		fmt.Fprintf(h, "base %s %s\n", m.base.digest, m.platform)
 	}
@@ -139,7 +135,7 @@ func (m *goMaker) addNeeds(ctx context.Context) error {
 
 // supply makes the layer.
 func (m *goMaker) supply(ctx context.Context, programs []*doctor.Binary) (suppliedRecord, error) {
-	o := doctor.SupplyOptions{User: m.imageUser(), Env: m.imageEnv()}
+	o := doctor.SupplyOptions{User: m.imageUser(), Env: m.imageEnv(), Dir: m.b.g.WorkDir}
 	if m.base != nil {
 		root, err := m.base.root()
 		if err != nil {
@@ -180,53 +176,22 @@ func (m *goMaker) imageEnv() []string {
 	return joinEnv(base, m.b.g.ImageEnv)
 }
 
-// baseRoot is the root filesystem of a base image, as [doctor.Existing].
-type baseRoot struct{ fs *rootfs.FS }
-
-// accountFiles are those of which the content counts, a megabyte of it at most.
-var accountFiles = []string{"etc/passwd", "etc/group"}
-
-func openBaseRoot(ctx context.Context, name string, img v1.Image) (baseRoot, error) {
-	look := func(_ int, h rootfs.Entry, content io.Reader) (any, error) {
-		if !slices.Contains(accountFiles, h.Name) {
-			return nil, nil
-		}
-		return io.ReadAll(io.LimitReader(content, 1<<20))
-	}
-	root, err := rootfs.Open(ctx, img, rootfs.Options{Look: look})
-	if err != nil {
-		return baseRoot{}, fmt.Errorf("read base %s: %w", name, err)
-	}
-	return baseRoot{root}, nil
-}
-
 // folder is [gobuild.FilesOptions] Folder.
 func (b *goBaseImage) folder(name string) (string, error) {
 	root, err := b.root()
 	if err != nil {
 		return "", err
 	}
-	if f, err := root.fs.Find(name); err == nil && f.IsDir() {
+	if f, err := root.Stat(name, nil); err == nil && f.Dir {
 		return f.Path, nil
 	}
 	return "", nil
 }
 
-func (r baseRoot) Stat(name string) (doctor.File, error) {
-	f, err := r.fs.Find(name)
+func openBaseRoot(ctx context.Context, name string, img v1.Image) (doctor.Existing, error) {
+	root, err := doctor.OpenRoot(ctx, img)
 	if err != nil {
-		return doctor.File{}, err
+		return nil, fmt.Errorf("read base %s: %w", name, err)
 	}
-	return doctor.File{Path: f.Path, Mode: f.Header.Mode, UID: f.Header.Uid, GID: f.Header.Gid, Dir: f.IsDir(), Size: f.Header.Size}, nil
-}
-
-func (r baseRoot) ReadFile(name string) ([]byte, error) {
-	f, err := r.fs.Find(name)
-	if err != nil {
-		return nil, err
-	}
-	if text, ok := f.Note.([]byte); ok {
-		return bytes.Clone(text), nil
-	}
-	return nil, fmt.Errorf("%s: %w", name, fs.ErrInvalid)
+	return root, nil
 }

@@ -30,8 +30,8 @@ func newCheck(g *global) *cobra.Command {
 		Short: "Say what an image lacks, and what it holds that it should not",
 		Long: "Examine an image, or a Go program, and say what its programs need and do not find, whether it starts at all, and " +
 			"what ships that should not. A name that begins with ./, ../ or / is a path. An image that is not here is pulled.\n\n" +
-			"The exit code is 0 where nothing was found that is as bad as --fail-on says, 1 where something was, or the image " +
-			"could not be read, and 125 after a mistake in the command line.",
+			"The exit code is 0 where nothing was found that is as bad as --fail-on says, 1 where something was, 2 where what is " +
+			"to be checked could not be read, and 125 after a mistake in the command line.",
 		Example: "  skiff check app:1\n" +
 			"  skiff check ./app.tar --format json\n" +
 			"  skiff check ./bin/app --ignore debug-info",
@@ -62,12 +62,12 @@ func (f *checkFlags) run(ctx context.Context, g *global, cmd *cobra.Command, wha
 	}
 	state, err := g.open()
 	if err != nil {
-		return err
+		return &unreadError{err}
 	}
 	f.o.Progress = cmd.ErrOrStderr()
 	reports, err := state.Diagnose(ctx, what, f.o)
 	if err != nil {
-		return err
+		return &unreadError{err}
 	}
 	if f.report != "" {
 		if err := writeReport(f.report, reports); err != nil {
@@ -84,6 +84,11 @@ func (f *checkFlags) run(ctx context.Context, g *global, cmd *cobra.Command, wha
 	}
 	return nil
 }
+
+// unreadError says that what was to be checked could not be read: nothing is known of it, neither good nor bad.
+type unreadError struct{ error }
+
+func (e *unreadError) Unwrap() error { return e.error }
 
 func severity(s skiff.Severity) bool {
 	return s == skiff.SeverityError || s == skiff.SeverityWarning || s == skiff.SeverityInfo
@@ -120,7 +125,7 @@ func encodeReports(w io.Writer, reports []*skiff.Report) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(reports)
+	return enc.Encode(append([]*skiff.Report{}, reports...)) // none is a list, too
 }
 
 // writeReport writes all of the reports to a file, in whole or not at all.

@@ -68,6 +68,9 @@ func report(w io.Writer, err error) int {
 	if errors.As(err, &usage) || errors.As(err, &option) || errors.As(err, &failed) {
 		return exitUsage
 	}
+	if unread := (*unreadError)(nil); errors.As(err, &unread) {
+		return exitUnread
+	}
 	return exitFailure
 }
 

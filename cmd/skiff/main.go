@@ -20,6 +20,7 @@ import (
 // Exit codes as docker's: 125 is a mistake in the command line or of skiff run itself, 130 an interrupt.
 const (
 	exitFailure     = 1
+	exitUnread      = 2 // of check alone: what it is to look at could not be read
 	exitUsage       = 125
 	exitInterrupted = 130
 )

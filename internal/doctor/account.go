@@ -1,46 +1,51 @@
 package doctor
 
 import (
+	"bytes"
 	"io/fs"
-	"path"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moby/sys/user"
 
 	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
 // account is the user that an image's program runs as.
 type account struct {
-	uid, gid int    // -1: a name that the root's passwd does not have
+	uid, gid int // -1: a name that the root's files do not have
+	groups   []int
 	home     string // as passwd says; where it says nothing, the one that is to be made
 	known    bool   // passwd has a line for it
+	// unknown says which name keeps the image from starting: "user", "group", "" for neither. What is no number is looked up.
+	unknown string
 }
 
-// superuser says that the kernel lets it write everywhere.
+// superuser says that the kernel lets it read and write everywhere (CAP_DAC_OVERRIDE, which container runtimes give it).
 func (a account) superuser() bool { return a.uid == 0 }
 
-// accountOf reads the User of an image's config as runc does: name or number, with or without a group.
-func accountOf(root Existing, user string) account {
-	name, group, _ := strings.Cut(user, ":")
-	if name == "" || name == "root" {
-		name = "0"
+// accountOf reads the User of an image's config by the library by which runc and Docker do.
+func accountOf(root Existing, who string) account {
+	passwd, _ := root.ReadFile(rootfiles.PasswdPath) // a file that is not there has no lines
+	group, _ := root.ReadFile(rootfiles.GroupPath)
+	get := func(who string) (*user.ExecUser, error) {
+		return user.GetExecUser(who, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
 	}
-	passwd, _ := root.ReadFile(rootfiles.PasswdPath)
-	groups, _ := root.ReadFile(rootfiles.GroupPath)
 	a := account{uid: -1, gid: -1}
-	line := field(string(passwd), 0, name)
-	if uid, err := strconv.Atoi(name); err == nil {
-		a.uid, a.gid = uid, 0 // the group of an unknown number is the superuser's
-		line = field(string(passwd), 2, name)
+	name, _, _ := strings.Cut(who, ":")
+	u, err := get(who)
+	if err != nil {
+		a.unknown = "user"
+		if alone, err := get(name); err == nil && name != "" { // then it is the group
+			a.unknown, u = "group", alone
+		}
 	}
-	if len(line) > 5 {
+	if u != nil {
+		a.uid, a.gid, a.groups = u.Uid, u.Gid, u.Sgids
+	}
+	if line := field(string(passwd), 2, strconv.Itoa(a.uid)); len(line) > 5 {
 		a.known, a.home = true, line[5]
-		a.uid, a.gid = number(line[2], a.uid), number(line[3], a.gid)
-	}
-	if g, err := strconv.Atoi(group); err == nil {
-		a.gid = g
-	} else if line := field(string(groups), 0, group); group != "" && len(line) > 2 {
-		a.gid = number(line[2], a.gid)
 	}
 	if a.home == "" {
 		a.home = homeFor(name, a)
@@ -69,43 +74,25 @@ func number(text string, or int) int {
 // field returns the parts of the first line of a passwd or group file whose part i is value; nil where none is.
 func field(text string, i int, value string) []string {
 	for line := range strings.Lines(text) {
-		if parts := strings.Split(strings.TrimSuffix(line, "\n"), ":"); len(parts) > i && parts[i] == value {
+		if parts := strings.Split(strings.TrimSpace(line), ":"); len(parts) > i && parts[i] == value {
 			return parts
 		}
 	}
 	return nil
 }
 
-// writable says that the user may make files in a folder.
-func writable(root Existing, dir string, a account) bool {
-	f, err := root.Stat(dir)
+// may says that the kernel lets the user do with a file what is asked: 4 read it, 2 write to it, 1 execute it or enter the folder; sums
+// of them (inode(7), "The file type and mode"). Access control lists are not looked at.
+func (a account) may(f File, what int64) bool {
 	switch {
-	case err != nil || !f.Dir:
-		return false
 	case a.superuser():
-		return true
+		return what&1 == 0 || f.Dir || f.Mode&0o111 != 0
 	case f.UID == a.uid:
-		return f.Mode&0o300 == 0o300
-	case f.GID == a.gid:
-		return f.Mode&0o030 == 0o030
+		return f.Mode>>6&what == what
+	case f.GID == a.gid || slices.Contains(a.groups, f.GID):
+		return f.Mode>>3&what == what
 	}
-	return f.Mode&0o003 == 0o003
-}
-
-// needsHome says that a program which asks for its home would get none that it can write to. Where the config sets no
-// HOME, container runtimes set the one of passwd, else "/" (opencontainers/runc libcontainer/init_linux.go).
-func needsHome(root Existing, env []string, a account) bool {
-	home := lookup(env, "HOME")
-	if home == "" {
-		home = "/"
-		if a.known {
-			home = path.Clean("/" + a.home)
-		}
-	}
-	if a.superuser() {
-		return false // makes what is missing
-	}
-	return !writable(root, home, a)
+	return f.Mode&what == what
 }
 
 // lookup is the value of a variable of a config, "" where it is not set.

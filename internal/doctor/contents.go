@@ -47,33 +47,33 @@ func (e *examination) contents() {
 	})
 	e.ships(piles[IDSources], Finding{
 		ID: IDSources, Severity: Warning, Message: "Go sources ship",
-		Remedy: []string{e.copyProgramOnly()},
+		Remedy: e.programAlone(mostly(piles[IDSources].files)),
 	})
 	e.ships(piles[IDVCS], Finding{
 		ID: IDVCS, Severity: Warning, Message: "version control data ships, with all that was ever committed",
-		Remedy: []string{"add .git to .dockerignore", e.copyProgramOnly()},
+		Remedy: append(e.programAlone(mostly(piles[IDVCS].files)), "add .git to .dockerignore"),
 	})
 	e.ships(piles[IDCache], Finding{
 		ID: IDCache, Severity: Warning, Message: "Go's module or build cache ships",
-		Remedy: []string{"build in a stage of its own, and " + e.copyProgramOnly()},
+		Remedy: e.programAlone(mostly(piles[IDCache].files)),
 	})
 	e.ships(piles[IDToolchain], Finding{
 		ID: IDToolchain, Severity: e.ifProgram(Warning, Info), Message: "the Go toolchain ships",
-		Remedy: []string{"FROM scratch (or another small base) for a last stage, and " + e.copyProgramOnly()},
+		Remedy: e.programAlone(mostly(piles[IDToolchain].files)),
 	})
 	e.ships(piles[IDPackageIndex], Finding{
 		ID: IDPackageIndex, Severity: ifLarge(piles[IDPackageIndex]), Message: "indexes and caches of a package manager ship",
-		Remedy: []string{"apk add --no-cache …", "apt-get install … && rm -rf /var/lib/apt/lists/* in the same RUN"},
+		Remedy: e.withoutIndex(mostly(piles[IDPackageIndex].files)),
 	})
 	e.ships(piles[IDTestData], Finding{
-		ID: IDTestData, Severity: Info, Message: "test data ships", Remedy: []string{e.copyProgramOnly()},
+		ID: IDTestData, Severity: Info, Message: "test data ships", Remedy: e.programAlone(mostly(piles[IDTestData].files)),
 	})
 	e.setuid(piles[IDSetuid])
 }
 
 // ifProgram is a severity for images that start a Go program, and one for others: an image of tools is made to hold them.
 func (e *examination) ifProgram(yes, no Severity) Severity {
-	if len(e.programs) > 0 && e.rank(e.programs[0]) == 0 && path.Base(e.entry.file.Path) != "go" {
+	if len(e.programs) > 0 && e.rank(e.programs[0]) == 0 && path.Base(e.programs[0].path) != "go" {
 		return yes
 	}
 	return no
@@ -86,16 +86,18 @@ func ifLarge(p *pile) Severity {
 	return Info
 }
 
-// copyProgramOnly is the instruction that brings the program alone.
-func (e *examination) copyProgramOnly() string {
-	if !e.entry.found {
-		return "copy the program alone"
+// withoutIndex are the remedies for what a package manager keeps: its RUN, with what leaves that out.
+func (e *examination) withoutIndex(layer int) []string {
+	var again string
+	if in := e.instructionOf(layer); in != nil && in.Name == "RUN" {
+		switch {
+		case strings.Contains(in.Text, "apk add") && !strings.Contains(in.Text, "--no-cache"):
+			again = becomes(*in, strings.ReplaceAll(in.Text, "apk add", "apk add --no-cache"))
+		case strings.Contains(in.Text, "apt-get "):
+			again = becomes(*in, in.Text+" && rm -rf /var/lib/apt/lists/* /var/cache/apt/*")
+		}
 	}
-	program, stage := e.entry.file.Path, e.stageOf(e.entry.file.Layer)
-	if stage == "" && e.bringing(e.entry.file.Layer) != nil {
-		return fmt.Sprintf("copy the program alone: COPY %s %s", path.Base(program), program)
-	}
-	return "copy the program alone: " + copyFrom(stage, e.sourceOf(program), program)
+	return remedies(again, "have apk leave it out by --no-cache; remove /var/lib/apt/lists in the RUN that made it")
 }
 
 // sourceOf is the path that a file had in the stage that it was copied from, as far as the instruction tells.
@@ -105,7 +107,7 @@ func (e *examination) sourceOf(name string) string {
 		return name
 	}
 	i := e.layers[f.Layer].instruction
-	if len(i.Sources) != 1 || i.From == "" {
+	if len(i.Sources) != 1 {
 		return name
 	}
 	source := i.Sources[0]
@@ -169,8 +171,16 @@ func (e *examination) setuid(p *pile) {
 		ID: IDSetuid, Severity: Info, Path: p.roots[0], Source: e.bringing(mostly(p.files)),
 		Message:  fmt.Sprintf("%d %s with the rights of their owner or group, or with capabilities", len(p.files), many),
 		Evidence: shorten(p.roots),
-		Remedy:   []string{"RUN chmod a-s FILE, or run with --security-opt no-new-privileges"},
+		Remedy:   remedies(e.withoutSetuid(p), "run it with --security-opt no-new-privileges"),
 	})
+}
+
+// withoutSetuid is the RUN that takes the bits away; "" where that is not all there is to it.
+func (e *examination) withoutSetuid(p *pile) string {
+	if len(p.files) > 12 || slices.ContainsFunc(p.files, func(f rootfs.File) bool { return f.Header.Mode&0o6000 == 0 }) {
+		return ""
+	}
+	return e.asRoot("chmod a-s " + strings.Join(p.roots, " "))
 }
 
 // places are the folders by which files are sorted.

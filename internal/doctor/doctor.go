@@ -14,6 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -59,7 +61,7 @@ func Examine(ctx context.Context, img v1.Image, o Options) (*Report, error) {
 		return nil, fmt.Errorf("examine image: %w", err)
 	}
 	e.entrypoint()
-	e.foreignLoader()
+	e.foreignLoaders()
 	e.needs()
 	e.user()
 	e.contents()
@@ -73,13 +75,12 @@ func Examine(ctx context.Context, img v1.Image, o Options) (*Report, error) {
 type examination struct {
 	ctx      context.Context // of the call that it lives in
 	o        Options
+	view     view
 	fs       *rootfs.FS
-	root     imageRoot
 	config   *v1.ConfigFile
-	account  account
 	layers   []layerOrigin
-	programs []goProgram // Go programs: the entrypoint first, then by path
-	entry    entry
+	programs []goProgram // Go programs: those that the config starts first, then by path
+	starts   []start
 	hidden   []hiddenSecret
 	report   *Report
 }
@@ -113,9 +114,9 @@ func open(ctx context.Context, img v1.Image, o Options) (*examination, error) {
 	if err := e.readFiles(ctx, img); err != nil {
 		return nil, err
 	}
-	e.root = imageRoot{e.fs}
-	e.account = accountOf(e.root, config.Config.User)
-	e.entry = e.findEntry()
+	c := config.Config
+	e.view = viewOf(imageRoot{ctx, e.fs, c.Volumes}, c.User, c.Env, c.WorkingDir)
+	e.starts = e.findStarts()
 	return e, nil
 }
 
@@ -257,7 +258,7 @@ func (e *examination) readPrograms(ctx context.Context) error {
 }
 
 func (e *examination) rank(p goProgram) int {
-	if e.entry.found && p.file.Same(e.entry.file) {
+	if e.started(p.file) {
 		return 0
 	}
 	return 1
@@ -285,7 +286,7 @@ func (e *examination) takeKnown(files []rootfs.File) (others []rootfs.File, err 
 
 // room tells whether one more program may be read.
 func (e *examination) room(f rootfs.File) bool {
-	if len(e.programs) < maxPrograms || e.entry.found && f.Same(e.entry.file) {
+	if len(e.programs) < maxPrograms || e.started(f) {
 		return true
 	}
 	if len(e.programs) == maxPrograms {
@@ -331,26 +332,80 @@ func (e *examination) find(f Finding) {
 	e.report.Findings = append(e.report.Findings, f)
 }
 
-// imageRoot is the image's files as [Complete] asks for them.
-type imageRoot struct{ fs *rootfs.FS }
+// imageRoot is an image's files as an [Existing].
+type imageRoot struct {
+	ctx     context.Context // of the call that it lives in
+	fs      *rootfs.FS
+	volumes map[string]struct{} // of the config
+}
 
-func (r imageRoot) Stat(name string) (File, error) {
-	f, err := r.fs.Find(name)
+// OpenRoot reads the files of an image. The context is that of all reading later.
+func OpenRoot(ctx context.Context, img v1.Image) (Existing, error) {
+	root, err := rootfs.Open(ctx, img, rootfs.Options{Look: func(_ int, f rootfs.Entry, content io.Reader) (any, error) {
+		n, err := look(f.Header, content)
+		if n.saysNothing() {
+			return saysNothing, err
+		}
+		return n, err
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return imageRoot{ctx: ctx, fs: root}, nil
+}
+
+func (r imageRoot) Stat(name string, enter func(File) bool) (File, error) {
+	pass := func(dir rootfs.File) bool { return enter == nil || enter(fileOf(dir)) }
+	f, err := r.fs.FindBy(name, pass)
+	if _, ok := r.volumes[name]; ok && errors.Is(err, fs.ErrNotExist) {
+		// A volume that is made when the image runs begins as a folder of the superuser's.
+		return File{Path: name, Mode: 0o755, Dir: true}, nil
+	}
 	if err != nil {
 		return File{}, err
 	}
-	return File{Path: f.Path, Mode: f.Header.Mode, UID: f.Header.Uid, GID: f.Header.Gid, Dir: f.IsDir(), Size: f.Header.Size}, nil
+	return fileOf(f), nil
 }
 
-// ReadFile returns files of which a note has the text.
+func fileOf(f rootfs.File) File {
+	return File{
+		Path: f.Path, Mode: f.Header.Mode, UID: f.Header.Uid, GID: f.Header.Gid, Dir: f.IsDir(), Size: f.Header.Size, Link: f.Header.Linkname,
+	}
+}
+
+func (r imageRoot) ReadDir(name string) ([]File, error) {
+	all, err := r.fs.ReadDir(name)
+	if err != nil {
+		return nil, err
+	}
+	files := make([]File, len(all))
+	for i, f := range all {
+		files[i] = fileOf(f)
+	}
+	return files, nil
+}
+
+// maxRead bounds what is read of one file for what it says: a bundle of CAs, all time zones.
+const maxRead = 4 << 20
+
+// ReadFile returns the text that was noted, or reads the layer again.
 func (r imageRoot) ReadFile(name string) ([]byte, error) {
 	f, err := r.fs.Find(name)
 	if err != nil {
 		return nil, err
 	}
-	n, _ := f.Note.(note)
-	if n.text == nil {
-		return nil, fmt.Errorf("read %s: its text was not kept", name)
+	if n, _ := f.Note.(note); n.text != nil {
+		return n.text, nil
 	}
-	return n.text, nil
+	return r.fs.ReadFile(r.ctx, name, maxRead)
+}
+
+// knownCA says whether a file holds a certificate, where that was seen while its layer was read.
+func (r imageRoot) knownCA(name string) (yes, sure bool) {
+	f, err := r.fs.Find(name)
+	if err != nil || !f.IsRegular() {
+		return false, true
+	}
+	n, _ := f.Note.(note)
+	return n.ca, f.Header.Size <= maxText && !foreign(path.Clean("/"+f.Header.Name))
 }

@@ -1,6 +1,8 @@
 package doctor_test
 
 import (
+	"archive/zip"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/skiff-build/skiff/internal/doctor"
+	"github.com/skiff-build/skiff/internal/rootfiles"
 	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
@@ -20,7 +23,8 @@ type entry = skifftest.Entry
 
 // sources are of the programs in the images.
 var sources = map[string]string{
-	"plain": "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n",
+	"plain":  "package main\n\nimport \"fmt\"\n\nfunc main() { fmt.Println(\"hello\") }\n",
+	"client": "package main\n\nimport (\n\t\"fmt\"\n\t\"net/http\"\n)\n\nfunc main() { fmt.Println(http.Get(\"https://example.com\")) }\n",
 	"all": `package main
 
 import (
@@ -82,6 +86,9 @@ func examine(t *testing.T, img v1.Image, o doctor.Options) *doctor.Report {
 	return r
 }
 
+// bundle holds CAs.
+var bundle = string(rootfiles.CABundle())
+
 const key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEAt0dGtYYp0mC1p6bqDn0X6v8rL8L9mVbTzqVQx1\n-----END RSA PRIVATE KEY-----\n"
 
 // TestFindings has an image for each kind of finding: what is said of it, and no more.
@@ -92,6 +99,11 @@ func TestFindings(t *testing.T) {
 	pie := entry{Name: "app", File: build(t, "plain", "-buildmode=pie", "-ldflags=-s -w"), Mode: 0o755}
 	debug := entry{Name: "app", File: build(t, "plain"), Mode: 0o755}
 	cmd := func(args ...string) v1.Config { return v1.Config{Cmd: args, User: "65532"} }
+	passwd := entry{Name: "etc/passwd", Body: "root:x:0:0::/root:/bin/sh\napp:x:65532:65532::/:/bin/sh\n"}
+	sh := entry{Name: "bin/sh", File: plain, Mode: 0o755}
+	health := func(test ...string) v1.Config {
+		return v1.Config{Entrypoint: []string{"/app"}, User: "65532", Healthcheck: &v1.HealthConfig{Test: test}}
+	}
 	for name, c := range map[string]struct {
 		config v1.Config
 		files  []entry
@@ -99,31 +111,62 @@ func TestFindings(t *testing.T) {
 	}{
 		"nothing":           {start, []entry{app}, nil},
 		"root":              {v1.Config{Entrypoint: []string{"/app"}}, []entry{app}, []string{"warning root-user "}},
-		"root by name":      {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app}, []string{"warning root-user "}},
-		"unknown user":      {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app}, []string{"error users /etc/passwd"}},
-		"no program":        {v1.Config{}, []entry{{Name: "data/x", Body: "x"}}, nil},
-		"missing":           {start, []entry{{Name: "bin/app", File: plain, Mode: 0o755}}, []string{"error entrypoint-missing /app"}},
-		"missing in PATH":   {cmd("app"), []entry{app}, []string{"error entrypoint-missing app"}},
-		"in PATH":           {v1.Config{Cmd: []string{"app"}, User: "1", Env: []string{"PATH=/bin:/"}}, []entry{app}, nil},
-		"by a link":         {cmd("/bin/app"), []entry{app, {Name: "bin", Link: "/"}}, nil},
-		"dangling":          {start, []entry{{Name: "app", Link: "/elsewhere"}}, []string{"error entrypoint-missing /app"}},
-		"links in circles":  {start, []entry{{Name: "app", Link: "b"}, {Name: "b", Link: "app"}}, []string{"error entrypoint-missing /app"}},
-		"link that climbs":  {start, []entry{{Name: "x/app", File: plain, Mode: 0o755}, {Name: "app", Link: "../../../x/app"}}, nil},
-		"not executable":    {start, []entry{{Name: "app", File: plain, Mode: 0o644}}, []string{"error entrypoint-not-executable /app"}},
-		"not by this user":  {start, []entry{{Name: "app", File: plain, Mode: 0o700}}, []string{"error entrypoint-not-executable /app"}},
-		"a folder":          {start, []entry{{Name: "app/"}, {Name: "app/app", File: plain, Mode: 0o755}}, []string{"error entrypoint-not-executable /app"}},
-		"shell form":        {cmd("/bin/sh", "-c", "/app serve"), []entry{app}, []string{"error shell-form /bin/sh"}},
-		"a script":          {start, []entry{{Name: "app", Body: "#!/bin/sh\n", Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
-		"a script by env":   {start, []entry{{Name: "app", Body: "#!/usr/bin/env -S bash -e\n", Mode: 0o755}, {Name: "usr/bin/env", File: plain, Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
-		"Windows lines":     {start, []entry{{Name: "app", Body: "#!/bin/sh\r\n", Mode: 0o755}, {Name: "bin/sh", File: plain, Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
-		"a good script":     {start, []entry{{Name: "app", Body: "#! /bin/sh -e\n", Mode: 0o755}, {Name: "bin/sh", File: plain, Mode: 0o755}}, nil},
-		"text":              {start, []entry{{Name: "app", Body: "echo hello\n", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
-		"empty":             {start, []entry{{Name: "app", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
-		"macOS":             {start, []entry{{Name: "app", Body: "\xcf\xfa\xed\xfe\x07\x00\x00\x01", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
-		"Windows":           {start, []entry{{Name: "app", Body: "MZ\x90\x00", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
-		"pie":               {start, []entry{pie}, []string{"error pie /app"}},
-		"pie with a loader": {start, []entry{pie, {Name: "lib64/ld-linux-x86-64.so.2", Body: "x", Mode: 0o755}}, nil},
-		"debug information": {start, []entry{debug}, []string{"info debug-info /app"}},
+		"root by name":      {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app, passwd}, []string{"warning root-user "}},
+		"root of no passwd": {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app}, []string{"error users /etc/passwd"}},
+		"unknown group":     {v1.Config{Entrypoint: []string{"/app"}, User: "65532:nosuch"}, []entry{app, passwd}, []string{"error users /etc/group"}},
+		"known group": {v1.Config{Entrypoint: []string{"/app"}, User: "app:www"}, []entry{{Name: "app", File: plain, Mode: 0o750, GID: 33}, passwd,
+			{Name: "etc/group", Body: "www:x:33:\n"}}, nil},
+		"group by membership": {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{{Name: "app", File: plain, Mode: 0o750, GID: 33}, passwd,
+			{Name: "etc/group", Body: "www:x:33:bin,app\n"}}, nil},
+		"other spelling of names": {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app, {Name: "./etc/passwd", Body: passwd.Body}}, nil},
+		"below a closed folder": {v1.Config{Entrypoint: []string{"/root/app"}, User: "65532"}, []entry{{Name: "root/", Mode: 0o700}, {Name: "root/app", File: plain, Mode: 0o755}},
+			[]string{"error entrypoint-not-executable /root/app"}},
+		"by a link below a closed folder": {start, []entry{{Name: "root/", Mode: 0o700}, {Name: "root/app", File: plain, Mode: 0o755}, {Name: "app", Link: "root/app"}},
+			[]string{"error entrypoint-not-executable /app"}},
+		"root passes": {v1.Config{Entrypoint: []string{"/root/app"}, User: "0"}, []entry{{Name: "root/", Mode: 0o700, UID: 7}, {Name: "root/app", File: plain, Mode: 0o744}},
+			[]string{"warning root-user "}},
+		"working directory closed": {v1.Config{Entrypoint: []string{"/app"}, User: "65532", WorkingDir: "/srv/x"}, []entry{app, {Name: "srv/", Mode: 0o700}, {Name: "srv/x/"}},
+			[]string{"error working-dir /srv/x"}},
+		"working directory to be made": {v1.Config{Entrypoint: []string{"/app"}, User: "65532", WorkingDir: "/srv/x"}, []entry{app}, nil},
+		"second in PATH":               {v1.Config{Cmd: []string{"app"}, User: "65532", Env: []string{"PATH=/root:/"}}, []entry{app, {Name: "root/", Mode: 0o700}, {Name: "root/app", File: plain, Mode: 0o755}}, nil},
+		"unknown user":                 {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app}, []string{"error users /etc/passwd"}},
+		"no program":                   {v1.Config{}, []entry{{Name: "data/x", Body: "x"}}, nil},
+		"missing":                      {start, []entry{{Name: "bin/app", File: plain, Mode: 0o755}}, []string{"error entrypoint-missing /app"}},
+		"missing in PATH":              {cmd("app"), []entry{app}, []string{"error entrypoint-missing app"}},
+		"in PATH":                      {v1.Config{Cmd: []string{"app"}, User: "1", Env: []string{"PATH=/bin:/"}}, []entry{app}, nil},
+		"by a link":                    {cmd("/bin/app"), []entry{app, {Name: "bin", Link: "/"}}, nil},
+		"dangling":                     {start, []entry{{Name: "app", Link: "/elsewhere"}}, []string{"error entrypoint-missing /app"}},
+		"links in circles":             {start, []entry{{Name: "app", Link: "b"}, {Name: "b", Link: "app"}}, []string{"error entrypoint-missing /app"}},
+		"link that climbs":             {start, []entry{{Name: "x/app", File: plain, Mode: 0o755}, {Name: "app", Link: "../../../x/app"}}, nil},
+		"not executable":               {start, []entry{{Name: "app", File: plain, Mode: 0o644}}, []string{"error entrypoint-not-executable /app"}},
+		"not by this user":             {start, []entry{{Name: "app", File: plain, Mode: 0o700}}, []string{"error entrypoint-not-executable /app"}},
+		"a folder":                     {start, []entry{{Name: "app/"}, {Name: "app/app", File: plain, Mode: 0o755}}, []string{"error entrypoint-not-executable /app"}},
+		"shell form":                   {cmd("/bin/sh", "-c", "/app serve"), []entry{app}, []string{"error shell-form /bin/sh"}},
+		"a shell's program":            {cmd("/bin/sh", "-c", "exec /app serve --port=$PORT"), []entry{{Name: "app", File: plain, Mode: 0o644}, sh}, []string{"error entrypoint-not-executable /app"}},
+		"a shell's program missing":    {cmd("/bin/sh", "-c", "set -e; cd /srv && ./server \"$@\""), []entry{app, sh}, []string{"error entrypoint-missing ./server"}},
+		"a shell's good program":       {cmd("/bin/sh", "-ec", "umask 022\ncd /bin; exec ./sh /app"), []entry{app, sh}, nil},
+		"a shell's branches":           {cmd("/bin/sh", "-c", "[ -x /x ] || exec /y; if /app; then /z; fi; f() { /f; }; f; $TOOL; eval x; /w"), []entry{app, sh}, nil},
+		"a shell's variable":           {v1.Config{Cmd: []string{"/bin/sh", "-c", "$BIN/server"}, User: "65532", Env: []string{"BIN=/opt"}}, []entry{app, sh}, []string{"error entrypoint-missing /opt/server"}},
+		"a wrapper": {v1.Config{Entrypoint: []string{"/tini", "--"}, Cmd: []string{"/server"}, User: "65532"}, []entry{app, {Name: "tini", File: plain, Mode: 0o755}},
+			[]string{"error entrypoint-missing /server"}},
+		"a wrapper of a good program": {v1.Config{Entrypoint: []string{"/tini", "--"}, Cmd: []string{"/app"}, User: "65532"}, []entry{app, {Name: "tini", File: plain, Mode: 0o755}}, nil},
+		"health":                      {health("CMD", "/app", "health"), []entry{app}, nil},
+		"health, none":                {health("NONE"), []entry{app}, nil},
+		"health, no shell":            {health("CMD-SHELL", "curl -f http://localhost/ || exit 1"), []entry{app}, []string{"error shell-form /bin/sh"}},
+		"health, no curl":             {health("CMD-SHELL", "curl -f http://localhost/ || exit 1"), []entry{app, sh}, []string{"error entrypoint-missing curl"}},
+		"health, no wget":             {health("CMD", "wget", "--spider", "http://localhost/"), []entry{app}, []string{"error entrypoint-missing wget"}},
+		"health, not executable":      {health("CMD", "/check"), []entry{app, {Name: "check", File: plain, Mode: 0o700}}, []string{"error entrypoint-not-executable /check"}},
+		"a script":                    {start, []entry{{Name: "app", Body: "#!/bin/sh\n", Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
+		"a script by env":             {start, []entry{{Name: "app", Body: "#!/usr/bin/env -S bash -e\n", Mode: 0o755}, {Name: "usr/bin/env", File: plain, Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
+		"Windows lines":               {start, []entry{{Name: "app", Body: "#!/bin/sh\r\n", Mode: 0o755}, {Name: "bin/sh", File: plain, Mode: 0o755}}, []string{"error entrypoint-interpreter /app"}},
+		"a good script":               {start, []entry{{Name: "app", Body: "#! /bin/sh -e\n", Mode: 0o755}, {Name: "bin/sh", File: plain, Mode: 0o755}}, nil},
+		"text":                        {start, []entry{{Name: "app", Body: "echo hello\n", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"empty":                       {start, []entry{{Name: "app", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"macOS":                       {start, []entry{{Name: "app", Body: "\xcf\xfa\xed\xfe\x07\x00\x00\x01", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"Windows":                     {start, []entry{{Name: "app", Body: "MZ\x90\x00", Mode: 0o755}}, []string{"error entrypoint-format /app"}},
+		"pie":                         {start, []entry{pie}, []string{"error pie /app"}},
+		"pie with a loader":           {start, []entry{pie, {Name: "lib64/ld-linux-x86-64.so.2", Body: "x", Mode: 0o755}}, nil},
+		"debug information":           {start, []entry{debug}, []string{"info debug-info /app"}},
 		"sources": {start, []entry{app, {Name: "go.mod", Body: "module x\n"}, {Name: "main.go", Body: "package main\n"}, {Name: "Makefile", Body: "x"}},
 			[]string{"warning sources /Makefile"}},
 		"vcs":          {start, []entry{app, {Name: ".git/HEAD", Body: "ref: refs/heads/main\n"}, {Name: ".git/objects/ab/cd", Body: "x"}}, []string{"warning vcs /.git"}},
@@ -192,13 +235,13 @@ func TestNeeds(t *testing.T) {
 		},
 		"root": {
 			config: v1.Config{Entrypoint: []string{"/app"}},
-			more: []entry{{Name: "etc/ssl/cert.pem", Body: "x"}, {Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"},
+			more: []entry{{Name: "etc/ssl/cert.pem", Body: bundle}, {Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"},
 				{Name: "usr/bin/git", Body: "#!/app\n", Mode: 0o755}, {Name: "etc/passwd", Body: "root:x:0:0::/root:/bin/sh\n"}, {Name: "tmp/", Mode: 0o755}},
 			want: []string{"warning root-user "}, rest: []string{"warning root-user "},
 		},
 		"a number without a name": {
 			config: v1.Config{Entrypoint: []string{"/app"}, User: "1000", Env: []string{"HOME=/data", "TMPDIR=/data"}},
-			more: []entry{{Name: "etc/ssl/cert.pem", Body: "x"}, {Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"}, {Name: "data/", UID: 1000},
+			more: []entry{{Name: "etc/ssl/cert.pem", Body: bundle}, {Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"}, {Name: "data/", UID: 1000},
 				{Name: "usr/bin/git", Body: "#!/app\n", Mode: 0o755}, {Name: "etc/passwd", Body: "root:x:0:0::/root:/bin/sh", Mode: 0o600}},
 			want:  []string{"warning users /app"},
 			files: []string{"/etc/group", "/etc/passwd"},
@@ -289,4 +332,152 @@ func TestSpellings(t *testing.T) {
 			t.Errorf("%q: %q", prefix, got)
 		}
 	}
+}
+
+// TestRoots: the doctor looks for CAs where Go's crypto/x509 does, with the rights of the image's user, and adds none beside the image's.
+func TestRoots(t *testing.T) {
+	app := entry{Name: "app", File: build(t, "client", "-ldflags=-s -w"), Mode: 0o755}
+	ca := func(name string, mode int64) entry { return entry{Name: name, Body: bundle, Mode: mode} }
+	const first = "etc/ssl/certs/ca-certificates.crt"
+	for name, c := range map[string]struct {
+		env   []string
+		files []entry
+		found bool // that none can be used
+		added bool // Mozilla's
+	}{
+		"none":                           {nil, nil, true, true},
+		"bundle":                         {nil, []entry{ca(first, 0o644)}, false, false},
+		"last of the files":              {nil, []entry{ca("etc/ssl/cert.pem", 0o644)}, false, false},
+		"any name in the folder":         {nil, []entry{ca("etc/ssl/certs/corp", 0o644)}, false, false},
+		"the other folder":               {nil, []entry{ca("etc/pki/tls/certs/corp.pem", 0o644)}, false, false},
+		"below the folder":               {nil, []entry{ca("etc/ssl/certs/corp/ca.pem", 0o644)}, true, true},
+		"a link to elsewhere":            {nil, []entry{ca("usr/share/ca-certificates/x.crt", 0o644), {Name: "etc/ssl/certs/x.pem", Link: "/usr/share/ca-certificates/x.crt"}}, false, false},
+		"a link to nowhere":              {nil, []entry{{Name: "etc/ssl/certs/x.pem", Link: "/usr/share/ca-certificates/x.crt"}}, true, true},
+		"SSL_CERT_FILE":                  {[]string{"SSL_CERT_FILE=/certs/corp.txt"}, []entry{ca("certs/corp.txt", 0o644)}, false, false},
+		"SSL_CERT_FILE hides the bundle": {[]string{"SSL_CERT_FILE=/certs/corp.txt"}, []entry{ca("etc/ssl/cert.pem", 0o644)}, true, false},
+		"SSL_CERT_FILE hides no folder":  {[]string{"SSL_CERT_FILE=/certs/corp.txt"}, []entry{ca("etc/ssl/certs/x.pem", 0o644)}, false, false},
+		"SSL_CERT_FILE missing":          {[]string{"SSL_CERT_FILE=/certs/corp.txt"}, nil, true, false},
+		"SSL_CERT_DIR":                   {[]string{"SSL_CERT_DIR=/a:/certs"}, []entry{ca("certs/x", 0o644)}, false, false},
+		"SSL_CERT_DIR hides the folders": {[]string{"SSL_CERT_DIR=/certs"}, []entry{ca("etc/ssl/certs/x.pem", 0o644)}, true, false},
+		"of root alone":                  {nil, []entry{ca(first, 0o600)}, true, false},
+		"of root alone, and another":     {nil, []entry{ca(first, 0o600), ca("etc/ssl/cert.pem", 0o644)}, false, false},
+		"below a closed folder":          {nil, []entry{{Name: "etc/ssl/", Mode: 0o700}, ca(first, 0o644)}, true, false},
+		"in a folder that is not listed": {nil, []entry{{Name: "etc/ssl/certs/", Mode: 0o711}, ca("etc/ssl/certs/x.pem", 0o644)}, true, false},
+		"empty":                          {nil, []entry{{Name: first}}, true, false},
+		"no certificate":                 {nil, []entry{{Name: first, Body: "-----BEGIN CERTIFICATE-----\neA==\n-----END CERTIFICATE-----\n"}, ca("etc/ssl/cert.pem", 0o644)}, true, false},
+		"by name with ./":                {nil, []entry{ca("./"+first, 0o644)}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}, User: "65532", Env: c.env}, skifftest.Layer(t, append([]entry{app}, c.files...)...))
+			r := examine(t, img, doctor.Options{})
+			i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.ID == doctor.IDCA })
+			if i >= 0 != c.found || i >= 0 && r.Findings[i].Supplied != c.added {
+				t.Errorf("%+v", r.Findings)
+			}
+			s, err := doctor.Missing(t.Context(), img, doctor.Options{})
+			if err != nil || slices.Contains(s.Kinds, doctor.NeedCA) != c.added {
+				t.Errorf("supplied %v, %v", s.Kinds, err)
+			}
+			root, err := doctor.OpenRoot(t.Context(), img)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err = doctor.Complete(needing(doctor.Linked, doctor.NeedCA), doctor.SupplyOptions{User: "65532", Env: c.env, Root: root})
+			if err != nil || slices.Contains(s.Kinds, doctor.NeedCA) != c.added {
+				t.Errorf("on it as a base, supplied %v, %v", s.Kinds, err)
+			}
+		})
+	}
+}
+
+// TestEyes: temporary files, homes and zones are looked for where the environment says, with the rights of the image's user.
+func TestEyes(t *testing.T) {
+	app := entry{Name: "app", File: build(t, "all", "-ldflags=-s -w"), Mode: 0o755}
+	zones := entry{Name: "z.zip", Body: zipped(t, "Asia/Tokyo")}
+	for name, c := range map[string]struct {
+		id    string
+		user  string
+		env   []string
+		files []entry
+		found bool
+	}{
+		"TMPDIR":                    {doctor.IDTemp, "65532", []string{"TMPDIR=/data"}, []entry{{Name: "data/", Mode: 0o777}}, false},
+		"TMPDIR missing":            {doctor.IDTemp, "65532", []string{"TMPDIR=/data"}, []entry{{Name: "tmp/", Mode: 0o1777}}, true},
+		"TMPDIR not writable":       {doctor.IDTemp, "65532", []string{"TMPDIR=/data"}, []entry{{Name: "data/"}, {Name: "tmp/", Mode: 0o1777}}, true},
+		"TMPDIR below closed":       {doctor.IDTemp, "65532", []string{"TMPDIR=/data/t"}, []entry{{Name: "data/", Mode: 0o700}, {Name: "data/t/", Mode: 0o777}}, true},
+		"TMPDIR of every container": {doctor.IDTemp, "65532", []string{"TMPDIR=/dev/shm"}, nil, false},
+		"tmp of a group":            {doctor.IDTemp, "65532:50", nil, []entry{{Name: "tmp/", Mode: 0o770, GID: 50}}, false},
+		"tmp of another group":      {doctor.IDTemp, "65532:51", nil, []entry{{Name: "tmp/", Mode: 0o770, GID: 50}}, true},
+		"the owner's rights first":  {doctor.IDTemp, "65532", nil, []entry{{Name: "tmp/", Mode: 0o077, UID: 65532}}, true},
+		"root needs one, too":       {doctor.IDTemp, "0", nil, nil, true},
+		"HOME":                      {doctor.IDHome, "65532", []string{"HOME=/data"}, []entry{{Name: "data/", UID: 65532}}, false},
+		"HOME missing":              {doctor.IDHome, "65532", []string{"HOME=/data"}, nil, true},
+		"of passwd":                 {doctor.IDHome, "7", nil, []entry{{Name: "etc/passwd", Body: "x:x:7:7::/h:\n"}, {Name: "h/", UID: 7}}, false},
+		"passwd closed":             {doctor.IDUsers, "7", nil, []entry{{Name: "etc/passwd", Body: "x:x:7:7::/h:\n", Mode: 0o600}}, true},
+		"ZONEINFO, a zip":           {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{zones}, false},
+		"ZONEINFO without it":       {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{{Name: "z.zip", Body: zipped(t, "Asia/Seoul")}}, true},
+		"ZONEINFO closed":           {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{{Name: "z.zip", Body: zones.Body, Mode: 0o600}}, true},
+		"ZONEINFO, a folder":        {doctor.IDZones, "65532", []string{"ZONEINFO=/z"}, []entry{{Name: "z/Asia/Tokyo", Body: "TZif"}}, false},
+		"ZONEINFO beside":           {doctor.IDZones, "65532", []string{"ZONEINFO=/z"}, []entry{{Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"}}, false},
+		"GOROOT":                    {doctor.IDZones, "65532", []string{"GOROOT=/go"}, []entry{{Name: "go/lib/time/zoneinfo.zip", Body: zones.Body}}, false},
+		"-trimpath knows no GOROOT": {doctor.IDZones, "65532", nil, []entry{{Name: "usr/local/go/lib/time/zoneinfo.zip", Body: zones.Body}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}, User: c.user, Env: c.env}, skifftest.Layer(t, append([]entry{app}, c.files...)...))
+			r := examine(t, img, doctor.Options{})
+			i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.ID == c.id })
+			if i >= 0 != c.found {
+				t.Errorf("%+v", r.Findings)
+			}
+			if !c.found {
+				return
+			}
+			// What --add-missing is said to mend, it does; what it is not said to, it leaves alone.
+			s, err := doctor.Missing(t.Context(), img, doctor.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var entries []entry
+			for _, f := range s.Files {
+				e := entry{Name: strings.TrimPrefix(f.Path, "/"), Body: string(f.Data), Mode: f.Mode, UID: f.UID, GID: f.GID}
+				if f.Dir {
+					e.Name += "/"
+				}
+				entries = append(entries, e)
+			}
+			config, err := img.ConfigFile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			config.Config.Env = append(config.Config.Env, s.Env...)
+			if img, err = mutate.Config(img, config.Config); err != nil {
+				t.Fatal(err)
+			}
+			if img, err = mutate.AppendLayers(img, skifftest.Layer(t, entries...)); err != nil {
+				t.Fatal(err)
+			}
+			after := examine(t, img, doctor.Options{})
+			gone := !slices.ContainsFunc(after.Findings, func(f doctor.Finding) bool { return f.ID == c.id })
+			if gone != r.Findings[i].Supplied {
+				t.Errorf("addMissing is %t, and it is gone: %t\n%+v", r.Findings[i].Supplied, gone, after.Findings)
+			}
+		})
+	}
+}
+
+func zipped(t *testing.T, name string) string {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("TZif")); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }

@@ -4,7 +4,6 @@ import (
 	"debug/elf"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -12,114 +11,96 @@ import (
 	"github.com/skiff-build/skiff/internal/rootfs"
 )
 
-// entry is the program that the image starts.
-type entry struct {
-	args  []string
-	from  string // the instruction: ENTRYPOINT or CMD
-	file  rootfs.File
-	found bool
-}
-
-// defaultPath is where container runtimes look for programs where the config sets no PATH.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// findEntry finds the file of the image's program.
-func (e *examination) findEntry() entry {
-	c := e.config.Config
-	x := entry{args: e.report.Entrypoint, from: "ENTRYPOINT"}
-	if len(c.Entrypoint) == 0 {
-		x.from = "CMD"
-	}
-	if len(x.args) == 0 || x.args[0] == "" {
-		return x
-	}
-	file, err := e.lookPath(x.args[0])
-	x.file, x.found = file, err == nil
-	return x
-}
-
-// lookPath finds a program as the image's runtime would.
-func (e *examination) lookPath(name string) (rootfs.File, error) {
-	if strings.Contains(name, "/") {
-		dir := e.config.Config.WorkingDir
-		if dir == "" || path.IsAbs(name) {
-			dir = "/"
-		}
-		// Not joined: a link before .. leads elsewhere than the text says.
-		return e.fs.Find(dir + "/" + name)
-	}
-	var first rootfs.File
-	var firstErr error = fs.ErrNotExist
-	dirs := lookup(e.config.Config.Env, "PATH")
-	if dirs == "" {
-		dirs = defaultPath
-	}
-	for _, dir := range strings.Split(dirs, ":") {
-		f, err := e.fs.Find(dir + "/" + name)
-		if err != nil || !f.IsRegular() {
-			continue
-		}
-		if f.Header.Mode&0o111 != 0 {
-			return f, nil
-		}
-		if firstErr != nil {
-			first, firstErr = f, nil
-		}
-	}
-	return first, firstErr
-}
-
-// entrypoint checks that the image's program can start.
+// entrypoint checks that the programs which the config starts can start.
 func (e *examination) entrypoint() {
-	x := e.entry
-	if len(x.args) == 0 || x.args[0] == "" {
-		return // a base image, or one of files alone: what is run in it is said when it is
-	}
-	src := e.last(x.from)
-	at := Finding{Severity: Error, Path: x.args[0], Source: src}
-	if e.shellForm(at) {
-		return
-	}
-	switch {
-	case !x.found:
-		e.missing(at)
-		return
-	case x.file.IsDir():
-		at.ID, at.Message = IDNotExecutable, x.args[0]+", which the image starts, is a folder"
-		at.Remedy = []string{fmt.Sprintf("name the program in it: %s %s", x.from, toJSON([]string{path.Join(x.args[0], "PROGRAM")}))}
-		e.find(at)
-		return
-	case !executable(x.file, e.account):
-		at := at
-		at.ID, at.Message = IDNotExecutable, fmt.Sprintf("%s, which the image starts, may not be executed by its user", x.args[0])
-		at.Evidence = []string{fmt.Sprintf("its mode is %04o, its owner %d:%d; the program runs as %s",
-			x.file.Header.Mode&0o7777, x.file.Header.Uid, x.file.Header.Gid, e.userName())}
-		at.Remedy = []string{e.copyWith("--chmod=755", x.file)}
-		if src := e.bringing(x.file.Layer); src != nil {
-			at.Source = src
+	e.workingDir()
+	for _, s := range e.starts {
+		at := Finding{Severity: Error, Path: s.args[0], Source: e.last(s.from)}
+		switch {
+		case !s.found && s.shell:
+			e.shellForm(at, s)
+		case !s.found:
+			e.missing(at, s)
+		case s.file.IsDir():
+			at.ID, at.Message = IDNotExecutable, s.says(", which %s starts, is a folder")
+			at.Remedy = e.programsIn(s)
+			e.find(at)
+		default:
+			e.executable(at, s)
+			e.format(at, s)
 		}
-		e.find(at)
 	}
-	e.format(at)
 }
 
-func executable(f rootfs.File, a account) bool {
-	m := f.Header.Mode
-	switch {
-	case a.superuser():
-		return m&0o111 != 0
-	case a.uid == f.Header.Uid:
-		return m&0o100 != 0
-	case a.gid == f.Header.Gid:
-		return m&0o010 != 0
+// says begins a message about a program with its name; %s is the instruction.
+func (s start) says(format string) string {
+	who := "the image"
+	if s.health {
+		who = "HEALTHCHECK"
 	}
-	return m&0o001 != 0
+	if strings.Contains(format, "%s") {
+		format = fmt.Sprintf(format, who)
+	}
+	return s.args[0] + format
 }
 
-// missing says that the program is not there, and where one of that name is.
-func (e *examination) missing(f Finding) {
-	name := e.entry.args[0]
-	f.ID, f.Message = IDMissing, name+", which the image starts, is not in it"
+// workingDir checks that the program's user may be in the working directory: runc's chdir fails else, before the program starts. One that
+// is missing is made when the image runs.
+func (e *examination) workingDir() {
+	dir := e.config.Config.WorkingDir
+	if dir == "" || len(e.starts) == 0 {
+		return
+	}
+	closed := e.view.barrier("/"+dir, 1)
+	if f, err := e.fs.Find("/" + dir); err == nil && !f.IsDir() {
+		closed = dir + " is no folder"
+	}
+	if closed == "" {
+		return
+	}
+	e.find(Finding{
+		ID: IDWorkingDir, Severity: Error, Path: dir, Source: e.last("WORKDIR"), Evidence: []string{closed},
+		Message: fmt.Sprintf("%s may not enter the working directory %s: the image does not start", e.userName(), dir),
+		Remedy:  []string{"WORKDIR /"},
+	})
+}
+
+// executable checks that the image's user may execute a program.
+func (e *examination) executable(f Finding, s start) {
+	name := s.file.Path
+	if strings.Contains(s.args[0], "/") {
+		name = s.args[0]
+		if !path.IsAbs(name) {
+			name = "/" + s.dir + "/" + name
+		}
+	}
+	closed := e.view.barrier(name, 1)
+	if closed == "" {
+		return
+	}
+	f.ID, f.Message = IDNotExecutable, s.says(", which %s starts, may not be executed by its user")
+	f.Evidence = []string{closed + "; the program runs as " + e.userName()}
+	if strings.Contains(closed, " above it has ") {
+		f.Remedy = e.elsewhere(s)
+	} else {
+		f.Remedy = e.chmod("755", s.file)
+		if src := e.bringing(s.file.Layer); src != nil {
+			f.Source = src
+		}
+	}
+	e.find(f)
+}
+
+// missing says that a program is not there, and where one of that name is.
+func (e *examination) missing(f Finding, s start) {
+	name := s.args[0]
+	f.ID, f.Message = IDMissing, s.says(", which %s starts, is not in it")
+	if s.health {
+		f.Message = name + ", which HEALTHCHECK starts, is not in the image: it stays unhealthy"
+	}
+	if s.by != "" {
+		f.Evidence = append(f.Evidence, s.by+" is to start it")
+	}
 	var near []string
 	_ = e.fs.Walk(func(file rootfs.File) error { // the function returns no error
 		if file.IsRegular() && file.Header.Mode&0o111 != 0 && path.Base(file.Path) == path.Base(name) {
@@ -133,96 +114,135 @@ func (e *examination) missing(f Finding) {
 	if link, err := e.fs.FindLink(name); err == nil && link.Header.Linkname != "" {
 		f.Evidence = append(f.Evidence, fmt.Sprintf("%s is a link to %s, which is not there", name, link.Header.Linkname))
 	}
+	main, ok := e.main()
 	switch {
-	case len(near) == 1:
-		f.Remedy = []string{fmt.Sprintf("%s %s", e.entry.from, toJSON(append([]string{near[0]}, e.entry.args[1:]...)))}
+	case len(near) == 1 && s.by == "":
+		f.Remedy = []string{e.instruction(s, append([]string{near[0]}, s.args[1:]...))}
+	case s.health && ok && main.by == "":
+		f.Remedy = []string{"HEALTHCHECK NONE", "have the program check itself, by an argument of its own: HEALTHCHECK CMD " + toJSON([]string{main.file.Path, "health"})}
+	case s.health:
+		f.Remedy = []string{"HEALTHCHECK NONE"}
 	case !strings.Contains(name, "/"):
-		f.Remedy = []string{"COPY the program into one of the folders of PATH, or name it by its full path"}
+		f.Remedy = []string{"copy the program into one of the folders of PATH, or name it by its full path"}
 	default:
-		f.Remedy = []string{"COPY --from=STAGE PROGRAM " + name}
+		f.Remedy = []string{"copy the program to " + name + ", or name the place where it is"}
 	}
 	e.find(f)
 }
 
-// shellForm says that the program is given in shell form, or through a shell, and there is none.
-func (e *examination) shellForm(f Finding) bool {
-	x := e.entry
-	if len(x.args) < 3 || x.args[1] != "-c" || !strings.HasSuffix(x.args[0], "sh") || x.found {
-		return false
+// instruction is the one that starts s, with other words.
+func (e *examination) instruction(s start, args []string) string {
+	c := e.config.Config
+	if s.from != "ENTRYPOINT" {
+		if s.health {
+			return e.healthFlags() + toJSON(args)
+		}
+		return "CMD " + toJSON(args)
 	}
-	f.ID, f.Path = IDShellForm, x.args[0]
-	f.Message = fmt.Sprintf("%s is in shell form, and the image has no %s", x.from, x.args[0])
-	f.Evidence = []string{"it starts " + strings.Join(x.args, " ")}
-	command := strings.TrimPrefix(x.args[2], "exec ")
-	if strings.ContainsAny(command, "\"'`$&|;<>*?(){}[]~#\\\n") {
-		f.Remedy = []string{x.from + ` ["PROGRAM", "ARGUMENT"], the exec form, which needs no shell`}
-	} else {
-		f.Remedy = []string{x.from + " " + toJSON(strings.Fields(command))}
+	// What CMD adds stays there.
+	if n := len(args) - len(c.Cmd); n > 0 && slices.Equal(args[n:], c.Cmd) {
+		args = args[:n]
+	}
+	line := "ENTRYPOINT " + toJSON(args)
+	if len(c.Cmd) > 0 && e.o.Dockerfile.resetsCmd() {
+		line += "\nCMD " + toJSON(c.Cmd)
+	}
+	return line
+}
+
+// healthFlags is HEALTHCHECK with the flags that it has.
+func (e *examination) healthFlags() string {
+	line := "HEALTHCHECK "
+	if src := e.last("HEALTHCHECK"); src != nil {
+		for _, word := range strings.Fields(src.Text)[1:] {
+			if !strings.HasPrefix(word, "--") {
+				break
+			}
+			line += word + " "
+		}
+	}
+	return line + "CMD "
+}
+
+// shellForm says that a program is given in shell form, or through a shell, and there is none.
+func (e *examination) shellForm(f Finding, s start) {
+	f.ID, f.Path = IDShellForm, s.args[0]
+	f.Message = fmt.Sprintf("%s is in shell form, and the image has no %s", s.from, s.args[0])
+	f.Evidence = []string{"it starts " + strings.Join(s.args, " ")}
+	switch {
+	case s.inner.plain != nil:
+		f.Remedy = []string{e.instruction(s, s.inner.plain)}
+	case s.health:
+		f.Remedy = []string{"HEALTHCHECK NONE", "have the program check itself, by an argument of its own, in the exec form"}
+	default:
+		f.Remedy = []string{"give the program and its arguments in the exec form, which needs no shell"}
 	}
 	e.find(f)
-	return true
 }
 
 // format checks that the kernel can start the program.
-func (e *examination) format(f Finding) {
-	x := e.entry
-	n, _ := x.file.Note.(note)
+func (e *examination) format(f Finding, s start) {
+	n, _ := s.file.Note.(note)
+	f.ID = IDFormat
 	switch n.kind {
 	case kindELF:
-		e.machine(f, n)
+		e.machine(f, s, n)
+		return
 	case kindScript:
-		e.interpreter(f, n)
+		e.interpreter(f, s, n)
+		return
 	case kindMachO, kindPE:
 		system := "macOS"
 		if n.kind == kindPE {
 			system = "Windows"
 		}
-		f.ID, f.Message = IDFormat, fmt.Sprintf("%s is a program for %s", x.args[0], system)
+		f.Message = fmt.Sprintf("%s is a program for %s", s.args[0], system)
 		f.Remedy = []string{"build it with GOOS=linux"}
-		e.find(f)
 	case kindEmpty:
-		f.ID, f.Message = IDFormat, x.args[0]+", which the image starts, is empty"
+		f.Message = s.says(", which %s starts, is empty")
 		f.Remedy = []string{"look at the step that makes it"}
-		e.find(f)
 	default:
-		f.ID, f.Message = IDFormat, x.args[0]+" is neither a program nor a script that names its interpreter"
+		if s.by != "" && slices.Contains(shells, path.Base(s.by)) {
+			return // a shell runs what the kernel refuses as a script of its own (POSIX sh, 2.9.1.4)
+		}
+		f.Message = s.args[0] + " is neither a program nor a script that names its interpreter"
 		f.Remedy = []string{"begin the script with #! and its interpreter"}
-		e.find(f)
 	}
+	e.find(f)
 }
 
-func (e *examination) machine(f Finding, n note) {
+func (e *examination) machine(f Finding, s start, n note) {
 	arch := machineName(n.elf.Machine)
 	if want := e.config.Architecture; arch != want && want != "" {
 		if arch == "" {
 			arch = strings.TrimPrefix(n.elf.Machine.String(), "EM_")
 		}
 		if arch == "ppc64le" || arch == "mips" { // two byte orders with one number
-			e.undecided("%s may be for another byte order than %s", e.entry.args[0], want)
+			e.undecided("%s may be for another byte order than %s", s.args[0], want)
 			return
 		}
-		f.ID, f.Message = IDArch, fmt.Sprintf("%s is a program for %s, the image is for %s", e.entry.args[0], arch, want)
+		f.ID, f.Message = IDArch, fmt.Sprintf("%s is a program for %s, the image is for %s", s.args[0], arch, want)
 		f.Remedy = []string{"build it with GOARCH=" + want + ", or the image with --platform linux/" + arch}
-		if src := e.bringing(e.entry.file.Layer); src != nil {
+		if src := e.bringing(s.file.Layer); src != nil {
 			f.Source = src
 		}
 		e.find(f)
 	}
 	if !n.elf.Executable {
-		f.ID, f.Message = IDFormat, e.entry.args[0]+" is an object file, not a linked program"
+		f.ID, f.Message = IDFormat, s.args[0]+" is an object file, not a linked program"
 		f.Remedy = []string{"build a main package"}
 		e.find(f)
 	}
 }
 
 // interpreter checks that a script's interpreter is there (execve(2), "Interpreter scripts").
-func (e *examination) interpreter(f Finding, n note) {
+func (e *examination) interpreter(f Finding, s start, n note) {
 	words := strings.Fields(n.shebang)
 	f.ID = IDInterpreter
 	if strings.HasSuffix(n.shebang, "\r") {
-		f.Message = e.entry.args[0] + " has the line ends of Windows, so its interpreter is not found"
+		f.Message = s.args[0] + " has the line ends of Windows, so its interpreter is not found"
 		f.Evidence = []string{fmt.Sprintf("its first line is %q", "#!"+n.shebang)}
-		f.Remedy = []string{"RUN sed -i 's/\\r$//' " + e.entry.file.Path, "or save it with line ends of Unix"}
+		f.Remedy = []string{"save it with the line ends of Unix, and have git do so: *.sh text eol=lf in .gitattributes"}
 		e.find(f)
 		return
 	}
@@ -239,23 +259,21 @@ func (e *examination) interpreter(f Finding, n note) {
 		}
 	}
 	for _, name := range need {
-		if _, err := e.lookPath(name); err == nil {
-			continue
-		}
-		f.Message = fmt.Sprintf("%s is a script for %s, which is not in the image", e.entry.args[0], name)
+		file, err := e.lookPath(name, s.dir)
+		f.Message = fmt.Sprintf("%s is a script for %s, which is not in the image", s.args[0], name)
 		f.Evidence = []string{"its first line is #!" + n.shebang}
-		f.Remedy = []string{fmt.Sprintf(`start the program itself, without a script: %s ["/PROGRAM"]`, e.entry.from)}
+		if err == nil {
+			closed := e.view.barrier(file.Path, 1)
+			if closed == "" {
+				continue
+			}
+			f.Message = fmt.Sprintf("%s is a script for %s, which its user may not execute", s.args[0], name)
+			f.Evidence = append(f.Evidence, closed)
+		}
+		f.Remedy = []string{"start the program itself, without a script, or from an image that has " + name}
 		e.find(f)
 		return
 	}
-}
-
-// copyWith is the instruction that brought a file, with one more option.
-func (e *examination) copyWith(option string, f rootfs.File) string {
-	if i := e.layers[max(f.Layer, 0)].instruction; f.Layer >= 0 && i != nil && i.Name == "COPY" {
-		return strings.Replace(i.Text, i.Name, i.Name+" "+option, 1)
-	}
-	return fmt.Sprintf("COPY %s PROGRAM %s", option, f.Path)
 }
 
 func (e *examination) userName() string {
@@ -273,14 +291,23 @@ func toJSON(args []string) string {
 	return strings.ReplaceAll(string(text), `","`, `", "`)
 }
 
-// foreignLoader checks the loader of the image's program where that is none of Go's.
-func (e *examination) foreignLoader() {
-	n, _ := e.entry.file.Note.(note)
-	if !e.entry.found || n.kind != kindELF || slices.ContainsFunc(e.programs, func(p goProgram) bool { return p.file.Same(e.entry.file) }) {
-		return
+// foreignLoaders checks the loaders of the programs that the config starts where those are none of Go's.
+func (e *examination) foreignLoaders() {
+	var seen []rootfs.File
+	for _, s := range e.starts {
+		n, _ := s.file.Note.(note)
+		if !s.found || n.kind != kindELF || slices.ContainsFunc(e.programs, func(p goProgram) bool { return p.file.Same(s.file) }) ||
+			slices.ContainsFunc(seen, s.file.Same) {
+			continue
+		}
+		seen = append(seen, s.file)
+		e.foreignLoader(s.file)
 	}
+}
+
+func (e *examination) foreignLoader(file rootfs.File) {
 	var b Binary
-	err := e.fs.Contents(e.ctx, []rootfs.File{e.entry.file}, func(_ rootfs.File, c rootfs.Content) error {
+	err := e.fs.Contents(e.ctx, []rootfs.File{file}, func(_ rootfs.File, c rootfs.Content) error {
 		f, err := elf.NewFile(c)
 		if err != nil {
 			return err
@@ -299,8 +326,8 @@ func (e *examination) foreignLoader() {
 		return err
 	})
 	if err != nil {
-		e.undecided("%s could not be read: %v", e.entry.file.Path, err)
+		e.undecided("%s could not be read: %v", file.Path, err)
 		return
 	}
-	e.loaderOf(goProgram{Binary: &b, path: e.entry.file.Path, file: e.entry.file})
+	e.loaderOf(goProgram{Binary: &b, path: file.Path, file: file})
 }

@@ -12,7 +12,7 @@ func (e *examination) secrets() {
 		f := Finding{
 			ID: IDSecret, Severity: Error, Path: s.name, Bytes: s.bytes, Source: e.bringing(s.layer),
 			Message: fmt.Sprintf("%s looks like %s", s.name, s.what),
-			Remedy:  []string{"add it to .dockerignore", "RUN --mount=type=secret,id=NAME … for a build, a mount or the environment for a run"},
+			Remedy:  []string{"add it to .dockerignore", "give it to the one step that needs it by --mount=type=secret, to the program when it is run"},
 		}
 		if there, err := e.fs.FindLink(s.name); err != nil || there.Layer != s.layer {
 			f.Evidence = []string{fmt.Sprintf("a later layer hides it, but layer %d ships it", s.layer+1)}
@@ -45,7 +45,7 @@ func (e *examination) secretArguments() {
 				e.find(Finding{
 					ID: IDSecret, Severity: Error, Path: "ARG " + name, Source: e.last("ARG"),
 					Message: "the image's history has the build argument " + name + ", which looks like a secret",
-					Remedy:  []string{"RUN --mount=type=secret,id=" + name + " …"},
+					Remedy:  []string{"give it to the step that needs it by --mount=type=secret,id=" + name},
 				})
 			}
 		}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"path"
 	"strings"
 )
 
@@ -59,26 +60,44 @@ func (e *examination) base(d *Dockerfile, i int) {
 	switch {
 	case !ok:
 		f.Message = fmt.Sprintf("the base %s has no tag: it is another image from one day to the next", name)
-		f.Remedy = []string{fmt.Sprintf("FROM %s:TAG", name), fmt.Sprintf("FROM %s:TAG@sha256:…", name)}
+		f.Remedy = remedies(versioned(d.Stages[i].From, name), "name a version for a tag, or the digest, as skiff pull prints it")
 	case tag == "latest":
 		f.Message = fmt.Sprintf("the base %s is another image from one day to the next", name)
-		f.Remedy = []string{"name a version for a tag", fmt.Sprintf("FROM %s@sha256:…", name)}
+		f.Remedy = remedies(versioned(d.Stages[i].From, name), "name a version for a tag, or the digest, as skiff pull prints it")
 	case i == d.base():
 		f.Severity = Info
 		f.Message = fmt.Sprintf("the base %s ships, and its tag may be moved", name)
-		f.Remedy = []string{fmt.Sprintf("FROM %s@sha256:…", name)}
+		f.Remedy = []string{"name its digest, as skiff pull " + name + " prints it"}
 	default:
 		return
 	}
 	e.find(f)
 }
 
+// versioned is FROM with the tag of a version, of an image whose versions are known here.
+func versioned(in Instruction, name string) string {
+	plain := strings.TrimSuffix(name, ":latest")
+	if path.Base(plain) != "golang" {
+		return ""
+	}
+	return becomes(in, strings.Replace(in.Text, name, strings.TrimSuffix(plain, "golang")+strings.TrimSuffix(donorImage, "-alpine"), 1))
+}
+
 var (
 	tidy       = compiled(`\bgo mod tidy\b`)
 	getModules = compiled(`\bgo get\s+(-u\b|-t\b|\./\.\.\.|[a-z0-9.-]+\.[a-z]+/)`)
 	buildAll   = compiled(`\bgo (?:build|install)\b[^&|;]*?\s-a(?:\s|$)`)
+	flagA      = compiled(`(\bgo (?:build|install)\b[^&|;]*?)\s-a(\s|$)`)
 	mountFrom  = compiled(`--mount=\S*\bfrom=([^,\s]+)`)
 )
+
+// tidied is a command with go mod download in the place of go mod tidy; the same where there is more to it.
+func tidied(text string) string {
+	if getModules().MatchString(text) {
+		return text
+	}
+	return tidy().ReplaceAllString(text, "go mod download")
+}
 
 func mountedFrom(text string) []string {
 	var names []string
@@ -94,14 +113,14 @@ func (e *examination) goCommand(d *Dockerfile, in Instruction) {
 		e.find(Finding{
 			ID: IDTidy, Severity: Warning, Source: sourceOf(d.File, in),
 			Message: "the build may change go.mod: what is built is then not what was committed, and another day gives other modules",
-			Remedy:  []string{"go mod download", "go mod tidy before the commit"},
+			Remedy:  remedies(becomes(in, tidied(in.Text)), "run go mod tidy and go get before the commit, and go mod download in the build"),
 		})
 	}
 	if buildAll().MatchString(in.Text) {
 		e.find(Finding{
 			ID: IDBuildAll, Severity: Info, Source: sourceOf(d.File, in),
 			Message: "go build -a compiles everything again, the standard library too; the result is the same without",
-			Remedy:  []string{"leave -a out"},
+			Remedy:  remedies(becomes(in, flagA().ReplaceAllString(in.Text, "$1$2")), "leave -a out"),
 		})
 	}
 }

@@ -31,8 +31,7 @@ func (e *MissingLibraryError) Error() string {
 
 // loader supplies the dynamic loader and all libraries.
 func (c *completion) loader(b *Binary) error {
-	have := c.root
-	if miss := missingLibraries(have, b); len(miss) == 0 {
+	if len(c.missingLibraries(b)) == 0 {
 		return nil
 	}
 	if c.o.Loaders == nil {
@@ -44,21 +43,21 @@ func (c *completion) loader(b *Binary) error {
 		return err
 	}
 	for _, f := range files {
-		if _, err := c.root.Stat(f.Path); err != nil {
+		if _, err := c.Stat(f.Path, nil); err != nil {
 			c.add(f)
 		}
 	}
 	return nil
 }
 
-// missingLibraries are the loader and the libraries named by the program itself that a root lacks.
-func missingLibraries(root Existing, b *Binary) []string {
+// missingLibraries are the loader and the libraries named by the program itself that are not there for its user.
+func (v view) missingLibraries(b *Binary) []string {
 	var missing []string
-	if b.Interp != "" && !hasFile(root, b.Interp) {
+	if b.Interp != "" && !v.filled(b.Interp) {
 		missing = append(missing, b.Interp)
 	}
 	for _, name := range b.Libraries {
-		if !slices.ContainsFunc(libraryDirs(b), func(dir string) bool { return hasFile(root, path.Join(dir, name)) }) {
+		if !slices.ContainsFunc(libraryDirs(b), func(dir string) bool { return v.filled(path.Join(dir, name)) }) {
 			missing = append(missing, name)
 		}
 	}

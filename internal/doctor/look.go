@@ -6,7 +6,11 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"io"
+	"path"
+	"slices"
 	"sync"
+
+	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
 // note is what a look at a file's content told, taken while its layer was read.
@@ -15,6 +19,7 @@ type note struct {
 	elf     elfHead
 	shebang string // of a script: the line after #!
 	secret  string // what it looks like, "" for nothing; never the secret itself
+	ca      bool   // it holds a certificate, as crypto/x509 reads bundles
 	text    []byte // of the small files that are read whole: passwd, group
 }
 
@@ -66,17 +71,23 @@ func look(h *tar.Header, content io.Reader) (note, error) {
 		return out, nil
 	}
 	name := "/" + h.Name
-	if h.Size > maxText || !searched(name, head) {
+	if h.Size > maxText || !searched(name, head) && !maybeCA(name, head) {
 		return out, nil
 	}
 	if _, err := buf.ReadFrom(io.LimitReader(content, maxText)); err != nil {
 		return note{}, err
 	}
 	out.secret = secretIn(name, buf.Bytes())
-	if name == "/etc/passwd" || name == "/etc/group" {
+	out.ca = bytes.Contains(buf.Bytes(), []byte("-----BEGIN CERTIFICATE-----")) && holdsCertificate(buf.Bytes())
+	if name == rootfiles.PasswdPath || name == rootfiles.GroupPath {
 		out.text = bytes.Clone(buf.Bytes())
 	}
 	return out, nil
+}
+
+// maybeCA says that a file is read for certificates: where secrets are not looked for, those that packages bring along are.
+func maybeCA(name string, head []byte) bool {
+	return bytes.HasPrefix(head, []byte("-----BEGIN ")) || slices.Contains([]string{".pem", ".crt", ".cer", ".cert"}, path.Ext(name))
 }
 
 func kindOf(head []byte) kind {

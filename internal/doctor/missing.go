@@ -48,98 +48,190 @@ func (e *examination) has(p goProgram, n Need) bool {
 	if n.Kind == NeedSyslog {
 		return false
 	}
-	if n.Kind == NeedUsers {
-		return !lacksAccount(e.root, e.account)
+	v := e.viewOf(p)
+	switch n.Kind {
+	case NeedCA:
+		return v.roots().found
+	case NeedZones:
+		_, missing := v.missingZones(n)
+		return !missing
+	case NeedUsers:
+		return !v.lacksAccount()
+	case NeedTemp:
+		return v.writable(v.tempDir())
+	case NeedHome:
+		return v.account.uid < 0 || !v.needsHome() // a user who is not there does not come to that
 	}
-	// What nothing would be supplied for is there.
+	return true
+}
+
+// viewOf is what a program sees of the image.
+func (e *examination) viewOf(p goProgram) view {
+	v := e.view
+	v.trimmed = p.Trimpath
+	return v
+}
+
+// supplied says that --add-missing mends the lack.
+func (e *examination) supplied(p goProgram, n Need) bool {
 	n.Level = Linked
-	s, err := Complete([]*Binary{{Needs: []Need{n}, Arch: p.Arch}}, SupplyOptions{
-		User: e.config.Config.User, Env: e.config.Config.Env, Root: e.root,
-	})
-	return err == nil && s.Empty()
+	s, err := Complete([]*Binary{{Needs: []Need{n}, Arch: p.Arch, Trimpath: p.Trimpath}}, e.supplyOptions())
+	return err == nil && !s.Empty()
+}
+
+func (e *examination) supplyOptions() SupplyOptions {
+	c := e.config.Config
+	return SupplyOptions{User: c.User, Env: c.Env, Dir: c.WorkingDir, Root: e.view.Existing}
 }
 
 // lacks reports a need that is not met.
 func (e *examination) lacks(p goProgram, n Need) {
-	f := Finding{Severity: Error, Path: p.path, Evidence: n.Evidence, Source: e.bringing(p.file.Layer), Supplied: true}
+	f := Finding{Severity: Error, Path: p.path, Evidence: slices.Clone(n.Evidence), Source: e.bringing(p.file.Layer), Supplied: e.supplied(p, n)}
 	if n.Level < Linked {
 		f.Severity = Warning
 	}
-	stage := e.stageOf(p.file.Layer)
 	switch n.Kind {
 	case NeedCA:
-		f.ID, f.Message = IDCA, p.path+" verifies TLS certificates, and the image has no CA certificates"
-		f.Remedy = []string{copyFrom(stage, rootfiles.BundlePath, path.Dir(rootfiles.BundlePath)+"/")}
+		e.lacksRoots(&f, p)
 	case NeedZones:
-		e.lacksZones(&f, p, n, stage)
+		e.lacksZones(&f, p, n)
 	case NeedUsers:
-		e.lacksUsers(&f, p, stage)
+		e.lacksUsers(&f, p)
 	case NeedTemp:
 		e.lacksTemp(&f, p)
 	case NeedHome:
-		f.ID, f.Severity = IDHome, Warning
-		f.Message = fmt.Sprintf("%s asks for its home directory, and %s has none that it can write to", p.path, e.userName())
-		f.Remedy = []string{"ENV HOME=" + e.account.home, fmt.Sprintf("COPY --chown=%d:%d EMPTY-FOLDER ", e.account.uid, e.account.gid) + e.account.home}
+		e.lacksHome(&f, p)
 	case NeedProgram:
 		e.lacksPrograms(f, p, n)
 		return
 	case NeedSyslog:
-		f.ID, f.Severity, f.Supplied = IDSyslog, Info, false
+		f.ID, f.Severity = IDSyslog, Info
 		f.Message = p.path + " writes to the system log, which a container does not have"
 		f.Remedy = []string{"write to standard error", "mount /dev/log of the host"}
 	}
-	f.Remedy = append(f.Remedy, "skiff build --add-missing")
-	if !f.Supplied {
-		f.Remedy = f.Remedy[:len(f.Remedy)-1]
+	if f.Supplied {
+		f.Remedy = append(f.Remedy, "skiff build --add-missing")
 	}
 	e.find(f)
 }
 
-// copyFrom is the instruction that copies from another stage, or from where the name of one belongs.
-func copyFrom(stage, from, to string) string {
-	if stage == "" {
-		stage = "STAGE"
+// lacksRoots tells what is wrong with the CAs that are there, or that there are none.
+func (e *examination) lacksRoots(f *Finding, p goProgram) {
+	r := e.view.roots()
+	f.ID, f.Message = IDCA, p.path+" verifies TLS certificates, and the image has no CA certificates"
+	f.Evidence = append(r.seen, f.Evidence...)
+	switch {
+	case len(r.named) > 0:
+		f.Message = fmt.Sprintf("%s verifies TLS certificates, and finds none where %s says", p.path, strings.Join(r.named, " "))
+		f.Remedy = append(e.readableRoots(r), "copy the CAs that the image is to trust to that place, or leave the variable out")
+	case r.own:
+		f.Message = fmt.Sprintf("%s verifies TLS certificates, and %s cannot use those that the image has", p.path, e.userName())
+		f.Remedy = append(e.readableRoots(r), "give the files the mode 644, and the folders above them 755")
+	default:
+		f.Remedy = []string{fmt.Sprintf("COPY --from=%s %s %s/", e.donor(p.file.Layer), rootfiles.BundlePath, path.Dir(rootfiles.BundlePath))}
 	}
-	return fmt.Sprintf("COPY --from=%s %s %s", stage, from, to)
 }
 
-func (e *examination) lacksZones(f *Finding, p goProgram, n Need, stage string) {
-	f.ID, f.Message = IDZones, p.path+" loads time zones, and the image has none"
-	from := rootfiles.ZonesPath
-	if names, _ := missingZones(e.root, n); len(names) > 0 {
-		f.Message = fmt.Sprintf("%s loads the time zone %s, and the image does not have it", p.path, strings.Join(names, ", "))
-		if len(names) == 1 {
-			from = path.Join(from, names[0])
+// readableRoots are the remedies for CAs that are there and may not be read.
+func (e *examination) readableRoots(r roots) []string {
+	for _, name := range r.closed {
+		f, err := e.fs.Find(name)
+		if err != nil {
+			continue
 		}
+		if _, err := e.view.find(name); err != nil {
+			return e.enterable(name)
+		}
+		return e.chmod("644", f)
 	}
+	return nil
+}
+
+func (e *examination) lacksZones(f *Finding, p goProgram, n Need) {
+	f.ID, f.Message = IDZones, p.path+" loads time zones, and the image has none"
+	if names, _ := e.viewOf(p).missingZones(n); len(names) > 0 {
+		f.Message = fmt.Sprintf("%s loads the time zone %s, and the image does not have it", p.path, strings.Join(names, ", "))
+	}
+	const zip = "/usr/local/go/lib/time/zoneinfo.zip"
 	f.Remedy = []string{
-		copyFrom(stage, from, from) + " (Alpine has it in the package tzdata)", `import _ "time/tzdata"`,
+		fmt.Sprintf("COPY --from=%s %s /usr/share/zoneinfo.zip\nENV ZONEINFO=/usr/share/zoneinfo.zip", e.donor(p.file.Layer), zip),
+		`embed them in the program: import _ "time/tzdata"`,
 	}
 }
 
-func (e *examination) lacksUsers(f *Finding, p goProgram, stage string) {
+func (e *examination) lacksUsers(f *Finding, p goProgram) {
 	f.ID, f.Severity = IDUsers, Warning
 	f.Message = p.path + " looks users up, and the image has no /etc/passwd"
-	f.Remedy = []string{copyFrom(stage, "/etc/passwd /etc/group", "/etc/")}
-	if hasFile(e.root, rootfiles.PasswdPath) {
+	if _, err := e.view.Stat(rootfiles.PasswdPath, nil); err == nil {
 		f.Message = fmt.Sprintf("%s looks users up, and /etc/passwd has no line for %s", p.path, e.userName())
-		f.Remedy = []string{fmt.Sprintf("RUN adduser -D -u %s app", e.userName())}
+		if why := e.view.barrier(rootfiles.PasswdPath, 4); why != "" {
+			f.Message = fmt.Sprintf("%s looks users up, and %s may not read /etc/passwd", p.path, e.userName())
+			f.Evidence = append([]string{why}, f.Evidence...)
+			f.Remedy = append(e.enterable(rootfiles.PasswdPath), remedies(e.asRoot("chmod 644 "+rootfiles.PasswdPath))...)
+		}
 	}
-	f.Supplied = e.account.uid >= 0
+	if e.view.account.uid >= 0 {
+		f.Remedy = append(f.Remedy, e.passwd())
+	} else {
+		f.Remedy = append(f.Remedy, numeric+"\n"+"COPY <<\"EOF\" "+rootfiles.PasswdPath+"\n"+rootfiles.Passwd+"EOF")
+	}
 }
 
 func (e *examination) lacksTemp(f *Finding, p goProgram) {
-	f.ID, f.Message = IDTemp, p.path+" makes temporary files, and the image has no /tmp"
-	f.Remedy = []string{"COPY --chmod=1777 EMPTY-FOLDER /tmp"}
-	if st, err := e.root.Stat("/tmp"); err == nil {
-		f.Message = fmt.Sprintf("%s makes temporary files, and %s may not write to /tmp", p.path, e.userName())
-		f.Evidence = append(slices.Clone(f.Evidence), fmt.Sprintf("/tmp has the mode %04o and the owner %d:%d", st.Mode&0o7777, st.UID, st.GID))
+	v := e.view
+	dir := v.tempDir()
+	f.ID, f.Message = IDTemp, fmt.Sprintf("%s makes temporary files, and the image has no %s", p.path, dir)
+	given := lookup(v.env, "TMPDIR") != ""
+	if given {
+		f.Evidence = append([]string{"TMPDIR is " + dir}, f.Evidence...)
 	}
+	donor := e.emptyDonor(p.file.Layer)
+	why := v.barrier(dir, 3)
+	if why != "" {
+		f.Message = fmt.Sprintf("%s makes temporary files, and %s may not write to %s", p.path, e.userName(), dir)
+		f.Evidence = append([]string{why}, f.Evidence...)
+	}
+	if given && v.writable("/tmp") {
+		f.Remedy = append(f.Remedy, "ENV TMPDIR=/tmp")
+	}
+	if why == "" && path.IsAbs(dir) {
+		f.Remedy = append(f.Remedy, fmt.Sprintf("COPY --from=%s /tmp %s", donor, dir))
+		return
+	}
+	if why != "" && !strings.Contains(why, " above it has ") {
+		f.Remedy = append(f.Remedy, remedies(e.asRoot("chmod 1777 "+dir))...)
+	}
+	other := e.unused()
+	f.Remedy = append(f.Remedy, fmt.Sprintf("COPY --from=%s /tmp %s\nENV TMPDIR=%s", donor, other, other))
+}
+
+func (e *examination) lacksHome(f *Finding, p goProgram) {
+	a := e.view.account
+	f.ID, f.Severity = IDHome, Warning
+	f.Message = fmt.Sprintf("%s asks for its home directory, and %s has none that it can write to", p.path, e.userName())
+	dir := e.view.homeDir()
+	if why := e.view.barrier(dir, 3); why != "" {
+		f.Evidence = append([]string{why}, f.Evidence...)
+	} else if dir != "/" {
+		f.Evidence = append([]string{"HOME is " + dir + ", which is not there"}, f.Evidence...)
+	}
+	home := path.Clean(a.home)
+	if _, err := e.view.Stat(home, nil); err == nil || !path.IsAbs(home) || e.view.barrier(home, 1) != "" {
+		home = "/home/app"
+		for i := 2; ; i++ {
+			if _, err := e.fs.Find(home); err != nil {
+				break
+			}
+			home = fmt.Sprintf("/home/app%d", i)
+		}
+	}
+	f.Remedy = []string{fmt.Sprintf("COPY --from=%s --chown=%d:%d --chmod=700 /tmp %s\nENV HOME=%s",
+		e.emptyDonor(p.file.Layer), a.uid, max(a.gid, 0), home, home)}
 }
 
 // lacksPrograms reports the programs that are started and are not there.
 func (e *examination) lacksPrograms(f Finding, p goProgram, n Need) {
-	f.ID, f.Supplied = IDProgram, false
+	f.ID = IDProgram
 	if f.Severity == Error {
 		f.Severity = Warning // it may do without
 	}
@@ -150,7 +242,7 @@ func (e *examination) lacksPrograms(f Finding, p goProgram, n Need) {
 	}
 	f.Message = fmt.Sprintf("%s starts %s, which the image does not have", p.path, strings.Join(missing, ", "))
 	f.Evidence = naming(n.Evidence, missing)
-	f.Remedy = []string{"COPY the program and what it needs, or start from an image that has it"}
+	f.Remedy = []string{"copy the program and what it needs, or start from an image that has it"}
 	e.find(f)
 }
 
@@ -175,7 +267,7 @@ func (e *examination) missingPrograms(n Need) []string {
 		if strings.HasPrefix(name, "/proc/") { // mounted when the image runs: /proc/self/exe is the program itself
 			continue
 		}
-		if file, err := e.lookPath(name); err != nil || file.Header.Mode&0o111 == 0 {
+		if file, err := e.lookPath(name, e.config.Config.WorkingDir); err != nil || e.view.barrier(file.Path, 1) != "" {
 			missing = append(missing, name)
 		}
 	}
@@ -184,12 +276,12 @@ func (e *examination) missingPrograms(n Need) []string {
 
 // loaderOf reports the loader and the libraries that a program names and the image has not.
 func (e *examination) loaderOf(p goProgram) {
-	missing := missingLibraries(e.root, p.Binary)
+	missing := e.view.missingLibraries(p.Binary)
 	if len(missing) == 0 {
 		return
 	}
 	f := Finding{ID: IDLibraries, Severity: Error, Path: p.path, Source: e.bringing(p.file.Layer), Evidence: missing}
-	noCGO := []string{"build it with CGO_ENABLED=0", "start from an image that has them, of the same libc as where it was built"}
+	noCGO := remedies(e.rebuilt(withoutCGO), "build it with CGO_ENABLED=0", "start from an image that has them, of the same libc as where it was built")
 	switch {
 	case missing[0] != p.Interp:
 		f.Message = fmt.Sprintf("%s is linked with %s, which the image does not have", p.path, strings.Join(missing, ", "))
@@ -197,7 +289,7 @@ func (e *examination) loaderOf(p goProgram) {
 	case len(p.Libraries) == 0 && p.PIE:
 		f.ID, f.Message = IDPIE, fmt.Sprintf("%s is position independent and names the loader %s, which the image does not have", p.path, p.Interp)
 		f.Evidence = []string{`starting it fails with "no such file or directory"`}
-		f.Remedy = []string{"build it without -buildmode=pie", copyFrom(e.stageOf(p.file.Layer), p.Interp, p.Interp)}
+		f.Remedy = remedies(e.rebuilt(withoutPIE), "build it without -buildmode=pie")
 	default:
 		f.ID, f.Message = IDLoader, fmt.Sprintf("%s is linked dynamically, and the image has no loader %s", p.path, p.Interp)
 		f.Evidence = append([]string{`starting it fails with "no such file or directory"`}, missing[1:]...)
@@ -215,6 +307,7 @@ func (e *examination) debugInfo(p goProgram) {
 	}
 	f := debugFinding(p)
 	f.Source = e.bringing(p.file.Layer)
+	f.Remedy = append(remedies(e.rebuilt(stripped)), f.Remedy...)
 	e.find(f)
 }
 
@@ -222,6 +315,6 @@ func debugFinding(p goProgram) Finding {
 	return Finding{
 		ID: IDDebug, Severity: Info, Path: p.path, Bytes: p.DebugBytes,
 		Message: fmt.Sprintf("%s has its symbol table and debug information, %s of %s", p.path, human(p.DebugBytes), human(p.bytes)),
-		Remedy:  []string{"go build -ldflags '-s -w' (stack traces stay as they are; a debugger needs the information)"},
+		Remedy:  []string{"build it with -ldflags '-s -w': stack traces stay as they are, a debugger needs the information"},
 	}
 }

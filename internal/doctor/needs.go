@@ -91,6 +91,7 @@ type Binary struct {
 	PIE       bool
 	Stripped  bool
 	CGO       bool // C code, or the runtime's support of it, is linked in
+	Trimpath  bool // it was built with -trimpath: it knows no GOROOT
 	// DebugBytes is the size of symbol tables and debug information.
 	DebugBytes int64
 	// Needs has at most one entry of a kind, in the order of the kinds above. What is not listed was not found, too.
@@ -114,6 +115,7 @@ func ReadBinary(r io.ReaderAt, size int64) (*Binary, error) {
 	}
 	if f.Info != nil {
 		b.MainPath = f.Info.Path
+		b.Trimpath = slices.Contains(f.Info.Settings, debug.BuildSetting{Key: "-trimpath", Value: "true"})
 	}
 	p := newProgram(f)
 	for _, rule := range []func(*program) *Need{

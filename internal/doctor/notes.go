@@ -39,6 +39,7 @@ type keptNote struct {
 	ELF     elfHead `json:"elf,omitzero"`
 	Shebang string  `json:"shebang,omitempty"`
 	Secret  string  `json:"secret,omitempty"`
+	CA      bool    `json:"ca,omitempty"`
 	Text    []byte  `json:"text,omitempty"`
 }
 
@@ -46,7 +47,7 @@ type keptNote struct {
 var saysNothing any = note{kind: kindOther}
 
 func (n note) saysNothing() bool {
-	return n.kind == kindOther && n.shebang == "" && n.secret == "" && n.text == nil
+	return n.kind == kindOther && n.shebang == "" && n.secret == "" && !n.ca && n.text == nil
 }
 
 // noted is what is known of the files of a layer.
@@ -124,7 +125,7 @@ func (e *examination) survey(ctx context.Context, layer v1.Hash) (map[int64]kept
 
 func noteIn(list map[int64]keptNote, f rootfs.Entry, n note) {
 	if !n.saysNothing() && f.Size > 0 && !f.Sparse {
-		list[f.Offset] = keptNote{f.Offset, n.kind, n.elf, n.shebang, n.secret, n.text}
+		list[f.Offset] = keptNote{f.Offset, n.kind, n.elf, n.shebang, n.secret, n.ca, n.text}
 	}
 }
 
@@ -156,5 +157,5 @@ func (k *noted) of(f rootfs.Entry) (note, bool) {
 		return note{}, false
 	}
 	n := k.tars[p.Blob][p.Offset+f.Offset-start]
-	return note{kind: n.Kind, elf: n.ELF, shebang: n.Shebang, secret: n.Secret, text: n.Text}, true
+	return note{kind: n.Kind, elf: n.ELF, shebang: n.Shebang, secret: n.Secret, ca: n.CA, text: n.Text}, true
 }

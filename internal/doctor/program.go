@@ -70,5 +70,5 @@ func Missing(ctx context.Context, img v1.Image, o Options) (Supply, error) {
 		}
 		programs = append(programs, &b)
 	}
-	return Complete(programs, SupplyOptions{User: e.config.Config.User, Env: e.config.Config.Env, Root: e.root})
+	return Complete(programs, e.supplyOptions())
 }

@@ -43,6 +43,7 @@ const (
 	IDArch          = "entrypoint-architecture"
 	IDInterpreter   = "entrypoint-interpreter"
 	IDShellForm     = "shell-form"
+	IDWorkingDir    = "working-dir"
 	IDRoot          = "root-user"
 	IDSources       = "sources"
 	IDVCS           = "vcs"
@@ -61,7 +62,7 @@ const (
 // IDs are the ids of all findings that there can be.
 var IDs = []string{
 	IDCA, IDZones, IDUsers, IDTemp, IDHome, IDLoader, IDLibraries, IDPIE, IDProgram, IDSyslog,
-	IDMissing, IDNotExecutable, IDFormat, IDArch, IDInterpreter, IDShellForm,
+	IDMissing, IDNotExecutable, IDFormat, IDArch, IDInterpreter, IDShellForm, IDWorkingDir,
 	IDRoot, IDSources, IDVCS, IDCache, IDToolchain, IDPackageIndex, IDTestData, IDSecret, IDDebug, IDSetuid,
 	IDUnpinned, IDTidy, IDBuildAll,
 }
@@ -70,12 +71,12 @@ var IDs = []string{
 type Finding struct {
 	ID       string   `json:"id"`
 	Severity Severity `json:"severity"`
-	Message  string   `json:"message"`            // a sentence without a full stop
-	Path     string   `json:"path,omitempty"`     // of the file or folder that it is about
-	Evidence []string `json:"evidence,omitempty"` // what was seen, a line each
-	Bytes    int64    `json:"bytes,omitempty"`    // what it costs
-	Remedy   []string `json:"remedy,omitempty"`   // what mends it, a line each; the first that fits
-	Source   *Source  `json:"source,omitempty"`   // where it comes from, of an image that was built here
+	Message  string   `json:"message"`          // a sentence without a full stop
+	Path     string   `json:"path,omitempty"`   // of the file or folder that it is about
+	Evidence []string `json:"evidence"`         // what was seen, a line each
+	Bytes    int64    `json:"bytes,omitempty"`  // what it costs
+	Remedy   []string `json:"remedy"`           // what mends it, a line each; the first that fits
+	Source   *Source  `json:"source,omitempty"` // where it comes from, of an image that was built here
 	// Supplied says that --add-missing mends it.
 	Supplied bool `json:"addMissing,omitempty"`
 }
@@ -99,17 +100,17 @@ type Report struct {
 	Digest     string   `json:"digest,omitempty"`   // of the manifest
 	ID         string   `json:"id,omitempty"`       // digest of the config
 	Platform   string   `json:"platform,omitempty"` // "linux/amd64"
-	Entrypoint []string `json:"entrypoint,omitempty"`
+	Entrypoint []string `json:"entrypoint"`
 	User       string   `json:"user,omitempty"`
 	Bytes      int64    `json:"bytes"` // of the regular files in all layers
 	// StageBytes is what the image was made from and what it holds, together; 0 where it was not built now.
 	StageBytes int64     `json:"stageBytes,omitempty"`
-	Layers     []Layer   `json:"layers,omitempty"`
-	Largest    []Sized   `json:"largest,omitempty"` // files, the largest first
-	Programs   []Program `json:"programs,omitempty"`
-	Findings   []Finding `json:"findings"`            // the worst first
-	Ignored    []string  `json:"ignored,omitempty"`   // ids of findings that were left out
-	Undecided  []string  `json:"undecided,omitempty"` // what could not be told, a sentence each
+	Layers     []Layer   `json:"layers"`
+	Largest    []Sized   `json:"largest"` // files, the largest first
+	Programs   []Program `json:"programs"`
+	Findings   []Finding `json:"findings"`  // the worst first
+	Ignored    []string  `json:"ignored"`   // ids of findings that were left out
+	Undecided  []string  `json:"undecided"` // what could not be told, a sentence each
 }
 
 // Layer is a layer of an image.
@@ -136,7 +137,7 @@ type Program struct {
 	GoVersion string   `json:"goVersion,omitempty"`
 	Main      string   `json:"main,omitempty"` // path of the main package
 	Arch      string   `json:"arch"`
-	Needs     []string `json:"needs,omitempty"` // "ca-certificates: linked"
+	Needs     []string `json:"needs"` // "ca-certificates: linked"
 }
 
 // Worst is the severity of the worst finding, "" where there is none.

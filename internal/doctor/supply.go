@@ -3,6 +3,7 @@ package doctor
 import (
 	"archive/tar"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -55,21 +56,13 @@ func (s Supply) Bytes() (n int64) {
 	return n
 }
 
-// Existing is the root filesystem to complete. A nil one is empty.
-type Existing interface {
-	// Stat returns the file at an absolute path, with symbolic links followed within the root; an error that is
-	// [fs.ErrNotExist] where there is none. Its Data and Open are not set.
-	Stat(name string) (File, error)
-	// ReadFile returns a small file whole.
-	ReadFile(name string) ([]byte, error)
-}
-
 // SupplyOptions say for whom the root filesystem is. The zero value is an empty root and the superuser.
 type SupplyOptions struct {
 	User  string   // of the image's config: "", "65532", "app", "65532:65532"
 	Env   []string // of the image's config
-	Root  Existing
-	Level Level // the least that is supplied; zero is [Likely]
+	Dir   string   // likewise, its working directory
+	Root  Existing // nil is an empty one
+	Level Level    // the least that is supplied; zero is [Likely]
 	// Folders are to be there; those that are missing get the mode 0755.
 	Folders []string
 	// Loaders is where the dynamic loader and libraries are taken from: a root filesystem, such as this machine's. With
@@ -80,16 +73,15 @@ type SupplyOptions struct {
 // Complete returns what programs need and the root lacks: the CA bundle, the one time zone that they name or all of them,
 // accounts, a temporary directory, a home, and with o.Loaders the loader and the libraries. What a program needs that cannot
 // be had is an error, but not the programs that it starts: which those are is not certain.
+//
+// Trust is never widened: where the image names CAs of its own or has some, even ones that its user may not read, none are added.
 func Complete(programs []*Binary, o SupplyOptions) (Supply, error) {
-	c := &completion{o: o, root: o.Root, files: map[string]File{}}
+	c := &completion{o: o, view: viewOf(o.Root, o.User, o.Env, o.Dir), files: map[string]File{}}
 	if o.Level == None {
 		c.o.Level = Likely
 	}
-	if c.root == nil {
-		c.root = nothing{}
-	}
-	c.account = accountOf(c.root, o.User)
 	for _, b := range programs {
+		c.trimmed = b.Trimpath
 		for _, n := range b.Needs {
 			if n.Level < c.o.Level {
 				continue
@@ -100,7 +92,7 @@ func Complete(programs []*Binary, o SupplyOptions) (Supply, error) {
 		}
 	}
 	for _, dir := range o.Folders {
-		if _, err := c.root.Stat(dir); err != nil {
+		if _, err := c.Stat(dir, nil); err != nil {
 			c.add(File{Path: dir, Mode: 0o755, Dir: true})
 		}
 	}
@@ -109,20 +101,19 @@ func Complete(programs []*Binary, o SupplyOptions) (Supply, error) {
 
 // completion collects a supply.
 type completion struct {
-	o       SupplyOptions
-	root    Existing
-	account account
-	files   map[string]File
-	env     []string
-	kinds   []NeedKind
+	view
+	o     SupplyOptions
+	files map[string]File
+	added []string // to the environment
+	kinds []NeedKind
 }
 
 // need supplies what one need asks for, if the root lacks it.
 func (c *completion) need(b *Binary, n Need) error {
-	before := len(c.files) + len(c.env)
+	before := len(c.files) + len(c.added)
 	switch n.Kind {
 	case NeedCA:
-		if !c.hasAny(bundlePaths) {
+		if r := c.roots(); !r.found && !r.own {
 			c.add(File{Path: rootfiles.BundlePath, Mode: 0o644, Data: rootfiles.CABundle()})
 		}
 	case NeedZones:
@@ -138,25 +129,15 @@ func (c *completion) need(b *Binary, n Need) error {
 			return err
 		}
 	}
-	if len(c.files)+len(c.env) > before && !slices.Contains(c.kinds, n.Kind) {
+	if len(c.files)+len(c.added) > before && !slices.Contains(c.kinds, n.Kind) {
 		c.kinds = append(c.kinds, n.Kind)
 	}
 	return nil
 }
 
-// bundlePaths and zonePaths are where Go looks for the CA bundle on Linux (crypto/x509/root_linux.go) and for time zones
-// (time/zoneinfo_unix.go).
-var (
-	bundlePaths = []string{
-		rootfiles.BundlePath, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cacert.pem",
-		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
-	}
-	zonePaths = []string{rootfiles.ZonesPath, "/usr/share/lib/zoneinfo", "/usr/lib/locale/TZ", "/etc/zoneinfo"}
-)
-
 // zones supplies the zones that constants name; all where there may be others, or one of them is none that is known here.
 func (c *completion) zones(n Need) {
-	names, missing := missingZones(c.root, n)
+	names, missing := c.missingZones(n)
 	if len(names) == 0 && missing {
 		for _, z := range rootfiles.Zones() {
 			c.addZone(z)
@@ -173,28 +154,24 @@ func (c *completion) addZone(z rootfiles.ZoneFile) {
 	c.add(File{Path: path.Join(rootfiles.ZonesPath, z.Name), Mode: 0o644, Data: z.Data})
 }
 
-// missingZones says whether a root lacks zones that a need names. With no names, it is all that there are.
-func missingZones(root Existing, n Need) (names []string, missing bool) {
+// missingZones says whether zones are lacking that a need names. With no names, it is all that there are.
+func (v view) missingZones(n Need) (names []string, missing bool) {
 	known := func(name string) bool { _, err := rootfiles.Zone(name); return err == nil }
 	if n.Open || len(n.Values) == 0 || !slices.ContainsFunc(n.Values, known) {
 		// All or none of them are there; this one is in every set.
-		return nil, !hasZone(root, "Europe/Berlin")
+		return nil, !v.hasZone("Europe/Berlin")
 	}
 	for _, name := range n.Values {
-		if known(name) && !hasZone(root, name) {
+		if known(name) && !v.hasZone(name) {
 			names = append(names, name)
 		}
 	}
 	return names, len(names) > 0
 }
 
-func hasZone(root Existing, name string) bool {
-	return slices.ContainsFunc(zonePaths, func(dir string) bool { return hasFile(root, path.Join(dir, name)) })
-}
-
 // accounts supplies passwd and group, or the line of the image's user where they lack it.
 func (c *completion) accounts() {
-	if !lacksAccount(c.root, c.account) || c.account.uid < 0 {
+	if !c.lacksAccount() || c.account.uid < 0 {
 		return
 	}
 	uid, gid := strconv.Itoa(c.account.uid), strconv.Itoa(c.account.gid)
@@ -202,86 +179,85 @@ func (c *completion) accounts() {
 	c.accountFile(rootfiles.GroupPath, rootfiles.Group, gid, "user:x:"+gid+":\n")
 }
 
-func lacksAccount(root Existing, a account) bool {
-	return !hasFile(root, rootfiles.PasswdPath) || !a.known
-}
-
 // accountFile supplies one of the files, with a line for id.
 func (c *completion) accountFile(name, text, id, line string) {
 	mode, there := int64(0o644), false
-	if st, err := c.root.Stat(name); err == nil {
-		old, err := c.root.ReadFile(name)
+	if st, err := c.Stat(name, nil); err == nil {
+		old, err := c.ReadFile(name)
 		if err != nil {
 			return // not of a size that such a file has: left alone
 		}
-		text, mode, there = string(old), st.Mode&0o7777, true
+		text, mode, there = string(old), st.Mode&0o7777|0o444, true
 		if text != "" && !strings.HasSuffix(text, "\n") {
 			text += "\n"
 		}
 	}
 	if field(text, 2, id) == nil {
 		text += line
-	} else if there {
+	} else if there && c.readable(name) {
 		return
 	}
 	c.add(File{Path: name, Mode: mode, Data: []byte(text)})
 }
 
+// temp supplies a folder for temporary files where the program looks for one.
 func (c *completion) temp() {
-	if slices.ContainsFunc(c.o.Env, func(e string) bool { return strings.HasPrefix(e, "TMPDIR=/") }) {
-		return
-	}
-	if !writable(c.root, "/tmp", c.account) {
-		c.add(File{Path: "/tmp", Mode: 0o1777, Dir: true})
+	if dir := path.Clean(c.absolute(c.tempDir())); !c.writable(dir) {
+		c.add(File{Path: dir, Mode: 0o1777, Dir: true})
 	}
 }
 
 // home supplies a folder that is the user's own, and names it.
 func (c *completion) home() {
-	if !needsHome(c.root, c.o.Env, c.account) {
+	if !c.needsHome() {
 		return
 	}
 	home := c.account.home
 	if given := lookup(c.o.Env, "HOME"); given != "" {
 		home = given
-	} else {
-		c.env = append(c.env, "HOME="+home)
 	}
-	if !writable(c.root, home, c.account) && path.IsAbs(home) && path.Clean(home) != "/" {
+	if !c.writable(home) {
+		if !path.IsAbs(home) || path.Clean(home) == "/" {
+			return
+		}
 		gid := max(c.account.gid, 0)
 		if line := field(rootfiles.Passwd, 2, strconv.Itoa(c.account.uid)); line != nil {
 			gid = number(line[3], gid) // which it has once the accounts are there
 		}
-		c.add(File{Path: path.Clean(home), Mode: 0o700, UID: max(c.account.uid, 0), GID: gid, Dir: true})
+		if !c.add(File{Path: path.Clean(home), Mode: 0o700, UID: max(c.account.uid, 0), GID: gid, Dir: true}) {
+			return
+		}
+	}
+	if lookup(c.o.Env, "HOME") == "" {
+		c.added = append(c.added, "HOME="+home)
 	}
 }
 
-func (c *completion) has(name string) bool { return hasFile(c.root, name) }
-
-func (c *completion) hasAny(names []string) bool { return slices.ContainsFunc(names, c.has) }
-
-// hasFile says that a regular file is there, with something in it.
-func hasFile(root Existing, name string) bool {
-	f, err := root.Stat(name)
-	return err == nil && !f.Dir && f.Size > 0
-}
-
-// add puts f and the folders above it that are missing into the supply.
-func (c *completion) add(f File) {
-	for dir := path.Dir(f.Path); dir != "/"; dir = path.Dir(dir) {
+// add puts f and the folders above it that are missing into the supply. What would lie below a folder that the user may not enter
+// is of no use to it, and is left out.
+func (c *completion) add(f File) bool {
+	var missing []File
+	for dir := path.Dir(f.Path); ; dir = path.Dir(dir) {
 		if _, there := c.files[dir]; there {
 			break
 		}
-		if _, err := c.root.Stat(dir); err == nil {
+		at, err := c.find(dir)
+		if errors.Is(err, fs.ErrPermission) || err == nil && !c.account.may(at, 1) {
+			return false
+		}
+		if err == nil || dir == "/" {
 			break
 		}
-		c.files[dir] = File{Path: dir, Mode: 0o755, Dir: true}
+		missing = append(missing, File{Path: dir, Mode: 0o755, Dir: true})
 	}
-	c.files[f.Path] = f
+	for _, dir := range append(missing, f) {
+		c.files[dir.Path] = dir
+	}
+	return true
 }
 
 func (c *completion) supply() Supply {
-	s := Supply{Env: c.env, Kinds: c.kinds}
+	s := Supply{Env: c.added, Kinds: c.kinds}
 	slices.Sort(s.Env)
 	s.Env = slices.Compact(s.Env)
 	for _, f := range c.files {
@@ -330,9 +306,3 @@ func writeFile(out *tar.Writer, f File, at time.Time) error {
 	}
 	return err
 }
-
-// nothing is an empty root.
-type nothing struct{}
-
-func (nothing) Stat(string) (File, error)       { return File{}, fs.ErrNotExist }
-func (nothing) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }

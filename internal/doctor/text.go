@@ -9,6 +9,24 @@ import (
 	"github.com/skiff-build/skiff/internal/printable"
 )
 
+// MarshalJSON writes lists that are empty as such, never as null.
+func (r *Report) MarshalJSON() ([]byte, error) {
+	type plain Report
+	out := plain(*r)
+	out.Entrypoint, out.Ignored, out.Undecided = list(out.Entrypoint), list(out.Ignored), list(out.Undecided)
+	out.Layers, out.Largest, out.Programs, out.Findings = list(out.Layers), list(out.Largest), list(out.Programs), list(out.Findings)
+	for i, p := range out.Programs {
+		out.Programs[i].Needs = list(p.Needs)
+	}
+	for i, f := range out.Findings {
+		out.Findings[i].Evidence, out.Findings[i].Remedy = list(f.Evidence), list(f.Remedy)
+	}
+	return json.Marshal(out)
+}
+
+// list is a copy that is not nil.
+func list[T any](l []T) []T { return append(make([]T, 0, len(l)), l...) }
+
 // WriteJSON writes the report as JSON; its form is [Schema].
 func (r *Report) WriteJSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
@@ -80,7 +98,12 @@ func (f Finding) write(b *strings.Builder) {
 		if i == 0 {
 			head = "mend"
 		}
-		line(head, r)
+		indent := strings.Repeat(" ", 9)
+		if strings.Contains(r, "<<") { // the end of a here-document begins its line
+			indent = ""
+		}
+		// A remedy may be several instructions, a line each.
+		fmt.Fprintf(b, "  %-6s %s\n", head, strings.ReplaceAll(printable.Text(r), "\n", "\n"+indent))
 	}
 }
 

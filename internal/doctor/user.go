@@ -2,26 +2,41 @@ package doctor
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
+// numeric is a user that every image has.
+var numeric = fmt.Sprintf("USER %d:%d", rootfiles.NonRoot, rootfiles.NonRoot)
+
 // user reports a program that runs as the superuser, and a user that is not known.
 func (e *examination) user() {
-	if e.account.uid < 0 {
+	a := e.view.account
+	switch a.unknown {
+	case "user":
+		name, _, _ := strings.Cut(e.userName(), ":")
 		e.find(Finding{
 			ID: IDUsers, Severity: Error, Path: rootfiles.PasswdPath, Source: e.last("USER"),
-			Message:  fmt.Sprintf("the image's user is %s, which its /etc/passwd does not have: it does not start", e.userName()),
+			Message:  fmt.Sprintf("the image's user is %s, which its /etc/passwd does not have: it does not start", name),
 			Evidence: []string{"names of users are looked up in the image, numbers need no entry"},
-			Remedy:   []string{fmt.Sprintf("USER %d:%d", rootfiles.NonRoot, rootfiles.NonRoot), copyFrom("", "/etc/passwd /etc/group", "/etc/")},
+			Remedy:   []string{numeric},
+		})
+	case "group":
+		_, name, _ := strings.Cut(e.userName(), ":")
+		e.find(Finding{
+			ID: IDUsers, Severity: Error, Path: rootfiles.GroupPath, Source: e.last("USER"),
+			Message:  fmt.Sprintf("the group of the image's user is %s, which its /etc/group does not have: it does not start", name),
+			Evidence: []string{"names of groups are looked up in the image, numbers need no entry"},
+			Remedy:   []string{fmt.Sprintf("USER %d:%d", a.uid, a.gid)},
 		})
 	}
-	if len(e.entry.args) == 0 || !e.account.superuser() {
+	if len(e.starts) == 0 || !a.superuser() {
 		return
 	}
 	f := Finding{
 		ID: IDRoot, Severity: Warning, Message: "the program runs as root",
-		Remedy: []string{fmt.Sprintf("USER %d:%d", rootfiles.NonRoot, rootfiles.NonRoot)},
+		Remedy: []string{numeric},
 	}
 	if f.Source = e.last("USER"); f.Source != nil {
 		f.Evidence = []string{"USER is " + e.userName()}

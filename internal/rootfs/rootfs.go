@@ -124,12 +124,35 @@ const maxLinks = 40
 
 // Find returns the file of that name, with symbolic links followed within the root; its Path is where it really lies. An
 // error is [fs.ErrNotExist] where there is none, as where links go in circles.
-func (f *FS) Find(name string) (File, error) { return f.find(name, true) }
+func (f *FS) Find(name string) (File, error) { return f.find(name, true, nil) }
 
 // FindLink is Find, but the last part of the name is not followed where it is a symbolic link.
-func (f *FS) FindLink(name string) (File, error) { return f.find(name, false) }
+func (f *FS) FindLink(name string) (File, error) { return f.find(name, false, nil) }
 
-func (f *FS) find(name string, follow bool) (File, error) {
+// FindBy is Find by way of folders that enter lets pass: it is asked of each in which a part of the name, or of a link on the way, is
+// looked up. Where it says no, the error is [fs.ErrPermission], as the kernel's is (path_resolution(7), step 2).
+func (f *FS) FindBy(name string, enter func(dir File) bool) (File, error) {
+	return f.find(name, true, enter)
+}
+
+// ReadDir returns what is in a folder, sorted by name; links in it are not followed.
+func (f *FS) ReadDir(name string) ([]File, error) {
+	dir, err := f.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	if !dir.IsDir() {
+		return nil, &fs.PathError{Op: "read folder", Path: name, Err: fs.ErrInvalid}
+	}
+	all := make([]File, 0, len(dir.node.children))
+	for name, n := range dir.node.children {
+		all = append(all, n.file(path.Join(dir.Path, name)))
+	}
+	slices.SortFunc(all, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
+	return all, nil
+}
+
+func (f *FS) find(name string, follow bool, enter func(File) bool) (File, error) {
 	miss := &fs.PathError{Op: "find", Path: name, Err: fs.ErrNotExist}
 	at, where := f.root, "/"
 	var above []*node
@@ -148,6 +171,9 @@ func (f *FS) find(name string, follow bool) (File, error) {
 		}
 		if !at.isDir() {
 			return File{}, miss
+		}
+		if enter != nil && !enter(at.file(where)) {
+			return File{}, &fs.PathError{Op: "find", Path: name, Err: fs.ErrPermission}
 		}
 		n := at.children[part]
 		if n == nil {
