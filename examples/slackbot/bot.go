@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"regexp"
@@ -68,7 +69,7 @@ func (b *bot) serve(ctx context.Context) error {
 	socket, hangUp := context.WithCancel(late)
 	defer hangUp()
 	go b.introduce(reading, fail)
-	go func() { fail(b.slack.RunContext(socket)) }()
+	go func() { fail(ofToken(appName, b.slack.RunContext(socket))) }()
 	var err error
 	for err == nil {
 		select {
@@ -95,7 +96,7 @@ func (b *bot) introduce(ctx context.Context, fail func(error)) {
 	me, err := b.slack.AuthTestContext(ctx)
 	if err != nil {
 		if b.log.Warn("who am I?", "err", explain(err)); hopeless(err) {
-			fail(fmt.Errorf("SLACK_BOT_TOKEN: %w", err))
+			fail(ofToken(botName, err))
 		}
 		return
 	}
@@ -130,10 +131,11 @@ func (b *bot) handle(socket, late context.Context, ev socketmode.Event) error {
 		b.connected(true)
 		b.log.Info("connected to Slack")
 	case *slack.ConnectionErrorEvent:
-		if hopeless(data.ErrorObj) {
-			return data.ErrorObj
+		err := ofToken(appName, data.ErrorObj)
+		if hopeless(err) {
+			return err
 		}
-		b.log.Warn("not connected", "err", explain(data.ErrorObj), "again_in", data.Backoff)
+		b.log.Warn("not connected", "err", explain(err), "again_in", data.Backoff)
 	case *socketmode.ErrorBadMessage: // of a kind that the library does not know, or not in the form that it knows
 		_ = json.Unmarshal(data.Message, &e)
 	}
@@ -198,12 +200,13 @@ func (b *bot) attend(ctx context.Context, q question) {
 	}
 	if q.thread, err = b.say(ctx, q, r.text); err == nil && r.data != nil {
 		if err = upload(ctx, &b.slack.Client, q.channel, q.thread, "", r.file, r.data); err != nil {
-			_, also := b.say(ctx, q, warn(fmt.Errorf("the report could not be uploaded: %w", err)))
+			err = ofToken(botName, err)
+			_, also := b.say(ctx, q, warn(fmt.Errorf("the report could not be uploaded: %w", err))+"\n"+block(r.data))
 			err = errors.Join(err, also)
 		}
 	}
 	if err != nil {
-		log.Error("not answered", "err", explain(err))
+		log.Error("not answered", "err", explain(ofToken(botName, err)))
 		return
 	}
 	log.Info("answered", "file", r.file, "bytes", len(r.data))
@@ -313,6 +316,19 @@ func describe(images []*image) reply {
 	return reply{text, name + ".csv", out.Bytes()}
 }
 
+const maxBlock = 3500 // bytes of a report in a message, which Slack wants to have 4,000 characters at most
+
+// block is the begin of a report, as much as a message takes: what would have been a file.
+func block(data []byte) string {
+	text := strings.ReplaceAll(escape(string(data)), "`", "'")
+	if rest := ""; len(text) > maxBlock {
+		text, rest = text[:maxBlock], text[maxBlock:]
+		end := strings.LastIndexByte(text, '\n') + 1
+		text = fmt.Sprintf("%s… and %d lines more\n", text[:end], strings.Count(text[end:]+rest, "\n"))
+	}
+	return "```\n" + text + "```"
+}
+
 // align sets rows in columns. What strangers put into names neither breaks a line nor ends the block that it stands in.
 func align(rows [][]string) string {
 	var out strings.Builder
@@ -328,7 +344,25 @@ func megabytes(n int64) string {
 	if n == unknown {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f MB", float64(n)/1e6)
+	return weight(n, "%.*f")
+}
+
+// weight tells bytes in MB, few of them in kB.
+func weight(n int64, verb string) string {
+	if max(n, -n) < 100_000 {
+		return figure(float64(n)/1e3, 1, verb) + " kB"
+	}
+	return figure(float64(n)/1e6, 2, verb) + " MB"
+}
+
+// figure has that many digits behind the point, and more where it would be off by a hundredth of itself, or near to that.
+func figure(x float64, digits int, verb string) string {
+	for ; ; digits++ {
+		text := fmt.Sprintf(verb, digits, x)
+		if shown, err := strconv.ParseFloat(text, 64); err != nil || digits == 9 || math.Abs(shown-x) <= math.Abs(x)/200 {
+			return text
+		}
+	}
 }
 
 func exact(n int64) string { return strings.TrimPrefix(strconv.FormatInt(n, 10), "-1") }
@@ -337,5 +371,5 @@ func difference(a, b int64) string {
 	if a == unknown || b == unknown {
 		return "-"
 	}
-	return fmt.Sprintf("%+.2f MB (%+.1f %%)", float64(b-a)/1e6, 100*float64(b-a)/float64(max(a, 1)))
+	return fmt.Sprintf("%s (%s %%)", weight(b-a, "%+.*f"), figure(100*float64(b-a)/float64(max(a, 1)), 1, "%+.*f"))
 }

@@ -5,11 +5,13 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +36,7 @@ func TestSizeIsAnsweredInItsThreadWithAFile(t *testing.T) {
 	if post.Get("channel") != "C1" || post.Get("thread_ts") != "1.0" {
 		t.Errorf("answer: %v", post)
 	}
-	if !regexp.MustCompile(`(?m)^app:1\.2 +linux/amd64 +1 +0\.0\d MB +3\.00 MB$`).MatchString(post.Get("text")) {
+	if !regexp.MustCompile(`(?m)^app:1\.2 +linux/amd64 +1 +\d\.\d+ kB +3\.00 MB$`).MatchString(post.Get("text")) {
 		t.Errorf("no table: %s", post.Get("text"))
 	}
 	file := next(t, f.files, "file")
@@ -90,6 +92,44 @@ func TestLongReportsAreCSV(t *testing.T) {
 	}
 	if !strings.Contains(r.text, "linux/amd64") || len(r.text) > 500 {
 		t.Errorf("message: %s", r.text)
+	}
+}
+
+// TestFigures: none is off by more than a hundredth of itself.
+func TestFigures(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0.0 kB", 1: "0.001 kB", 512: "0.51 kB", 1234: "1.23 kB", 20_480: "20.5 kB", 99_999: "100.0 kB", 100_000: "0.10 MB", 123_456: "0.123 MB",
+		501_536: "0.50 MB", 3_000_000: "3.00 MB", 57_254_321: "57.25 MB", unknown: "-",
+	} {
+		if got := megabytes(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+	for n := int64(1); n < 1<<40; n += n/7 + 1 {
+		value, unit, _ := strings.Cut(megabytes(n), " ")
+		x, err := strconv.ParseFloat(value, 64)
+		x *= map[string]float64{"kB": 1e3, "MB": 1e6}[unit]
+		if err != nil || math.Abs(x-float64(n)) > float64(n)/100 || (unit == "kB") != (n < 100_000) {
+			t.Errorf("%d: %s", n, megabytes(n))
+		}
+	}
+	for want, d := range map[string][2]int64{
+		"+0.50 MB (+50.0 %)": {1_000_000, 1_500_000}, "-2.0 kB (-0.2 %)": {1_000_000, 998_000}, "+1.0 kB (+0.01 %)": {10_000_000, 10_001_000}, "+0.0 kB (+0.0 %)": {5, 5},
+	} {
+		if got := difference(d[0], d[1]); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+}
+
+// TestBlock: of a long report a message has the begin.
+func TestBlock(t *testing.T) {
+	if got := block([]byte("a <b> `c`\n")); got != "```\na &lt;b&gt; 'c'\n```" {
+		t.Errorf("%q", got)
+	}
+	got := block(bytes.Repeat([]byte("0123456789\n"), 1000))
+	if len(got) > 4000 || !strings.HasSuffix(got, "9\n… and 682 lines more\n```") {
+		t.Errorf("%d bytes: %s", len(got), got[max(0, len(got)-60):])
 	}
 }
 
@@ -494,7 +534,8 @@ func TestSlackErrors(t *testing.T) {
 				f.send(t, next(t, f.sockets, "connection"), "e1", "Ev1", mention("size "+r.host+"/team/app:1"))
 				if step != "chat.postMessage" {
 					next(t, f.posts, "answer")
-					if post := next(t, f.posts, "explanation"); !strings.Contains(post.Get("text"), want) || post.Get("thread_ts") != "1.0" {
+					if post := next(t, f.posts, "explanation"); !strings.Contains(post.Get("text"), want) || post.Get("thread_ts") != "1.0" ||
+						!strings.Contains(post.Get("text"), digestOf(layer)) || code == "missing_scope" && !strings.Contains(post.Get("text"), "SLACK_BOT_TOKEN") {
 						t.Errorf("explanation: %v", post)
 					}
 				}
@@ -531,7 +572,8 @@ func TestRefusedTokensEndTheBot(t *testing.T) {
 					}
 					return m == method
 				}
-				if exit, _, said := once(t, f); exit != 1 || !strings.Contains(said, "slackbot: connect to Slack: ") || !strings.Contains(said, code+": ") || !strings.Contains(said, "token") {
+				if exit, _, said := once(t, f); exit != 1 || !strings.Contains(said, "slackbot: connect to Slack: ") || !strings.Contains(said, code+": ") ||
+					!strings.Contains(said, map[bool]string{true: "SLACK_APP_TOKEN: " + code, false: "SLACK_BOT_TOKEN: " + code}[method == openMethod]) {
 					t.Errorf("exit code %d: %s", exit, said)
 				}
 			})

@@ -141,6 +141,16 @@ func sleep(ctx context.Context, d time.Duration) error {
 var advice string // lines "ERROR: WHAT TO DO", for errors of Slack's
 var errSlow = errors.New("no answer in time")
 
+const botName, appName = "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN"
+
+// ofToken says which of the two tokens it was that Slack refused. Socket Mode's connection is opened by the one of the app, all else is asked with the other.
+func ofToken(name string, err error) error {
+	if _, is := errors.AsType[slack.SlackErrorResponse](err); !is || !hopeless(err) || strings.Contains(err.Error(), name) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
 func hopeless(err error) bool { // the answer will be the same next time; the library tries some of these for ever
 	refused, _ := errors.AsType[slack.SlackErrorResponse](err)
 	return untrusted(err) || slices.Contains(strings.Fields("invalid_auth not_authed account_inactive token_revoked token_expired "+

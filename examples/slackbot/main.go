@@ -143,7 +143,7 @@ func notify(ctx context.Context, cfg config, settings error, args []string, stdo
 	defer cancel()
 	name := filepath.Base(*report) // and a comment holds what people wrote into commits: it notifies nobody
 	if err := upload(ctx, newSlack(cfg), *channel, *thread, escape(*comment), name, data); err != nil {
-		return fmt.Errorf("notify %s: %w", *channel, err)
+		return fmt.Errorf("notify %s: %w", *channel, ofToken(botName, err))
 	}
 	_, err = fmt.Fprintf(stdout, "uploaded %s (%d bytes) to %s\n", name, len(data), *channel)
 	return err

@@ -174,6 +174,9 @@ func (f *fakeSlack) method(name string, r *http.Request) map[string]any {
 		if json.Unmarshal([]byte(form.Get("files")), &files) != nil || len(files) != 1 {
 			return failed("invalid_arguments")
 		}
+		if form.Has("blocks") { // Slack refuses those of markdown here; the bot uses none
+			return failed("invalid_blocks")
+		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		u := f.bytes[files[0].ID]
