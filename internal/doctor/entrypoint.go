@@ -83,7 +83,7 @@ func (e *examination) executable(f Finding, s start) {
 	if strings.Contains(closed, " above it has ") {
 		f.Remedy = e.elsewhere(s)
 	} else {
-		f.Remedy = e.chmod("755", s.file)
+		f.Remedy = e.chmod(everybodyExecutes, s.file)
 		if src := e.bringing(s.file.Layer); src != nil {
 			f.Source = src
 		}

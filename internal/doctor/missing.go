@@ -126,7 +126,9 @@ func (e *examination) lacksRoots(f *Finding, p goProgram) {
 		f.Remedy = append(e.readableRoots(r), "copy the CAs that the image is to trust to that place, or leave the variable out")
 	case r.own:
 		f.Message = fmt.Sprintf("%s verifies TLS certificates, and %s cannot use those that the image has", p.path, e.userName())
-		f.Remedy = append(e.readableRoots(r), "give the files the mode 644, and the folders above them 755")
+		f.Remedy = append(e.readableRoots(r), "let everybody read them, and enter the folders above them")
+	case !e.enters(rootfiles.BundlePath):
+		f.Remedy = e.closedFirst(rootfiles.BundlePath)
 	default:
 		f.Remedy = []string{fmt.Sprintf("COPY --from=%s %s %s/", e.donor(p.file.Layer), rootfiles.BundlePath, path.Dir(rootfiles.BundlePath))}
 	}
@@ -142,7 +144,7 @@ func (e *examination) readableRoots(r roots) []string {
 		if _, err := e.view.find(name); err != nil {
 			return e.enterable(name)
 		}
-		return e.chmod("644", f)
+		return e.chmod(everybodyReads, f)
 	}
 	return nil
 }
@@ -153,8 +155,9 @@ func (e *examination) lacksZones(f *Finding, p goProgram, n Need) {
 		f.Message = fmt.Sprintf("%s loads the time zone %s, and the image does not have it", p.path, strings.Join(names, ", "))
 	}
 	const zip = "/usr/local/go/lib/time/zoneinfo.zip"
+	to := e.free("/usr/share/zoneinfo.zip", "/zoneinfo.zip")
 	f.Remedy = []string{
-		fmt.Sprintf("COPY --from=%s %s /usr/share/zoneinfo.zip\nENV ZONEINFO=/usr/share/zoneinfo.zip", e.donor(p.file.Layer), zip),
+		fmt.Sprintf("COPY --from=%s %s %s\nENV ZONEINFO=%s", e.donor(p.file.Layer), zip, to, to),
 		`embed them in the program: import _ "time/tzdata"`,
 	}
 }
@@ -167,8 +170,14 @@ func (e *examination) lacksUsers(f *Finding, p goProgram) {
 		if why := e.view.barrier(rootfiles.PasswdPath, 4); why != "" {
 			f.Message = fmt.Sprintf("%s looks users up, and %s may not read /etc/passwd", p.path, e.userName())
 			f.Evidence = append([]string{why}, f.Evidence...)
-			f.Remedy = append(e.enterable(rootfiles.PasswdPath), remedies(e.asRoot("chmod 644 "+rootfiles.PasswdPath))...)
 		}
+	}
+	if !e.enters(rootfiles.PasswdPath) {
+		f.Remedy = e.closedFirst(rootfiles.PasswdPath)
+		if e.view.account.known {
+			f.Remedy = e.enterable(rootfiles.PasswdPath)
+		}
+		return
 	}
 	if e.view.account.uid >= 0 {
 		f.Remedy = append(f.Remedy, e.passwd())
@@ -195,14 +204,14 @@ func (e *examination) lacksTemp(f *Finding, p goProgram) {
 		f.Remedy = append(f.Remedy, "ENV TMPDIR=/tmp")
 	}
 	if why == "" && path.IsAbs(dir) {
-		f.Remedy = append(f.Remedy, fmt.Sprintf("COPY --from=%s /tmp %s", donor, dir))
+		f.Remedy = append(f.Remedy, fmt.Sprintf("COPY --from=%s --chmod=1777 /tmp %s", donor, dir))
 		return
 	}
 	if why != "" && !strings.Contains(why, " above it has ") {
 		f.Remedy = append(f.Remedy, remedies(e.asRoot("chmod 1777 "+dir))...)
 	}
-	other := e.unused()
-	f.Remedy = append(f.Remedy, fmt.Sprintf("COPY --from=%s /tmp %s\nENV TMPDIR=%s", donor, other, other))
+	other := e.free("/temp")
+	f.Remedy = append(f.Remedy, fmt.Sprintf("COPY --from=%s --chmod=1777 /tmp %s\nENV TMPDIR=%s", donor, other, other))
 }
 
 func (e *examination) lacksHome(f *Finding, p goProgram) {
@@ -215,16 +224,7 @@ func (e *examination) lacksHome(f *Finding, p goProgram) {
 	} else if dir != "/" {
 		f.Evidence = append([]string{"HOME is " + dir + ", which is not there"}, f.Evidence...)
 	}
-	home := path.Clean(a.home)
-	if _, err := e.view.Stat(home, nil); err == nil || !path.IsAbs(home) || e.view.barrier(home, 1) != "" {
-		home = "/home/app"
-		for i := 2; ; i++ {
-			if _, err := e.fs.Find(home); err != nil {
-				break
-			}
-			home = fmt.Sprintf("/home/app%d", i)
-		}
-	}
+	home := e.free(path.Clean(a.home), "/home/app", "/app-home")
 	f.Remedy = []string{fmt.Sprintf("COPY --from=%s --chown=%d:%d --chmod=700 /tmp %s\nENV HOME=%s",
 		e.emptyDonor(p.file.Layer), a.uid, max(a.gid, 0), home, home)}
 }

@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -109,15 +111,43 @@ func (e *examination) asRoot(command string) string {
 	return "USER root\nRUN " + command + "\nUSER " + e.userName()
 }
 
-// chmod are the remedies for a file with the wrong mode.
+// Modes of remedies. One in figures would be that of the folders above as well, where COPY makes them (tonistiigi/fsutil copy.go,
+// prepareTargetDir), and one to read is none to enter.
+const (
+	everybodyReads    = "a+rX"
+	everybodyExecutes = "755"
+)
+
+// chmod are the remedies for a file or folder with the wrong mode.
 func (e *examination) chmod(mode string, f rootfs.File) []string {
-	if in := e.instructionOf(f.Layer); in != nil && (in.Name == "COPY" || in.Name == "ADD") {
-		text := chmodFlag().ReplaceAllString(in.Text, "")
-		if r := becomes(*in, strings.Replace(text, in.Name, in.Name+" --chmod="+mode, 1)); r != "" {
-			return []string{r}
+	return remedies(e.copiedWith(mode, f.Layer), e.asRoot("chmod "+mode+" "+f.Path), "give "+f.Path+" the mode "+mode+" where it is made")
+}
+
+// copiedWith is the COPY that made a layer, with another mode; "" where it was none.
+func (e *examination) copiedWith(mode string, layer int) string {
+	return withMode(e.instructionOf(layer), mode)
+}
+
+// folderWith is the COPY that made a folder, with another mode. The layer does not tell it: layers with something in a folder have an
+// entry for it, too. A later COPY leaves the mode of a folder that is there as it is.
+func (e *examination) folderWith(mode, dir string) string {
+	if e.o.Dockerfile == nil {
+		return ""
+	}
+	for _, in := range e.o.Dockerfile.shipped() {
+		if dest := path.Clean(in.Dest); dest == dir || chmodFlag().MatchString(in.Text) && below(dest, dir) {
+			return withMode(&in, mode)
 		}
 	}
-	return remedies(e.asRoot("chmod "+mode+" "+f.Path), "give "+f.Path+" the mode "+mode+" where it is made")
+	return ""
+}
+
+func withMode(in *Instruction, mode string) string {
+	if in == nil || in.Name != "COPY" && in.Name != "ADD" {
+		return ""
+	}
+	text := chmodFlag().ReplaceAllString(in.Text, "")
+	return becomes(*in, strings.Replace(text, in.Name, in.Name+" --chmod="+mode, 1))
 }
 
 var chmodFlag = compiled(`\s--chmod=\S+`)
@@ -125,16 +155,47 @@ var chmodFlag = compiled(`\s--chmod=\S+`)
 // enterable are the remedies for a file below a folder that the user may not enter: the folder's mode.
 func (e *examination) enterable(name string) []string {
 	var closed []string
+	again := ""
 	_, _ = e.view.Stat(name, func(dir File) bool { // what is there is known
 		if !e.view.account.may(dir, 1) {
 			closed = append(closed, dir.Path)
+			again = e.folderWith(everybodyReads, dir.Path)
 		}
 		return true
 	})
 	if len(closed) == 0 {
 		return nil
 	}
-	return remedies(e.asRoot("chmod a+x "+strings.Join(closed, " ")), "put it into a folder that everybody may enter: not below "+closed[0])
+	if len(closed) > 1 {
+		again = "" // one line may not be enough
+	}
+	return remedies(again, e.asRoot("chmod a+x "+strings.Join(closed, " ")), "let everybody enter "+strings.Join(closed, " and "))
+}
+
+// closedFirst is the remedy where something is missing below a folder that the user may not enter.
+func (e *examination) closedFirst(name string) []string {
+	all := e.enterable(name)
+	return all[max(len(all)-1, 0):] // the sentence: an instruction is not all that is to be done
+}
+
+// enters says that the user comes to where a file of that name is, or would be.
+func (e *examination) enters(name string) bool {
+	_, err := e.view.find(name)
+	return !errors.Is(err, fs.ErrPermission)
+}
+
+// free is the first of names that nothing has, in a folder that the user may enter; a number is put to the last.
+func (e *examination) free(names ...string) string {
+	last := names[len(names)-1]
+	for i := 2; i < 100; i++ {
+		names = append(names, fmt.Sprintf("%s%d", last, i))
+	}
+	for _, name := range names {
+		if _, err := e.view.Stat(name, nil); err != nil && path.IsAbs(name) && e.enters(name) {
+			return name
+		}
+	}
+	return last
 }
 
 // elsewhere are the remedies for a program in a folder that its user may not enter: another place for it.
@@ -296,17 +357,6 @@ func (e *examination) passwd() string {
 		text += "\n"
 	}
 	return "COPY <<\"EOF\" " + rootfiles.PasswdPath + "\n" + text + line + "\nEOF"
-}
-
-// unused is the name of a folder for temporary files where /tmp will not do.
-func (e *examination) unused() string {
-	name := "/temp"
-	for i := 2; ; i++ {
-		if _, err := e.fs.Find(name); err != nil {
-			return name
-		}
-		name = fmt.Sprintf("/temp%d", i)
-	}
 }
 
 // instructionOf is the instruction that made a layer; nil where that is not known.
