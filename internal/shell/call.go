@@ -1,0 +1,370 @@
+package shell
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// special are POSIX's special builtins: their assignments stay, and an error in them ends the shell.
+var special = map[string]bool{
+	":": true, ".": true, "break": true, "continue": true, "eval": true, "exec": true, "exit": true, "export": true, "readonly": true,
+	"return": true, "set": true, "shift": true, "times": true, "trap": true, "unset": true, "local": true,
+}
+
+// call runs a simple command with its redirections.
+func (in *interp) call(s *syntax.Stmt, c *syntax.CallExpr, tested bool) int {
+	in.subst = 0
+	args := in.arguments(c.Args)
+	in.line = s.Pos().Line()
+	trace := in.fds
+	if in.opts['x'] {
+		trace = in.fds.clone()
+		defer trace.release()
+	}
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
+	}
+	undo, ok := in.redirect(s.Redirs)
+	if !ok {
+		status := in.redirectStatus()
+		if special[name] && in.Variant != Bash {
+			in.status = status
+			panic(exitNow{})
+		}
+		return status
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			undo()
+		}
+	}()
+	type assign struct{ name, value string }
+	var assigns []assign
+	isSpecial := special[name] && in.Variant != Bash
+	lasting := name == "" || isSpecial
+	saved := map[string]variable{}
+	for _, a := range c.Assigns {
+		value := ""
+		if a.Value != nil {
+			value = in.assigned(a.Value)
+		}
+		assigns = append(assigns, assign{a.Name.Value, value})
+		if !lasting {
+			if _, ok := saved[a.Name.Value]; !ok {
+				saved[a.Name.Value] = in.vars[a.Name.Value]
+			}
+		}
+		in.set(a.Name.Value, value)
+		if !lasting {
+			v := in.vars[a.Name.Value]
+			v.exported = true
+			in.vars[a.Name.Value] = v
+		}
+	}
+	if in.opts['x'] && (len(args) > 0 || len(assigns) > 0) {
+		var words []string
+		for _, a := range assigns {
+			words = append(words, a.name+"="+in.traceQuote(a.value))
+		}
+		for _, a := range args {
+			words = append(words, in.traceQuote(a))
+		}
+		if w := trace.writer(2); w != nil {
+			ps4, _ := in.get("PS4")
+			io.WriteString(w, ps4+strings.Join(words, " ")+"\n")
+		}
+	}
+	if name == "" && len(args) == 0 {
+		return in.subst
+	}
+	defer func() {
+		for n, v := range saved {
+			if v == (variable{}) {
+				delete(in.vars, n)
+			} else {
+				in.vars[n] = v
+			}
+		}
+	}()
+	if name == "exec" && len(args) == 1 {
+		keep = true
+	}
+	return in.invoke(args, tested)
+}
+
+// invoke runs a command by its name: special builtins, functions, builtins, files.
+func (in *interp) invoke(args []string, tested bool) int {
+	name := args[0]
+	b, isBuiltin := builtins[name]
+	if isBuiltin && b.only != "" && !strings.Contains(b.only, string(in.Variant)) {
+		isBuiltin = false
+	}
+	if isBuiltin && special[name] {
+		return b.run(in, args, tested)
+	}
+	if body := in.funcs[name]; body != nil {
+		return in.function(body, args, tested)
+	}
+	if isBuiltin {
+		return b.run(in, args, tested)
+	}
+	if notServed(in.Variant, name) {
+		in.unserved(name, "the builtin is not served")
+	}
+	return in.external(args)
+}
+
+func (in *interp) function(body *syntax.Stmt, args []string, tested bool) int {
+	defer in.enter(args[0])()
+	params, loops := in.params, in.loops
+	in.params, in.loops = args[1:], 0
+	in.funcs_++
+	in.locals = append(in.locals, map[string]variable{})
+	defer func() {
+		last := in.locals[len(in.locals)-1]
+		in.locals = in.locals[:len(in.locals)-1]
+		for name, v := range last {
+			if v == (variable{}) {
+				delete(in.vars, name)
+			} else {
+				in.vars[name] = v
+			}
+		}
+		in.params, in.loops = params, loops
+		in.funcs_--
+	}()
+	status := in.stmt(body, tested)
+	if in.skip == skipReturn {
+		in.skip = skipNot
+		status = in.status
+	}
+	return status
+}
+
+// abs is a name of a file as the process opens it.
+func (in *interp) abs(name string) string {
+	if filepath.IsAbs(name) {
+		return filepath.Join(in.Root, name) + trailing(name)
+	}
+	if name == "" {
+		return ""
+	}
+	return filepath.Join(in.dir, name) + trailing(name)
+}
+
+// trailing keeps what asks that a link be followed and be a folder.
+func trailing(name string) string {
+	if strings.HasSuffix(name, "/") && strings.Trim(name, "/") != "" || strings.HasSuffix(name, "/.") {
+		return "/."
+	}
+	return ""
+}
+
+// external runs a file.
+func (in *interp) external(args []string) int {
+	path, status := in.find(args[0])
+	if status != 0 {
+		return status
+	}
+	return in.exec(path, args)
+}
+
+// exec runs the file at path and returns its exit code.
+func (in *interp) exec(path string, args []string) int {
+	c := &Command{Args: args, Path: path, Env: in.environ(), Dir: in.dir, Extra: map[int]any{}}
+	if r := in.fds.reader(0); r != nil {
+		c.Stdin = r
+	}
+	c.Stdout, c.Stderr = in.fds.writer(1), in.fds.writer(2)
+	for n, s := range in.fds {
+		switch {
+		case n < 3:
+		case s.w != nil:
+			c.Extra[n] = s.w
+		case s.r != nil:
+			c.Extra[n] = s.r
+		}
+	}
+	return in.Exec(in.ctx, c)
+}
+
+// find is the file that a command's name stands for; else the exit code, after a message.
+func (in *interp) find(name string) (string, int) {
+	path, status := in.lookup(name)
+	switch status {
+	case 127:
+		in.complain("%s: not found", name)
+	case 126:
+		in.complain("%s: Permission denied", name)
+	}
+	return path, status
+}
+
+func (in *interp) lookup(name string) (string, int) {
+	if strings.Contains(name, "/") {
+		return in.abs(name), executable(in.abs(name))
+	}
+	path, _ := in.get("PATH")
+	status := 127
+	for _, dir := range strings.Split(path, ":") {
+		if name == "" {
+			break
+		}
+		file := in.abs(filepath.Join(orDot(dir), name))
+		switch executable(file) {
+		case 0:
+			return file, 0
+		case 126:
+			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+				status = 126
+			}
+		}
+	}
+	return "", status
+}
+
+func orDot(dir string) string {
+	if dir == "" {
+		return "."
+	}
+	return dir
+}
+
+// executable is 0, 126 or 127.
+func executable(file string) int {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return 126
+	case err != nil:
+		return 127
+	case info.IsDir():
+		return 126
+	case mayExecute(file) != nil:
+		return 126
+	}
+	return 0
+}
+
+// complain prints an error as the shell does.
+func (in *interp) complain(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	switch in.Variant {
+	case Dash:
+		text = fmt.Sprintf("%s: %d: %s\n", in.Name, in.line, text)
+	case Bash:
+		text = fmt.Sprintf("%s: line %d: %s\n", in.Name, in.line, text)
+	default:
+		text = fmt.Sprintf("%s: %s\n", in.Name, text)
+	}
+	if w := in.fds.writer(2); w != nil {
+		io.WriteString(w, text)
+	}
+}
+
+// fatal prints an error and ends the shell.
+func (in *interp) fatal(format string, args ...any) {
+	in.complain(format, args...)
+	in.status = 2
+	if in.Variant == Bash {
+		in.status = 1
+	}
+	panic(exitNow{})
+}
+
+// wrong is the error of a builtin: of a special one it ends the shell.
+func (in *interp) wrong(name, format string, args ...any) int {
+	text := fmt.Sprintf(format, args...)
+	if in.Variant == Ash {
+		text = "line 0: " + text
+	}
+	in.complain("%s: %s", name, text)
+	if special[name] && in.Variant != Bash {
+		in.status = 2
+		panic(exitNow{})
+	}
+	if in.Variant == Bash {
+		return 1
+	}
+	return 2
+}
+
+// write writes for a builtin. Where nobody reads any more the subshell ends, as by SIGPIPE.
+func (in *interp) write(name, text string) int {
+	w := in.fds.writer(1)
+	if text == "" && w != nil {
+		return 0
+	}
+	err := error(syscall.EBADF)
+	if w != nil {
+		_, err = io.WriteString(w, text)
+	}
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, syscall.EPIPE):
+		in.status = 128 + int(syscall.SIGPIPE)
+		panic(dieNow{})
+	}
+	in.unserved(name, "write error: %v", err)
+	return 1
+}
+
+// traceQuote is a word as set -x prints it.
+func (in *interp) traceQuote(s string) string {
+	plain := func(c byte) bool { return true }
+	switch in.Variant {
+	case Ash: // BusyBox, shell/ash.c: all but these characters are quoted
+		plain = func(c byte) bool {
+			return c >= '+' && c <= 'z' && !strings.ContainsRune(";<=>?`[\\", rune(c))
+		}
+	case Bash:
+		if s == "" {
+			return "''"
+		}
+		plain = func(c byte) bool {
+			return c > ' ' && c < 0x7f && !strings.ContainsRune("!\"#$&'()*;<>?[\\]^`{|}~", rune(c))
+		}
+	}
+	for i := range len(s) {
+		if !plain(s[i]) {
+			if in.Variant == Bash {
+				return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+			}
+			return singleQuote(s)
+		}
+	}
+	return s
+}
+
+// singleQuote quotes as both shells do: quotes themselves stand in double quotes.
+func singleQuote(s string) string {
+	var b strings.Builder
+	for {
+		n := strings.IndexByte(s, '\'')
+		if n < 0 {
+			n = len(s)
+		}
+		if n > 0 || s == "" {
+			b.WriteString("'" + s[:n] + "'")
+		}
+		s = s[n:]
+		if s == "" {
+			return b.String()
+		}
+		quotes := len(s) - len(strings.TrimLeft(s, "'"))
+		b.WriteString(`"` + s[:quotes] + `"`)
+		if s = s[quotes:]; s == "" {
+			return b.String()
+		}
+	}
+}
