@@ -267,7 +267,7 @@ func (in *interp) commandV(args []string) int {
 	}
 	_, isBuiltin := builtins[name]
 	switch {
-	case isBuiltin && notOnly(in.Variant, name), notServed(in.Variant, name), in.funcs[name] != nil:
+	case isBuiltin && notOnly(in.Variant, name), notServed(in.Variant, name), in.funcs[name] != nil, keywords[name]:
 		return in.write("command", name+"\n")
 	}
 	if in.Which != nil {
@@ -289,6 +289,12 @@ func (in *interp) commandV(args []string) int {
 		path = strings.TrimPrefix(path, in.Root)
 	}
 	return in.write("command", path+"\n")
+}
+
+// keywords are the words of the grammar.
+var keywords = map[string]bool{
+	"if": true, "then": true, "else": true, "elif": true, "fi": true, "for": true, "in": true, "do": true, "done": true, "while": true, "until": true,
+	"case": true, "esac": true, "{": true, "}": true, "!": true,
 }
 
 func notOnly(v Variant, name string) bool {
@@ -457,7 +463,7 @@ func local(in *interp, args []string, _ bool) int {
 		}
 		v := in.vars[name]
 		if v.readonly {
-			in.fatal("%s: is read only", name)
+			in.isReadonly(name)
 		}
 		if _, ok := saved[name]; !ok {
 			saved[name] = v
@@ -494,6 +500,9 @@ func unset(in *interp, args []string, _ bool) int {
 			continue
 		}
 		if in.vars[name].readonly {
+			if in.Variant == Bash {
+				in.unserved("unset "+name, "is read only")
+			}
 			return in.wrong("unset", "%s: is read only", name)
 		}
 		if in.Variant == Bash && !in.vars[name].set && in.funcs[name] != nil {

@@ -80,7 +80,18 @@ func (in *interp) call(s *syntax.Stmt, c *syntax.CallExpr, tested bool) int {
 		}
 		if w := trace.writer(2); w != nil {
 			ps4, _ := in.get("PS4")
-			io.WriteString(w, ps4+strings.Join(words, " ")+"\n")
+			lines := []string{strings.Join(words, " ")}
+			if in.Variant == Bash { // it shows each assignment on a line, and how deep substitutions are nested
+				ps4 = strings.Repeat(ps4[:min(1, len(ps4))], in.nested) + ps4
+				n := len(assigns)
+				lines = append([]string{}, words[:n]...)
+				if len(words) > n {
+					lines = append(lines, strings.Join(words[n:], " "))
+				}
+			}
+			for _, line := range lines {
+				io.WriteString(w, ps4+line+"\n")
+			}
 		}
 	}
 	if name == "" && len(args) == 0 {
@@ -180,6 +191,9 @@ func (in *interp) external(args []string) int {
 
 // exec runs the file at path and returns its exit code.
 func (in *interp) exec(path string, args []string) int {
+	if !program(path) {
+		in.unserved(args[0], "is neither a program nor a script with #!")
+	}
 	c := &Command{Args: args, Path: path, Env: in.environ(), Dir: in.dir, Extra: map[int]any{}}
 	if r := in.fds.reader(0); r != nil {
 		c.Stdin = r
@@ -202,9 +216,23 @@ func (in *interp) find(name string) (string, int) {
 	path, status := in.lookup(name)
 	switch status {
 	case 127:
-		in.complain("%s: not found", name)
+		why := "not found"
+		path, _ := in.get("PATH")
+		switch {
+		case in.Variant == Bash && (strings.Contains(name, "/") || path == ""):
+			why = "No such file or directory"
+		case in.Variant == Bash:
+			why = "command not found"
+		case name == "":
+			why = "Permission denied"
+		}
+		in.complain("%s: %s", name, why)
 	case 126:
-		in.complain("%s: Permission denied", name)
+		why := "Permission denied"
+		if info, err := os.Stat(path); in.Variant == Bash && err == nil && info.IsDir() {
+			why = "Is a directory"
+		}
+		in.complain("%s: %s", name, why)
 	}
 	return path, status
 }
@@ -253,6 +281,21 @@ func executable(file string) int {
 		return 126
 	}
 	return 0
+}
+
+// program reports whether the kernel can run a file; what cannot be looked into may be one.
+func program(file string) bool {
+	f, err := os.Open(file)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	head := make([]byte, 4)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return true
+	}
+	return strings.HasPrefix(string(head[:n]), "#!") || string(head) == "\x7fELF"
 }
 
 // complain prints an error as the shell does.

@@ -92,7 +92,7 @@ func (c *checker) node(n syntax.Node) {
 	case *syntax.ForClause:
 		if iter, ok := n.Loop.(*syntax.WordIter); n.Select || n.Braces || !ok {
 			c.refuse(n, "for ((…)), select", "is not served")
-		} else if ours[iter.Name.Value] {
+		} else if shellOwn[iter.Name.Value] {
 			c.refuse(n, iter.Name.Value, "the variable means something to the shell")
 		}
 	case *syntax.CaseClause:
@@ -160,8 +160,8 @@ func (c *checker) word(w *syntax.Word) {
 	}
 }
 
-// ours are variables that mean something to one of the shells.
-var ours = map[string]bool{
+// shellOwn are variables that mean something to one of the shells.
+var shellOwn = map[string]bool{
 	"LINENO": true, "OPTIND": true, "PPID": true, "RANDOM": true, "SECONDS": true, "BASH": true, "PIPESTATUS": true, "FUNCNAME": true, "BASHOPTS": true,
 	"SHELLOPTS": true, "ENV": true, "CDPATH": true, "_": true, "POSIXLY_CORRECT": true, "BASH_ENV": true, "GLOBIGNORE": true,
 }
@@ -170,7 +170,7 @@ func (c *checker) assign(a *syntax.Assign) {
 	switch {
 	case a.Append || a.Index != nil || a.Array != nil || a.Naked || a.Name == nil:
 		c.refuse(a, shown(a), "is not served")
-	case ours[a.Name.Value], c.v == Bash && (a.Name.Value == "UID" || a.Name.Value == "EUID" || strings.HasPrefix(a.Name.Value, "BASH_")):
+	case shellOwn[a.Name.Value], c.v == Bash && (a.Name.Value == "UID" || a.Name.Value == "EUID" || strings.HasPrefix(a.Name.Value, "BASH_")):
 		c.refuse(a, a.Name.Value, "the variable means something to the shell")
 	}
 }
@@ -299,6 +299,14 @@ func (c *checker) call(e *syntax.CallExpr) {
 		return
 	}
 	if c.v == Bash {
+		if len(e.Assigns) > 0 && special[name.text] {
+			c.refuse(e, shown(e), "a variable before a special builtin is not served in bash")
+		}
+		for _, w := range e.Args {
+			if text := shown(w); strings.Contains(text, "=~") || strings.Contains(text, ":~") {
+				c.refuse(e, text, "a tilde within a word is not served in bash")
+			}
+		}
 		if n, _, ok := strings.Cut(name.text, "+="); ok && isName(n) {
 			c.refuse(e, shown(e), "is not served")
 		}
@@ -354,7 +362,7 @@ func (c *checker) builtin(e *syntax.CallExpr, name string, args []word) {
 		}
 	case name == "local" || name == "export" || name == "readonly":
 		for _, a := range args {
-			if n, _, _ := strings.Cut(a.text, "="); a.known && ours[n] {
+			if n, _, _ := strings.Cut(a.text, "="); a.known && shellOwn[n] {
 				c.refuse(e, n, "the variable means something to the shell")
 			}
 		}

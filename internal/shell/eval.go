@@ -22,7 +22,6 @@ func (in *interp) eval(text string, tested bool) int {
 	if err != nil {
 		in.unserved(text, "%v", err)
 	}
-	in.status = 0
 	defer in.enter("eval")()
 	return in.script(s, tested)
 }
@@ -280,6 +279,7 @@ func (in *interp) while(c *syntax.WhileClause, tested bool) int {
 }
 
 func (in *interp) forClause(c *syntax.ForClause, tested bool) int {
+	in.notTraced("for")
 	iter := c.Loop.(*syntax.WordIter) // checked when it was read
 	items := in.params
 	if iter.InPos.IsValid() {
@@ -299,6 +299,7 @@ func (in *interp) forClause(c *syntax.ForClause, tested bool) int {
 }
 
 func (in *interp) caseClause(c *syntax.CaseClause, tested bool) int {
+	in.notTraced("case")
 	in.subst = 0
 	word := in.text(c.Word)
 	for _, item := range c.Items {
@@ -309,4 +310,11 @@ func (in *interp) caseClause(c *syntax.CaseClause, tested bool) int {
 		}
 	}
 	return 0
+}
+
+// notTraced ends the script where bash would show a command that the others do not.
+func (in *interp) notTraced(what string) {
+	if in.Variant == Bash && in.opts['x'] {
+		in.unserved(what, "is not served while set -x is on in bash")
+	}
 }

@@ -251,6 +251,7 @@ func (in *interp) substitute(c *syntax.CmdSubst) string {
 	if in.Variant != Dash {
 		delete(child.opts, 'e') // BusyBox and bash; dash goes on with set -e
 	}
+	child.nested++
 	line := in.line
 	in.subst = child.guard(func() { child.list(c.Stmts, false) })
 	child.fds.release()
@@ -370,6 +371,10 @@ func (x *expansion) param(p *syntax.ParamExp, quoted bool, flags uint8) {
 					why = "parameter not set or null"
 				}
 			}
+			if in.Variant == Bash {
+				in.complain("%s: %s", name, why)
+				in.endUnset()
+			}
 			in.fatal("%s: %s", name, why)
 		}
 		x.add(value, flags)
@@ -404,11 +409,19 @@ func (x *expansion) unset(p *syntax.ParamExp, set bool) {
 	if !set && x.in.opts['u'] {
 		if x.in.Variant == Bash {
 			x.in.complain("%s: unbound variable", p.Param.Value)
-			x.in.status = 127
-			panic(exitNow{})
+			x.in.endUnset()
 		}
 		x.in.fatal("%s: parameter not set", p.Param.Value)
 	}
+}
+
+// endUnset ends bash for a variable that has to be set.
+func (in *interp) endUnset() {
+	in.status = 127
+	if in.sub || in.opts['e'] {
+		in.status = 1
+	}
+	panic(exitNow{})
 }
 
 // trim is ${x#pattern} and its kind.

@@ -70,6 +70,11 @@ func (in *interp) redirectOne(r *syntax.Redirect) bool {
 		return in.duplicate(n, in.text(r.Word))
 	}
 	name := in.text(r.Word)
+	if in.Variant == Bash {
+		if f := in.fields([]*syntax.Word{r.Word}); len(f) != 1 || f[0] != name {
+			in.unserved(name, "as the name of a file is not served")
+		}
+	}
 	how := os.O_RDONLY
 	switch r.Op {
 	case syntax.RdrOut, syntax.RdrClob:
@@ -185,13 +190,7 @@ func (in *interp) duplicate(n int, word string) bool {
 	}
 	s := in.fds[fd]
 	if s == nil {
-		if in.Variant == Bash {
-			in.complain("%s: Bad file descriptor", word)
-		} else if in.Variant == Dash {
-			in.complain("%s: Bad file descriptor", word)
-		} else {
-			in.complain("dup2(%d,%d): Bad file descriptor", fd, n)
-		}
+		in.complain("%s: Bad file descriptor", word)
 		return false
 	}
 	if fd != n {

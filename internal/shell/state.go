@@ -40,9 +40,8 @@ type interp struct {
 	funcs_ int // functions that are being called
 	locals []map[string]variable
 	sub    bool // a subshell
-	traced io.Writer
-	before *interp // traps as the parent had them, until one is set
-	deep   int
+	deep   int  // functions and evals
+	nested int  // substitutions
 }
 
 // skipping is what makes commands be passed over.
@@ -124,14 +123,19 @@ func (in *interp) get(name string) (string, bool) {
 func (in *interp) set(name, value string) {
 	v := in.vars[name]
 	if v.readonly {
-		in.fatal("%s: is read only", name)
+		in.isReadonly(name)
 	}
 	v.value, v.set = value, true
 	v.exported = v.exported || in.opts['a']
 	in.vars[name] = v
-	if name == "PATH" || name == "PWD" || name == "HOME" {
-		return
+}
+
+// isReadonly ends the shell.
+func (in *interp) isReadonly(name string) {
+	if in.Variant == Bash {
+		in.fatal("%s: readonly variable", name)
 	}
+	in.fatal("%s: is read only", name)
 }
 
 // environ are the exported variables.

@@ -21,6 +21,9 @@ func test(in *interp, args []string, _ bool) (status int) {
 		switch p := recover().(type) {
 		case nil:
 		case testError:
+			if in.Variant == Bash {
+				in.unserved(name, "%s", string(p))
+			}
 			t.complain(string(p))
 			status = 2
 		default:
@@ -109,7 +112,7 @@ func (t *tester) run(args []string) int {
 			if t.in.Variant == Ash {
 				panic(testError(t.args[t.at+1] + ": unknown operand"))
 			}
-			panic(testError(t.args[t.at] + ": unexpected operator"))
+			panic(testError(strings.TrimPrefix(t.args[t.at]+": unexpected operator", ": ")))
 		}
 		return status(ok != negated)
 	}
