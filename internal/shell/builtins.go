@@ -122,6 +122,9 @@ func breakLoop(in *interp, args []string, _ bool) int {
 		in.unserved(args[0]+" 0", "is not served")
 	}
 	if in.loops == 0 {
+		if in.Variant == Bash {
+			in.unserved(args[0], "outside of a loop")
+		}
 		return 0
 	}
 	in.skip = skipContinue
@@ -135,10 +138,10 @@ func breakLoop(in *interp, args []string, _ bool) int {
 func returnFrom(in *interp, args []string, _ bool) int {
 	in.status = in.count(args, in.status) & 0xff
 	if in.funcs_ == 0 {
-		if in.Variant == Bash || in.deep > 0 {
+		if in.Variant == Bash {
 			in.unserved("return", "outside of a function")
 		}
-		panic(exitNow{}) // dash and ash end the script
+		// dash and ash end the script.
 	}
 	in.skip = skipReturn
 	return in.status
@@ -204,11 +207,12 @@ func execArgs(in *interp, args []string, _ bool) int {
 	path, status := in.lookup(args[0])
 	if status != 0 {
 		why := map[int]string{127: "not found", 126: "Permission denied"}[status]
-		if in.Variant == Ash {
-			in.complain("exec: line 0: %s: %s", args[0], why)
+		if in.Variant == Bash {
+			why = "exec: " + args[0] + ": " + why
 		} else {
-			in.complain("exec: %s: %s", args[0], why)
+			why = args[0] + ": " + why
 		}
+		in.complain("%s", why)
 		in.status = status
 		panic(exitNow{})
 	}
@@ -242,10 +246,11 @@ func runCommand(in *interp, args []string, tested bool) int {
 	case ok && special[args[0]] && args[0] != ":" && args[0] != "exec" && args[0] != "exit":
 		in.unserved("command "+args[0], "is not served") // its errors do not end the shell then
 	case ok && (b.only == "" || strings.Contains(b.only, string(in.Variant))):
-		return b.run(in, args, tested)
+		return in.run(b, args, tested)
 	case notServed(in.Variant, args[0]):
 		in.unserved(args[0], "the builtin is not served")
 	}
+	in.builtin = "" // command is no part of errors
 	return in.external(args)
 }
 
@@ -372,9 +377,9 @@ func cd(in *interp, args []string, _ bool) int {
 func (in *interp) cannotCd(to string, err error) int {
 	switch in.Variant {
 	case Dash:
-		in.complain("cd: can't cd to %s", to)
+		in.complain("can't cd to %s", to)
 	case Ash:
-		in.complain("cd: line 0: can't cd to %s: %s", to, reason(err))
+		in.complain("can't cd to %s: %s", to, reason(err))
 	default:
 		in.complain("cd: %s: %s", to, reason(err))
 		return 1

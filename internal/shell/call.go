@@ -120,18 +120,26 @@ func (in *interp) invoke(args []string, tested bool) int {
 		isBuiltin = false
 	}
 	if isBuiltin && special[name] {
-		return b.run(in, args, tested)
+		return in.run(b, args, tested)
 	}
 	if body := in.funcs[name]; body != nil {
 		return in.function(body, args, tested)
 	}
 	if isBuiltin {
-		return b.run(in, args, tested)
+		return in.run(b, args, tested)
 	}
 	if notServed(in.Variant, name) {
 		in.unserved(name, "the builtin is not served")
 	}
 	return in.external(args)
+}
+
+// run runs a builtin, whose name is part of errors meanwhile.
+func (in *interp) run(b builtin, args []string, tested bool) int {
+	outer, line := in.builtin, in.called
+	in.builtin, in.called = args[0], in.line
+	defer func() { in.builtin, in.called = outer, line }()
+	return b.run(in, args, tested)
 }
 
 func (in *interp) function(body *syntax.Stmt, args []string, tested bool) int {
@@ -301,6 +309,12 @@ func program(file string) bool {
 // complain prints an error as the shell does.
 func (in *interp) complain(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
+	if in.builtin != "" && in.Variant == Dash {
+		text = in.builtin + ": " + text
+	}
+	if in.builtin != "" && in.Variant == Ash {
+		text = fmt.Sprintf("%s: line %d: %s", in.builtin, max(1, in.called)-1, text) // BusyBox counts from 0
+	}
 	switch in.Variant {
 	case Dash:
 		text = fmt.Sprintf("%s: %d: %s\n", in.Name, in.line, text)
@@ -326,11 +340,7 @@ func (in *interp) fatal(format string, args ...any) {
 
 // wrong is the error of a builtin: of a special one it ends the shell.
 func (in *interp) wrong(name, format string, args ...any) int {
-	text := fmt.Sprintf(format, args...)
-	if in.Variant == Ash {
-		text = "line 0: " + text
-	}
-	in.complain("%s: %s", name, text)
+	in.complain(format, args...)
 	if special[name] && in.Variant != Bash {
 		in.status = 2
 		panic(exitNow{})
@@ -378,18 +388,20 @@ func (in *interp) traceQuote(s string) string {
 			return c > ' ' && c < 0x7f && !strings.ContainsRune("!\"#$&'()*;<>?[\\]^`{|}~", rune(c))
 		}
 	}
+	quoted := in.Variant == Ash && keywords[s]
 	for i := range len(s) {
-		if !plain(s[i]) {
-			if in.Variant == Bash {
-				return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-			}
-			return singleQuote(s)
-		}
+		quoted = quoted || !plain(s[i])
 	}
-	return s
+	switch {
+	case !quoted:
+		return s
+	case in.Variant == Bash:
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	return singleQuote(s)
 }
 
-// singleQuote quotes as both shells do: quotes themselves stand in double quotes.
+// singleQuote quotes as BusyBox does: quotes themselves stand in double quotes, after single ones in any case.
 func singleQuote(s string) string {
 	var b strings.Builder
 	for {
@@ -397,14 +409,12 @@ func singleQuote(s string) string {
 		if n < 0 {
 			n = len(s)
 		}
-		if n > 0 || s == "" {
-			b.WriteString("'" + s[:n] + "'")
-		}
+		b.WriteString("'" + s[:n] + "'")
 		s = s[n:]
-		if s == "" {
+		quotes := len(s) - len(strings.TrimLeft(s, "'"))
+		if quotes == 0 {
 			return b.String()
 		}
-		quotes := len(s) - len(strings.TrimLeft(s, "'"))
 		b.WriteString(`"` + s[:quotes] + `"`)
 		if s = s[quotes:]; s == "" {
 			return b.String()

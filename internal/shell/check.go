@@ -57,11 +57,18 @@ func shown(n syntax.Node) string {
 
 func (c *checker) node(n syntax.Node) {
 	switch n := n.(type) {
-	case *syntax.File, *syntax.Comment, *syntax.Block, *syntax.Subshell, *syntax.WhileClause, *syntax.IfClause, *syntax.Lit, *syntax.SglQuoted,
+	case *syntax.File, *syntax.Comment, *syntax.Block, *syntax.WhileClause, *syntax.IfClause, *syntax.Lit, *syntax.SglQuoted,
 		*syntax.ParenArithm, *syntax.WordIter:
 	case *syntax.Stmt:
 		if n.Coprocess || n.Disown {
 			c.refuse(n, shown(n), "is not served")
+		}
+		if call, ok := n.Cmd.(*syntax.CallExpr); ok && c.v == Bash && len(call.Args) == 0 && len(n.Redirs) > 0 {
+			c.refuse(n, shown(n), "a redirection of assignments is not served in bash")
+		}
+	case *syntax.Subshell:
+		if inner, ok := n.Stmts[0].Cmd.(*syntax.Subshell); ok && c.v != Dash && inner.Lparen.Offset() == n.Lparen.Offset()+1 {
+			c.refuse(n, "((", "is not served")
 		}
 	case *syntax.CmdSubst:
 		if n.TempFile || n.ReplyVar {

@@ -60,13 +60,15 @@ func (in *interp) stmt(s *syntax.Stmt, tested bool) int {
 	case s.Negated:
 		plain := *s
 		plain.Negated = false
-		if in.stmt(&plain, true) == 0 {
+		status := in.stmt(&plain, true)
+		switch {
+		case in.skip == skipReturn && in.Variant == Dash: // ! return 2 returns 2 in dash, 0 in ash
+		case in.skip == skipReturn && in.Variant == Bash:
+			in.unserved("! return", "is not served")
+		case status == 0:
 			in.status = 1
-		} else {
+		default:
 			in.status = 0
-		}
-		if in.skip == skipReturn {
-			in.unserved("!", "return within what is negated")
 		}
 	default:
 		in.status = in.redirected(s, tested)
@@ -93,9 +95,26 @@ func (in *interp) redirected(s *syntax.Stmt, tested bool) int {
 	if len(s.Redirs) == 0 {
 		return in.command(s.Cmd, tested)
 	}
+	if sub, ok := s.Cmd.(*syntax.Subshell); ok && in.Variant != Bash { // its redirections are the subshell's
+		child := in.clone()
+		status := child.guard(func() {
+			undo, ok := child.redirect(s.Redirs)
+			if !ok {
+				child.status = 2
+				panic(exitNow{})
+			}
+			defer undo()
+			child.list(sub.Stmts, tested)
+		})
+		child.fds.release()
+		return in.exitOnError(in.checked(status), tested)
+	}
 	undo, ok := in.redirect(s.Redirs)
 	if !ok {
 		status := in.redirectStatus()
+		if in.Variant == Bash {
+			in.unserved("a redirection", "that fails, of more than one command")
+		}
 		if in.Variant != Ash { // ash goes on
 			return in.exitOnError(status, tested)
 		}

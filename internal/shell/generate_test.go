@@ -61,8 +61,8 @@ func (m *maker) pipeline() string {
 	}
 	m.piped++
 	defer func() { m.piped-- }()
-	return not + m.command() + " | " + m.pick("cat", "sort", "head -n 1", "tail -n 1", "wc -l", "tr a-z A-Z", "{ read a; echo \"<$a>\"; }", "while read a b; do echo \"$b-$a\"; done",
-		"(cat; exit 3)", "read x", m.command())
+	return not + m.command() + " | " + m.pick("cat", "sort", "{ head -n 1; cat >/dev/null; }", "tail -n 1", "wc -l", "tr a-z A-Z", "{ read a; echo \"<$a>\"; cat >/dev/null; }", "while read a b; do echo \"$b-$a\"; done",
+		"(cat; exit 3)", "{ read x; cat >/dev/null; }", "{ "+m.command()+"; cat >/dev/null; }")
 }
 
 func (m *maker) command() string {
@@ -85,7 +85,8 @@ func (m *maker) command() string {
 	case 4:
 		m.loops++
 		defer func() { m.loops-- }()
-		return "n=0; while [ $n -lt 3 ]; do n=$((n+1)); " + m.list() + "; done"
+		i := fmt.Sprintf("i%d", m.loops) // of its own, so that the loop ends
+		return i + "=0; while [ $" + i + " -lt 3 ]; do " + i + "=$((" + i + "+1)); " + m.list() + "; done"
 	case 5:
 		return "case " + m.word() + " in " + m.pattern() + ") " + m.list() + ";; " + m.pattern() + "|" + m.pattern() + ") " + m.list() + ";; *) echo other;; esac"
 	case 6:
@@ -170,12 +171,14 @@ func compareGenerated(t *testing.T, o *oracle, seed uint64) (served bool) {
 	}
 	want := o.run(t, script)
 	sorted := func(s string) string {
-		lines := strings.SplitAfter(s, "\n")
-		slices.Sort(lines)
-		return strings.Join(lines, "")
+		b := []byte(s)
+		slices.Sort(b)
+		return string(b)
 	}
+	gotErr, wantErr := got.Err, want.Err
 	got.Err, want.Err = sorted(got.Err), sorted(want.Err)
 	if !same(got, want) {
+		got.Err, want.Err = gotErr, wantErr
 		t.Errorf("seed %d of %s:\n%s\n real %s\n ours %s", seed, o.variant, script, show(want), show(got))
 	}
 	return true

@@ -31,9 +31,17 @@ func (in *interp) redirect(redirs []*syntax.Redirect) (undo func(), ok bool) {
 		complete := false
 		func() {
 			defer func() {
-				if !complete { // an error within the word ends the shell
-					undo()
+				if complete {
+					return
 				}
+				undo()
+				if p := recover(); p != (exitNow{}) {
+					panic(p)
+				}
+				if in.Variant == Bash {
+					in.unserved("a redirection", "whose word is an error")
+				}
+				ok = false // an error within the word is one of the redirection
 			}()
 			ok = in.redirectOne(r)
 			complete = true

@@ -31,17 +31,19 @@ type interp struct {
 	jobs   []*job
 	last   *job // $!
 
-	status int // $?
-	subst  int // of the last command substitution
-	line   uint
-	loops  int // that enclose what runs, within the function
-	skip   skipping
-	levels int // of break and continue
-	funcs_ int // functions that are being called
-	locals []map[string]variable
-	sub    bool // a subshell
-	deep   int  // functions and evals
-	nested int  // substitutions
+	status  int // $?
+	subst   int // of the last command substitution
+	line    uint
+	loops   int // that enclose what runs, within the function
+	skip    skipping
+	levels  int // of break and continue
+	funcs_  int // functions that are being called
+	locals  []map[string]variable
+	sub     bool   // a subshell
+	deep    int    // functions and evals
+	builtin string // that runs
+	called  uint   // the line of the builtin
+	nested  int    // substitutions
 }
 
 // skipping is what makes commands be passed over.
@@ -133,7 +135,7 @@ func (in *interp) set(name, value string) {
 // isReadonly ends the shell.
 func (in *interp) isReadonly(name string) {
 	if in.Variant == Bash {
-		in.fatal("%s: readonly variable", name)
+		in.unserved(name, "is read only")
 	}
 	in.fatal("%s: is read only", name)
 }

@@ -48,7 +48,7 @@ func (t *tester) complain(text string) {
 		t.in.toStderr(base(t.in.Name) + ": " + text + "\n")
 		return
 	}
-	t.in.complain("%s: %s", t.name, text)
+	t.in.complain("%s", text)
 }
 
 func (in *interp) toStderr(text string) {
