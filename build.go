@@ -15,6 +15,7 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	commonexptypes "github.com/moby/buildkit/exporter/exptypes"
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/entitlements"
 
 	"github.com/skiff-build/skiff/internal/dockerfile"
@@ -246,21 +247,45 @@ type built struct {
 
 // run builds every platform and exports the result.
 func (b *build) run(ctx context.Context) (*BuildResult, error) {
-	res, err := b.frontend(ctx)
-	if err != nil {
-		return nil, err
+	base := b.goBaseOptions()
+	for {
+		res, err := b.frontend(ctx, base)
+		if err != nil {
+			return nil, err
+		}
+		b.multi = len(res.Refs) > 0
+		parts, err := split(res)
+		if err != nil {
+			return nil, err
+		}
+		err = b.evaluate(ctx, parts)
+		var unserved *engine.UnservedError
+		switch {
+		case errors.As(err, &unserved): // the base learns from it
+			if err := base.ServeNot(placeOf(err), unserved.Hints, unserved.Why); err != nil {
+				return nil, err
+			}
+		case err != nil:
+			return nil, err
+		default:
+			return b.export(ctx, parts)
+		}
 	}
-	b.multi = len(res.Refs) > 0
-	parts, err := split(res)
-	if err != nil {
-		return nil, err
+}
+
+// placeOf is where in the Dockerfile an error comes from, "Dockerfile:12"; empty where it does not say.
+func placeOf(err error) string {
+	for _, s := range errdefs.Sources(err) {
+		if s.Info != nil && len(s.Ranges) > 0 {
+			return fmt.Sprintf("%s:%d", s.Info.Filename, s.Ranges[0].Start.Line)
+		}
 	}
-	return b.export(ctx, parts)
+	return ""
 }
 
 // frontend runs the Dockerfile frontend over the chain of what skiff adds to the engine: the built-in Go base decides around
 // it, what knowing Go allows is rewritten under it.
-func (b *build) frontend(ctx context.Context) (*gwclient.Result, error) {
+func (b *build) frontend(ctx context.Context, base gobase.Options) (*gwclient.Result, error) {
 	var err error
 	if b.generation, err = goaware.Generation(b.state.store); err != nil {
 		return nil, err
@@ -272,7 +297,7 @@ func (b *build) frontend(ctx context.Context) (*gwclient.Result, error) {
 	c := goaware.Wrap(b.engine, goaware.Options{
 		Faithful: slices.Contains(b.o.Faithful, "all"), Off: b.o.Faithful, Note: b.steps.note, Generation: b.generation, Cgo: cgo, Project: b.project(),
 	})
-	f := gobase.Wrap(b.df.Build, b.goBaseOptions())
+	f := gobase.Wrap(b.df.Build, base)
 	return f(ctx, c)
 }
 

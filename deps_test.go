@@ -23,7 +23,7 @@ var rows = [][]string{
 	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/fileop", "internal/source", "internal/gobin"},
 	{"internal/layer", "internal/graph", "internal/gocache", "internal/rootfs"},
 	{"internal/whiteout"},
-	{"internal/store", "internal/inode", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable"},
+	{"internal/store", "internal/inode", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable", "internal/shell"},
 }
 
 // forTests are packages that only tests import.
@@ -33,7 +33,8 @@ var forTests = []string{"internal/skifftest", "internal/inode/inodetest", "inter
 // was built, or below what builds.
 var withoutBuildKit = []string{
 	"internal/doctor", "internal/size", "internal/gobuild", "internal/image", "internal/layer", "internal/gobin", "internal/store",
-	"internal/inode", "internal/snapshot", "internal/whiteout", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable", "internal/rootfs", "internal/gocache", "internal/skifftest",
+	"internal/inode", "internal/snapshot", "internal/whiteout", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable",
+	"internal/rootfs", "internal/gocache", "internal/skifftest", "internal/shell",
 }
 
 // listed is a package as `go list` prints it.

@@ -31,11 +31,8 @@ func (b *build) evaluate(ctx context.Context, parts []built) error {
 	return g.Wait()
 }
 
-// export makes the image and everything that was asked for of it.
+// export makes the image and everything that was asked for of it. The parts have been evaluated.
 func (b *build) export(ctx context.Context, parts []built) (*BuildResult, error) {
-	if err := b.evaluate(ctx, parts); err != nil {
-		return nil, err
-	}
 	var forget errgroup.Group
 	forget.Go(b.engine.ForgetLocals)
 	defer forget.Wait()

@@ -24,6 +24,14 @@ func (e *StepError) Error() string {
 
 func (e *StepError) Unwrap() error { return e.Err }
 
+// UnservedError is a step in a built-in base that asked, while it ran, for what the base does not have. Nothing of it is kept.
+type UnservedError struct {
+	Why   string
+	Hints map[string]string // the description of its operation
+}
+
+func (e *UnservedError) Error() string { return e.Why }
+
 // failed tells the user that the vertex ended with err, and adds to err the vertex and the source lines that it stands
 // for (errdefs.Sources gives them back). An error that came from an input has them already.
 func (n *node) failed(ctx context.Context, err error) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,7 +53,11 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 	if err := s.fillSpec(ctx); err != nil {
 		return resp, err
 	}
-	if err := s.run(); err != nil {
+	err = s.run()
+	if resp.Unserved = s.unserved(); resp.Unserved != "" {
+		return resp, nil // whatever its exit code is
+	}
+	if err != nil {
 		return resp, err
 	}
 	for _, a := range s.outputs {
@@ -72,6 +77,31 @@ func (s *step) run() error {
 		return err
 	}
 	return errors.Join(s.init.Run(s.spec), remove())
+}
+
+// unservedName is the file, beside the mounts of a step in a built-in base, that the base's commands write to when they are asked for
+// what they do not have. In the step it lies at [sandbox.SelfPath] + "-unserved".
+const unservedName = "unserved"
+
+// maxUnserved bounds what is read of it, in bytes.
+const maxUnserved = 4096
+
+// unserved is why the step cannot be run in its base; empty for the usual end.
+func (s *step) unserved() string {
+	if !s.req.GoBase {
+		return ""
+	}
+	f, err := os.Open(filepath.Join(s.dir, unservedName))
+	if err != nil {
+		return "" // it was not mounted: the step ended before
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxUnserved))
+	if err != nil {
+		return err.Error()
+	}
+	first, _, _ := strings.Cut(string(data), "\n")
+	return strings.ToValidUTF8(first, "?")
 }
 
 // stream sends what is written to the parent.
@@ -107,6 +137,14 @@ func (s *step) mountAll(ctx context.Context) error {
 			return err
 		}
 		s.spec.Mounts = append(s.spec.Mounts, self...)
+		file := filepath.Join(s.dir, unservedName)
+		if err := os.WriteFile(file, nil, 0o666); err != nil {
+			return err
+		}
+		if err := os.Chmod(file, 0o666); err != nil { // whoever the step runs as
+			return err
+		}
+		s.bind(file, sandbox.SelfPath+"-unserved", "rw", "nosuid", "nodev", "noexec")
 	}
 	s.made = make([]specs.Mount, len(s.req.Mounts)-1)
 	for _, caches := range []bool{false, true} {

@@ -55,8 +55,12 @@ type mountReq struct {
 	Socket string // of ssh: path on this machine
 }
 
-// execResp: for each mount with Output, in order, the layer that was made; "" when nothing was written.
-type execResp struct{ Layers []string }
+// execResp: for each mount with Output, in order, the layer that was made; "" when nothing was written. Unserved is why a step in a
+// built-in base cannot be run there; then no layer was made.
+type execResp struct {
+	Layers   []string
+	Unserved string
+}
 
 // execEvent is what a step prints.
 type execEvent struct {
@@ -88,6 +92,9 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	}
 	if err != nil {
 		return nil, err // it did not come to run
+	}
+	if resp.Unserved != "" {
+		return nil, &UnservedError{Why: resp.Unserved, Hints: n.v.Meta.GetDescription()}
 	}
 	if req.done != nil {
 		req.done()

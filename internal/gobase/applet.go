@@ -18,6 +18,7 @@ import (
 type call struct {
 	ctx            context.Context
 	args           []string // args[0] is the name
+	argv0          string   // as it was called, such as /bin/sh; empty: args[0]
 	dir            string   // working directory, absolute
 	env            []string // KEY=value
 	stdin          io.Reader
@@ -25,6 +26,7 @@ type call struct {
 	root           string // "" outside of tests: where /etc and /home lie
 	self           string // what symlinks to this program point to; "" is LibexecPath
 	opt            options
+	refuse         func(error) // nil outside of tests: see [call.unserved]
 }
 
 // command is one command of the base. flags names the short options that it takes, in the form of getopt(3);
@@ -35,6 +37,8 @@ type command struct {
 	flags string
 	long  map[string]string
 	raw   bool
+	// check says of arguments, as far as they are known, why they are not served; nil: what flags and long say is all.
+	check func(v Variant, args []value) string
 }
 
 // Applet returns what to run when this process was started as one of the base's commands, or as what GOCACHEPROG
@@ -56,7 +60,7 @@ func Applet(args []string) (run func() int, ok bool) {
 			dir = "/"
 		}
 		return runCommand(&call{
-			ctx: context.Background(), args: append([]string{name}, args[1:]...), dir: dir, env: os.Environ(),
+			ctx: context.Background(), args: append([]string{name}, args[1:]...), argv0: args[0], dir: dir, env: os.Environ(),
 			stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		})
 	}, true
@@ -81,7 +85,7 @@ func runCommand(c *call) int {
 	if !cmd.raw {
 		opt, err := parseOptions(cmd, c.args[1:])
 		if err != nil {
-			return c.fail(2, "%v (this is the small %s of skiff's built-in Go base)", err, c.args[0])
+			return c.unserved("%v", err)
 		}
 		c.opt = opt
 	}

@@ -82,7 +82,7 @@ func (b *Bases) StepEnv(existing []string) StepExtras {
 }
 
 // tarFormat is part of a layer's name: raise it when the layers' bytes change for the same input.
-const tarFormat = "2"
+const tarFormat = "3"
 
 // Layers returns the layers of a gobase:// identifier, lowest first. The toolchain is fetched and proved when
 // the first of them is opened, not before.

@@ -2,11 +2,10 @@ package gobase
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,8 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"mvdan.cc/sh/v3/expand"
-	"mvdan.cc/sh/v3/interp"
+	"github.com/skiff-build/skiff/internal/shell"
 )
 
 // systemCommands tell of the system, or run other commands.
@@ -45,30 +43,27 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // runOther runs another command as the shell would: one of the base within this process, else a process.
 func (c *call) runOther(argv []string, stdin io.Reader) int {
-	env := expand.ListEnviron(c.env...)
-	if c.getenv("PATH") == "" { // as execvp does without one
-		env = expand.ListEnviron(append(slices.Clone(c.env), "PATH="+defaultPath)...)
+	path := cmp.Or(c.getenv("PATH"), defaultPath) // as execvp does without one
+	file, status := shell.LookPath(c.dir, path, argv[0])
+	switch status {
+	case 127:
+		return c.fail(127, "%s: %s", c.quoted(argv[0]), "No such file or directory")
+	case 126:
+		return c.fail(126, "%s: %s", c.quoted(argv[0]), "Permission denied")
 	}
-	path, err := interp.LookPathDir(c.dir, env, argv[0])
+	code, err := c.execute(c.ctx, &shell.Command{Args: argv, Path: file, Env: c.env, Dir: c.dir, Stdin: stdin, Stdout: c.stdout, Stderr: c.stderr})
 	if err != nil {
-		return c.fail(127, "%s: not found", argv[0])
+		return c.unserved("%s: %v", argv[0], err)
 	}
-	if name, ours := c.isOurs(interp.HandlerContext{Env: env, Dir: c.dir}, argv[0]); ours {
-		return runCommand(&call{ctx: c.ctx, args: append([]string{name}, argv[1:]...), dir: c.dir, env: c.env,
-			stdin: stdin, stdout: c.stdout, stderr: c.stderr, root: c.root, self: c.self})
+	return code
+}
+
+// quoted is a name in an error: GNU's quotes it, BusyBox's does too where it says that it cannot run it.
+func (c *call) quoted(name string) string {
+	if c.variant() == Debian {
+		return "‘" + name + "’"
 	}
-	cmd := exec.CommandContext(c.ctx, path)
-	cmd.Args, cmd.Dir, cmd.Env = argv, c.dir, c.env
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, c.stdout, c.stderr
-	err = cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		return exit.ExitCode() & 0xff
-	}
-	return c.fail(126, "%s: %s", argv[0], why(err))
+	return "can't execute '" + name + "'"
 }
 
 // runEnv is env [-i] [-u NAME] [NAME=value]... [command [args]].
@@ -211,8 +206,8 @@ func sleep(c *call) int {
 func which(c *call) int {
 	code := 0
 	for _, name := range c.opt.args {
-		path, err := interp.LookPathDir(c.dir, expand.ListEnviron(c.env...), name)
-		if err != nil {
+		path, status := shell.LookPath(c.dir, c.getenv("PATH"), name)
+		if status != 0 {
 			code = 1
 			continue
 		}

@@ -141,6 +141,7 @@ func (p *plan) apply() {
 		b.rename()
 		for _, step := range b.steps {
 			b.setDefaults(step.Op.GetExec().Meta)
+			describe(step, HintRef, b.tag.Ref)
 		}
 	}
 }
@@ -183,17 +184,24 @@ func olderDefaults(release string) []string {
 // rename says in the progress which base is used: "[builder 1/6] FROM golang:1.26-alpine (built-in Go 1.26.8)".
 func (b *base) rename() {
 	const key = "llb.customname"
-	if b.source.Meta == nil {
-		b.source.Meta = &pb.OpMetadata{}
+	prefix := ""
+	if i := strings.Index(b.source.Meta.GetDescription()[key], "FROM "); i >= 0 {
+		prefix = b.source.Meta.GetDescription()[key][:i]
 	}
-	meta := b.source.Meta
-	prefix, _, _ := strings.Cut(meta.Description[key], "FROM ")
-	description := maps.Clone(meta.Description)
+	describe(b.source, key, fmt.Sprintf("%sFROM %s (built-in Go %s)", prefix, familiar(b.tag.Ref), b.goRelease()))
+}
+
+// describe sets a line of a vertex's description, which others may share.
+func describe(v *graph.Vertex, key, value string) {
+	if v.Meta == nil {
+		v.Meta = &pb.OpMetadata{}
+	}
+	description := maps.Clone(v.Meta.Description)
 	if description == nil {
 		description = map[string]string{}
 	}
-	description[key] = fmt.Sprintf("%sFROM %s (built-in Go %s)", prefix, familiar(b.tag.Ref), b.goRelease())
-	meta.Description = description
+	description[key] = value
+	v.Meta.Description = description
 }
 
 // vertex finds the trees that a vertex gives, and what it asks of those that it reads.

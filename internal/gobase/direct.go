@@ -2,11 +2,11 @@ package gobase
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 
-	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/skiff-build/skiff/internal/shell"
 )
 
 // Direct takes a step's arguments apart where the shell of the base would do no more than start one program: command is what it
@@ -44,7 +44,7 @@ func Direct(args []string) (command, env []string, ok bool) {
 		command = append(command, text)
 	}
 	name := command[0]
-	if _, ours := commands()[name]; ours || name == "" || interp.IsBuiltin(name) || slices.Contains(bashWords, name) {
+	if _, ours := commands()[name]; ours || name == "" || shell.IsBuiltin(shell.Dash, name) || shell.IsBuiltin(shell.Ash, name) {
 		return nil, nil, false
 	}
 	return command, env, true

@@ -163,7 +163,7 @@ func (r root) hasGit() bool {
 // foreign reports commands that the variant does not have.
 func (r root) foreign(name string) bool {
 	switch name {
-	case "apk", "ash":
+	case "apk", "ash", "time":
 		return r.variant != Alpine
 	case "apt", "apt-get", "useradd", "groupadd", "usermod", "dash":
 		return r.variant == Alpine

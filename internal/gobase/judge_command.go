@@ -3,13 +3,14 @@ package gobase
 import (
 	"slices"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/shell"
 )
 
-// builtins are the shell's own commands that need no more looking at.
-var builtins = []string{
-	":", "true", "false", "exit", "set", "shift", "unset", "echo", "printf", "break", "continue", "pwd", "wait",
-	"type", "hash", "return", "read", "getopts", "shopt", "alias", "unalias", "[", "test", "export",
-	"readonly", "local", "times", "dirs", "help", "declare", "typeset", "let", "readarray", "mapfile", "[[",
+// bashOnly are builtins of bash, or of bash and BusyBox, that the other shells do not find, as no image has a program of the name.
+var bashOnly = map[string]bool{
+	"[[": true, "declare": true, "typeset": true, "let": true, "source": true, "shopt": true, "pushd": true, "popd": true, "dirs": true,
+	"mapfile": true, "readarray": true, "builtin": true, "enable": true, "disown": true, "history": true, "function": true,
 }
 
 // command judges one command; text is how it is shown.
@@ -36,16 +37,14 @@ func (s *step) command(words []value, text string) {
 		name = base
 	}
 	args := words[1:]
+	v := s.shellVariant()
 	switch {
 	case name == "export" || name == "readonly" || name == "local":
 		s.export(args)
 	case name == "trap":
 		s.trap(args, text)
-	case slices.Contains(builtins, name):
-	case name == "cd" || name == "pushd":
+	case name == "cd" || name == "chdir" && v != shell.Bash:
 		s.chdir(args)
-	case name == "popd":
-		s.cwd = value{}
 	case name == "go":
 		s.goCommand(args, text)
 	case name == "gofmt":
@@ -55,27 +54,87 @@ func (s *step) command(words []value, text string) {
 		s.git(args, text)
 	case name == "sh" || name == "ash" || name == "bash" || name == "dash":
 		s.shell(name, args, text)
-	case slices.Contains([]string{"exec", "command", "builtin", "time", "nohup", "env", "xargs", "nice", "eval"}, name):
+	case name == "which", name == "command" && len(args) > 0 && args[0].text == "-v":
+		s.lookup(name, args, text)
+	case slices.Contains([]string{"exec", "command", "time", "nohup", "env", "xargs", "nice", "eval"}, name):
 		s.wrapper(name, args, text)
-	case name == "." || name == "source":
+	case name == ".":
 		s.refuse(text, "what the script does is not looked into")
+	case shell.IsBuiltin(v, name):
 	case s.t.installed[name]:
+	case bashOnly[name]: // it is not found there, and not here
 	default:
 		s.applet(name, args, text)
 	}
 }
 
-// trap judges trap ACTION SIGNAL…: the shell knows the end of the script and errors, no signals.
-func (s *step) trap(args []value, text string) {
-	if len(args) == 0 {
-		return
+// shellVariant is the shell whose text is read.
+func (s *step) shellVariant() shell.Variant {
+	if s.variant != "" {
+		return s.variant
 	}
-	for _, a := range args[1:] {
-		if !slices.Contains([]string{"EXIT", "ERR"}, a.text) {
-			s.refuse(text, "trap of "+a.text+" is not served")
+	return s.t.base.tag.Variant.shell("sh")
+}
+
+// lookup judges which NAME and command -v NAME: the answer must be the image's.
+func (s *step) lookup(command string, args []value, text string) {
+	for _, a := range args {
+		switch {
+		case !a.known:
+			s.refuse(text, "what it looks for is known only when it runs")
 			return
+		case strings.HasPrefix(a.text, "-") && !(command == "command" && a.text == "-v"):
+			s.refuse(text, "the option is not served")
+			return
+		case strings.HasPrefix(a.text, "-"), a.text == "go", a.text == "gofmt", s.funcs[a.text], s.t.installed[a.text]:
+		case command == "command" && shell.IsBuiltin(s.shellVariant(), a.text):
+		case a.text == "git" && s.hasGit() && s.t.base.tag.Variant == Debian:
+		default:
+			if why := s.found(a.text); why != "" {
+				s.refuse(text, why)
+				return
+			}
 		}
 	}
+}
+
+// found says why looking for a name in PATH may give another answer than in the image; "" where it gives the same.
+func (s *step) found(name string) string {
+	v := s.t.base.tag.Variant
+	_, ours := commands()[name]
+	switch {
+	case ours && !(root{variant: v}).foreign(name) && v == Debian:
+		return "" // all lie in /usr/bin and /usr/sbin
+	case imageCommands(v)[name]:
+		return "the image has a " + name + ", and where is not known"
+	case len(s.t.packages) > 0 && !s.habitual():
+		return name + " may come from a package"
+	case s.t.installed["*"]:
+		return name + " may have been installed by go install"
+	}
+	return ""
+}
+
+// habitual reports whether the packages asked for bring no commands but git.
+func (s *step) habitual() bool {
+	for p := range s.t.packages {
+		if p != "ca-certificates" && p != "tzdata" && p != "git" {
+			return false
+		}
+	}
+	return true
+}
+
+// trap judges the action of a trap.
+func (s *step) trap(args []value, text string) {
+	if len(args) == 0 || args[0].text == "-" {
+		return
+	}
+	if !args[0].known {
+		s.refuse(text, "what the trap runs is known only when it runs")
+		return
+	}
+	s.script("sh", args[0].text)
 }
 
 func (s *step) export(args []value) {
@@ -104,6 +163,12 @@ func (s *step) chdir(args []value) {
 // knows, a program that the stage installed, or one to refuse.
 func (s *step) applet(name string, args []value, text string) {
 	cmd, ok := commands()[name]
+	if v := s.t.base.tag.Variant; ok && (root{variant: v}).foreign(name) {
+		if len(s.t.packages) > 0 && !s.habitual() {
+			s.refuse(text, name+" may come from a package")
+		}
+		return // it is not found there, and not here
+	}
 	if !ok {
 		if s.t.installed["*"] && !strings.Contains(name, ".") && !foreignTools[name] {
 			return // go install ./... may have made it
@@ -119,6 +184,12 @@ func (s *step) applet(name string, args []value, text string) {
 			return
 		}
 		texts = opt.args
+	}
+	if cmd.check != nil {
+		if why := cmd.check(s.t.base.tag.Variant, args); why != "" {
+			s.refuse(text, "the base's small "+name+": "+why)
+			return
+		}
 	}
 	if name == "find" {
 		s.find(args, text)

@@ -8,61 +8,58 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
+	"syscall"
 
-	"mvdan.cc/sh/v3/expand"
-	"mvdan.cc/sh/v3/interp"
-	"mvdan.cc/sh/v3/syntax"
+	"github.com/skiff-build/skiff/internal/shell"
 )
 
-// shellArgs is a shell's command line: sh [-abefnuvx] [-o option] [-c text [name]] [file] [args].
+// shellArgs is a shell's command line: sh [-aefnux] [-o option] [-c text [name]] [file] [args].
 type shellArgs struct {
-	set    []string // options for set: "-e", "-o", "pipefail"
-	text   string   // of -c
-	isText bool
-	name   string // $0
-	file   string // script; empty with -c, and for standard input
-	params []string
+	letters  string // options for set that are on
+	pipefail bool
+	text     string // of -c
+	isText   bool
+	name     string // $0; empty: as the shell was called
+	file     string // script; empty with -c, and for standard input
+	params   []string
 }
 
-// parseShellArgs reads the arguments after the shell's name. Options that make no difference to a script that
-// is not interactive (-l, -i, -s, --login, --norc, …) are accepted.
-func parseShellArgs(args []string) (shellArgs, error) {
-	a := shellArgs{name: "sh"}
+// longShellOptions are the names that -o takes, with their letters.
+var longShellOptions = map[string]string{"errexit": "e", "noglob": "f", "nounset": "u", "xtrace": "x", "allexport": "a"}
+
+// parseShellArgs reads the arguments after the shell's name. An option that is not served is an error.
+func parseShellArgs(v shell.Variant, args []string) (shellArgs, error) {
+	var a shellArgs
 	for len(args) > 0 && len(args[0]) > 1 && (args[0][0] == '-' || args[0][0] == '+') {
 		arg := args[0]
 		args = args[1:]
 		if arg == "--" {
 			break
 		}
-		if strings.HasPrefix(arg, "--") {
-			if !slices.Contains([]string{"--login", "--norc", "--noprofile", "--posix"}, arg) {
-				return a, fmt.Errorf("invalid option %s", arg)
-			}
+		if v == shell.Bash && (arg == "--norc" || arg == "--noprofile") {
 			continue
 		}
 		for _, f := range arg[1:] {
 			switch {
-			case f == 'c':
+			case f == 'c' && arg[0] == '-':
 				a.isText = true
-			case strings.ContainsRune("lisB", f):
-			case f == 'o' || f == 'O':
+			case f == 'o' && arg[0] == '-':
 				if len(args) == 0 {
-					return a, fmt.Errorf("option -%c requires an argument", f)
+					return a, errors.New("option -o requires an argument")
 				}
-				if f == 'o' {
-					a.set = append(a.set, arg[:1]+"o", args[0])
+				letter, known := longShellOptions[args[0]]
+				if !known && (args[0] != "pipefail" || v == shell.Dash) {
+					return a, fmt.Errorf("the shell's option -o %s is not served", args[0])
 				}
+				a.letters, a.pipefail = a.letters+letter, a.pipefail || args[0] == "pipefail"
 				args = args[1:]
-			case strings.ContainsRune("aefnux", f):
-				a.set = append(a.set, arg[:1]+string(f))
-			case strings.ContainsRune("bhmvCE", f):
-				// Job control, hashing, echo of input, no clobber: no part of what a build step computes.
+			case strings.ContainsRune("aefux", f) && arg[0] == '-':
+				a.letters += string(f)
 			default:
-				return a, fmt.Errorf("invalid option -%c", f)
+				return a, fmt.Errorf("the shell's option %s is not served", arg)
 			}
 		}
 	}
@@ -81,73 +78,32 @@ func parseShellArgs(args []string) (shellArgs, error) {
 	return a, nil
 }
 
-// parseScript reads a script as a POSIX shell does; where that fails, or where it uses words that BusyBox's
-// shell has of bash ([[ ]], local, $'…'), as bash.
-func parseScript(text, name string) (*syntax.File, error) {
-	f, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(text), name)
-	if err != nil || hasBashWords(f) {
-		bash, bashErr := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), name)
-		if bashErr != nil {
-			return nil, cmp.Or(err, bashErr)
-		}
-		f = bash
+// shellVariant is the shell that a name stands for in an image.
+func (v Variant) shell(name string) shell.Variant {
+	switch {
+	case filepath.Base(name) == "bash":
+		return shell.Bash
+	case v == Alpine:
+		return shell.Ash
 	}
-	escapeBraces(f)
-	return f, nil
+	return shell.Dash
 }
 
-func hasBashWords(f *syntax.File) bool {
-	found := false
-	syntax.Walk(f, func(n syntax.Node) bool {
-		if c, ok := n.(*syntax.CallExpr); ok && len(c.Args) > 0 {
-			found = found || slices.Contains(bashWords, c.Args[0].Lit())
-		}
-		return !found
-	})
-	return found
-}
-
-// bashWords are words that every shell has, or BusyBox's, and that the parser knows in bash alone: in its POSIX variant they are
-// commands like any others, which the interpreter then does not have.
-var bashWords = []string{"[[", "local", "let", "declare", "typeset", "export", "readonly"}
-
-// escapeBraces keeps {a,b} as it is: sh does not expand it, and the interpreter would.
-func escapeBraces(f *syntax.File) {
-	escape := func(words []*syntax.Word) {
-		for _, w := range words {
-			for _, p := range w.Parts {
-				if l, ok := p.(*syntax.Lit); ok {
-					l.Value = braceRE.ReplaceAllString(l.Value, `$1\{`)
-				}
-			}
-		}
+// variant is which image's commands this root has. Its /etc/os-release says so.
+func (c *call) variant() Variant {
+	release, _ := os.ReadFile(c.system("/etc/os-release")) // without one it is as in a bare Alpine
+	if bytes.Contains(release, []byte("ID=debian")) {
+		return Debian
 	}
-	syntax.Walk(f, func(n syntax.Node) bool {
-		switch n := n.(type) {
-		case *syntax.CallExpr:
-			escape(n.Args)
-		case *syntax.WordIter:
-			escape(n.Items)
-		}
-		return true
-	})
-}
-
-// braceRE finds braces that no backslash stands before.
-var braceRE = regexp.MustCompile(`((?:^|[^\\])(?:\\\\)*)\{`)
-
-func parseFor(shell, text, name string) (*syntax.File, error) {
-	if shell == "bash" {
-		return syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), name)
-	}
-	return parseScript(text, name)
+	return Alpine
 }
 
 // runShell is sh, ash, dash and bash.
 func runShell(c *call) int {
-	a, err := parseShellArgs(c.args[1:])
+	v := c.variant().shell(c.args[0])
+	a, err := parseShellArgs(v, c.args[1:])
 	if err != nil {
-		return c.fail(2, "%v", err)
+		return c.unserved("%v", err)
 	}
 	text, stdin := a.text, c.stdin
 	switch {
@@ -155,74 +111,78 @@ func runShell(c *call) int {
 	case a.file != "":
 		data, err := os.ReadFile(c.abs(a.file))
 		if err != nil {
-			return c.fail(127, "can't open '%s': %s", a.file, why(err))
+			return c.unserved("%s: %s", a.file, why(err))
 		}
 		text = string(data)
 	default:
 		data, err := io.ReadAll(c.stdin)
 		if err != nil {
-			return c.fail(2, "%v", err)
+			return c.unserved("%v", err)
 		}
 		text, stdin = string(data), bytes.NewReader(nil)
 	}
-	file, err := parseFor(c.args[0], text, a.name)
+	script, err := shell.Parse(v, text)
 	if err != nil {
-		return c.fail(2, "%s", strings.TrimPrefix(err.Error(), a.name+":"))
+		return c.unserved("%v", err)
 	}
-	return c.interpret(file, append(a.set, append([]string{"--"}, a.params...)...), stdin)
+	s := c.shell(v)
+	s.Name, s.Params, s.Options, s.Pipefail, s.Stdin = cmp.Or(a.name, c.calledAs()), a.params, a.letters, a.pipefail, stdin
+	return s.Run(c.ctx, script)
 }
 
-// interpret runs a parsed script; params are as for set.
-func (c *call) interpret(file *syntax.File, params []string, stdin io.Reader) int {
-	runner, err := interp.New(
-		interp.StdIO(stdin, c.stdout, c.stderr),
-		interp.Env(expand.ListEnviron(c.env...)),
-		interp.Dir(c.dir),
-		interp.Params(params...),
-		interp.ExecHandlers(c.execHandler),
-	)
-	if err != nil {
-		return c.fail(2, "%v", err)
+// calledAs is the command's name as it was called.
+func (c *call) calledAs() string { return cmp.Or(c.argv0, c.args[0]) }
+
+// shell is a shell in the place of this command.
+func (c *call) shell(v shell.Variant) *shell.Shell {
+	return &shell.Shell{
+		Variant: v, Env: c.env, Dir: c.dir, Stdin: c.stdin, Stdout: c.stdout, Stderr: c.stderr, Exec: c.execute,
+		Unserved: func(err error) { c.unserved("%v", err) },
 	}
-	err = runner.Run(c.ctx, file)
-	var status interp.ExitStatus
+}
+
+// execute runs what is no part of the shell: the commands of the base within this process, and all others as processes.
+func (c *call) execute(ctx context.Context, cmd *shell.Command) (int, error) {
+	stdin, stdout, stderr := orEmpty(cmd.Stdin), orNowhere(cmd.Stdout), orNowhere(cmd.Stderr)
+	// A shell is a process of its own outside of tests: its umask and its signals are.
+	if name, ours := c.isOurs(cmd.Path); ours && (!isShell(name) || c.self != "") {
+		return runCommand(&call{
+			ctx: ctx, args: append([]string{name}, cmd.Args[1:]...), argv0: cmd.Args[0], dir: cmd.Dir, env: cmd.Env,
+			stdin: stdin, stdout: stdout, stderr: stderr, root: c.root, self: c.self, refuse: c.refuse,
+		}), nil
+	}
+	p := exec.CommandContext(ctx, cmd.Path)
+	p.Args, p.Dir, p.Env, p.Stdin, p.Stdout, p.Stderr = cmd.Args, cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr
+	most := 2
+	for n := range cmd.Extra {
+		most = max(most, n)
+	}
+	for n := 3; n <= most; n++ {
+		f, _ := cmd.Extra[n].(*os.File) // nil leaves the descriptor closed
+		p.ExtraFiles = append(p.ExtraFiles, f)
+	}
+	return exitCode(ctx, p.Run())
+}
+
+// exitCode is the exit code that a shell sees of a process.
+func exitCode(ctx context.Context, err error) (int, error) {
+	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return 0
-	case errors.As(err, &status):
-		return int(status)
+		return 0, nil
+	case errors.As(err, &exit):
+		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+			return 128 + int(s.Signal()), nil
+		}
+		return exit.ExitCode() & 0xff, nil
+	case ctx.Err() != nil:
+		return 143, nil
 	}
-	return c.fail(2, "%v", err)
+	return 126, err
 }
 
-// execHandler runs the commands of the base within this process, and all others as processes.
-func (c *call) execHandler(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
-	return func(ctx context.Context, args []string) error {
-		hc := interp.HandlerCtx(ctx)
-		name, ours := c.isOurs(hc, args[0])
-		if !ours {
-			if _, err := interp.LookPathDir(hc.Dir, hc.Env, args[0]); err != nil {
-				fmt.Fprintf(hc.Stderr, "%s: %s: not found\n", c.args[0], args[0])
-				return interp.ExitStatus(127)
-			}
-			return next(ctx, args)
-		}
-		env := []string{}
-		hc.Env.Each(func(name string, v expand.Variable) bool {
-			if v.Exported && v.Kind == expand.String {
-				env = append(env, name+"="+v.Str)
-			}
-			return true
-		})
-		code := runCommand(&call{
-			ctx: ctx, args: append([]string{name}, args[1:]...), dir: hc.Dir, env: env,
-			stdin: orEmpty(hc.Stdin), stdout: hc.Stdout, stderr: hc.Stderr, root: c.root, self: c.self,
-		})
-		if code == 0 {
-			return nil
-		}
-		return interp.ExitStatus(code)
-	}
+func isShell(name string) bool {
+	return name == "sh" || name == "ash" || name == "dash" || name == "bash"
 }
 
 func orEmpty(r io.Reader) io.Reader {
@@ -232,48 +192,77 @@ func orEmpty(r io.Reader) io.Reader {
 	return r
 }
 
-// isOurs finds the command in PATH and reports whether it is this program.
-func (c *call) isOurs(hc interp.HandlerContext, word string) (string, bool) {
-	found, err := interp.LookPathDir(hc.Dir, hc.Env, word)
-	if err != nil {
-		return "", false
+// orNowhere is a writer for a descriptor that is closed: what is written to it is an error.
+func orNowhere(w io.Writer) io.Writer {
+	if w == nil {
+		return closed{}
 	}
+	return w
+}
+
+type closed struct{}
+
+func (closed) Write([]byte) (int, error) { return 0, syscall.EBADF }
+
+// isOurs reports whether a file is this program, and under which name.
+func (c *call) isOurs(file string) (string, bool) {
 	for range 10 {
-		target, err := os.Readlink(found)
+		target, err := os.Readlink(file)
 		if err != nil {
 			return "", false
 		}
 		if target == cmp.Or(c.self, LibexecPath) {
-			name := filepath.Base(found)
+			name := filepath.Base(file)
 			_, ok := commands()[name]
 			return name, ok
 		}
 		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(found), target)
+			target = filepath.Join(filepath.Dir(file), target)
 		}
-		found = target
+		file = target
 	}
 	return "", false
 }
 
-// runBuiltin runs a command that the shell has built in, when it is started as a process of its own.
+// runBuiltin runs a command that the shell has built in, when it is started as a process of its own. Debian's are coreutils', of
+// which bash's are nearer than dash's.
 func runBuiltin(c *call) int {
-	var line strings.Builder
-	if c.args[0] == "[" || c.args[0] == "test" || c.args[0] == "echo" || c.args[0] == "printf" {
-		for i, arg := range c.args {
-			quoted, err := syntax.Quote(arg, syntax.LangBash)
-			if err != nil {
-				return c.fail(2, "%v", err)
-			}
-			if i == 0 {
-				quoted = arg
-			}
-			line.WriteString(quoted + " ")
+	v := shell.Ash
+	if c.variant() == Debian {
+		v = shell.Bash
+		if len(c.args) == 2 && (c.args[1] == "--help" || c.args[1] == "--version") {
+			return c.unserved("%s %s is not served", c.args[0], c.args[1])
 		}
 	}
-	file, err := syntax.NewParser().Parse(strings.NewReader(line.String()), c.args[0])
-	if err != nil {
-		return c.fail(2, "%v", err)
-	}
-	return c.interpret(file, nil, c.stdin)
+	s := c.shell(v)
+	s.Name = c.args[0]
+	return s.RunBuiltin(c.ctx, c.args)
 }
+
+// unservedPath is where a step has a file for the reason why the base does not serve it. Whatever is written there makes the
+// build start the stage again on the image, whatever the step's exit code is.
+const unservedPath = LibexecPath + "-unserved"
+
+// unserved ends the step: it asks for what the base does not have, or would do in another way than the image.
+func (c *call) unserved(format string, args ...any) int {
+	err := fmt.Errorf(format, args...)
+	if c.refuse != nil {
+		c.refuse(err)
+		return unservedCode
+	}
+	what := strings.Join(append([]string{c.args[0]}, c.args[1:]...), " ")
+	if isShell(c.args[0]) {
+		what = c.args[0]
+	}
+	message := fmt.Sprintf("%s: %v", shownCommand(what), err)
+	fmt.Fprintf(c.stderr, "the built-in Go base does not serve this: %s\n", message)
+	if f, err := os.OpenFile(c.system(unservedPath), os.O_WRONLY|os.O_APPEND, 0); err == nil {
+		fmt.Fprintln(f, message) // an error leaves the exit code, which ends the step
+		f.Close()
+	}
+	os.Exit(unservedCode)
+	return unservedCode
+}
+
+// unservedCode is the exit code of what is not served.
+const unservedCode = 125

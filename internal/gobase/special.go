@@ -63,12 +63,15 @@ func (s *step) shell(name string, args []value, text string) {
 		s.refuse(text, "what the shell runs is known only when it runs")
 		return
 	}
-	a, err := parseShellArgs(texts)
+	a, err := parseShellArgs(s.t.base.tag.Variant.shell(name), texts)
 	switch {
 	case err != nil:
 		s.refuse(text, err.Error())
 	case a.isText:
+		outer := s.variant
+		s.variant = ""
 		s.script(name, a.text)
+		s.variant = outer
 	case a.file != "":
 		s.refuse(text, "what the script does is not looked into")
 	default:
@@ -99,8 +102,6 @@ func (s *step) wrapper(name string, args []value, text string) {
 		case name == "env" && isAssign && !strings.HasPrefix(word.text, "-"):
 			changed[assigns] = s.env[assigns]
 			s.env[assigns] = value{val, word.known}
-		case name == "command" && (word.text == "-v" || word.text == "-V"):
-			return
 		case strings.HasPrefix(word.text, "-") && word.known:
 			if takesValue[name+" "+word.text] && len(args) > 1 {
 				args = args[1:]

@@ -1,6 +1,9 @@
 package gobase
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"maps"
 	"path"
 	"strings"
@@ -9,6 +12,7 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/skiff-build/skiff/internal/graph"
+	"github.com/skiff-build/skiff/internal/shell"
 )
 
 // value is a variable's value as far as it is known before the step runs.
@@ -27,6 +31,8 @@ type step struct {
 	cwd   value
 	funcs map[string]bool
 	depth int // of shells within shells
+	// variant is the shell whose text is read; empty: none yet.
+	variant shell.Variant
 }
 
 func newStep(j *judge, v *graph.Vertex, e *pb.ExecOp, t *tree) *step {
@@ -76,17 +82,27 @@ func (s *step) run(meta *pb.Meta) {
 const maxShells = 20
 
 // script reads the text of a shell.
-func (s *step) script(shell, text string) {
+func (s *step) script(name, text string) {
 	if s.depth++; s.depth > maxShells {
 		s.refuse(text, "shells are nested too deep")
 		return
 	}
-	defer func() { s.depth-- }()
-	file, err := parseFor(shell, text, "")
-	if err != nil {
-		s.refuse(text, "the shell text cannot be read: "+strings.TrimPrefix(err.Error(), ":"))
+	outer := s.variant
+	defer func() { s.depth--; s.variant = outer }()
+	if s.variant = s.t.base.tag.Variant.shell(name); name == "sh" && outer == shell.Bash { // of eval and trap
+		s.variant = outer
+	}
+	script, err := shell.Parse(s.variant, text)
+	var unserved *shell.UnservedError
+	if errors.As(err, &unserved) {
+		why := unserved.Why
+		if unserved.Line > 1 {
+			why += fmt.Sprintf(" (line %d of the script)", unserved.Line)
+		}
+		s.refuse(cmp.Or(unserved.Text, text), why)
 		return
 	}
+	file := script.File()
 	// Functions may be called before the line that declares them is reached.
 	syntax.Walk(file, func(n syntax.Node) bool {
 		if f, ok := n.(*syntax.FuncDecl); ok && f.Name != nil {
@@ -107,10 +123,13 @@ type saved struct {
 func (s *step) walk(file *syntax.File) {
 	var open []syntax.Node
 	var outer []saved
+	parts := map[*syntax.Stmt]bool{} // of pipelines
 	isolated := func(n syntax.Node) bool {
-		switch n.(type) {
-		case *syntax.Subshell, *syntax.CmdSubst, *syntax.ProcSubst:
+		switch n := n.(type) {
+		case *syntax.Subshell, *syntax.CmdSubst:
 			return true
+		case *syntax.Stmt:
+			return n.Background || parts[n]
 		}
 		return false
 	}
@@ -125,6 +144,9 @@ func (s *step) walk(file *syntax.File) {
 			return true
 		}
 		open = append(open, n)
+		if b, ok := n.(*syntax.BinaryCmd); ok && b.Op == syntax.Pipe {
+			parts[b.X], parts[b.Y] = true, true
+		}
 		if isolated(n) {
 			outer = append(outer, saved{maps.Clone(s.env), s.cwd})
 		}
@@ -137,35 +159,15 @@ func (s *step) node(n syntax.Node) {
 	switch n := n.(type) {
 	case *syntax.CallExpr:
 		s.call(n)
-	case *syntax.DeclClause: // export, local, readonly, declare
-		for _, a := range n.Args {
-			if a.Name != nil && !a.Naked {
-				s.env[a.Name.Value] = s.assigned(a)
-			}
-		}
 	case *syntax.WordIter:
 		s.env[n.Name.Value] = value{}
 	case *syntax.Redirect:
-		if !standardStreams(n) {
-			s.refuse("exec "+n.Op.String(), "descriptors above 2 are not served")
-		}
 		if n.Word != nil && n.Op != syntax.RdrIn && n.Op != syntax.DplIn && n.Op != syntax.DplOut {
 			if w := s.word(n.Word); w.known {
 				s.wrote(w.text)
 			}
 		}
-	case *syntax.CoprocClause:
-		s.refuse("coproc", "not served")
 	}
-}
-
-// standardStreams reports whether a redirection is of standard input, output and error alone: the shell has no others.
-func standardStreams(r *syntax.Redirect) bool {
-	low := func(fd string) bool { return len(fd) != 1 || fd < "3" || fd > "9" }
-	if r.N != nil && !low(r.N.Value) {
-		return false
-	}
-	return r.Op != syntax.DplIn && r.Op != syntax.DplOut || r.Word == nil || low(r.Word.Lit())
 }
 
 func (s *step) assigned(a *syntax.Assign) value {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 	"sync"
 
@@ -35,6 +36,9 @@ type Options struct {
 	Local func(name string) (fs.FS, bool)
 	// Git reports whether this machine has a git that steps can be lent ([MachineGit]); nil: it has none.
 	Git func() bool
+	// Refused are stages that an earlier run of this build found not to be served, by the reference of the image: their steps asked
+	// for more while they ran. Nil: none.
+	Refused map[string]*Refusal
 	// Note gets one line for the user about a base that was used or refused; nil drops it.
 	Note func(string)
 }
@@ -86,7 +90,10 @@ func Wrap(f gwclient.BuildFunc, o Options) gwclient.BuildFunc {
 		return f
 	}
 	return func(ctx context.Context, c gwclient.Client) (*gwclient.Result, error) {
-		refused := map[string]*Refusal{}
+		refused := maps.Clone(o.Refused)
+		if refused == nil {
+			refused = map[string]*Refusal{}
+		}
 		for {
 			run := &attempt{Client: c, o: o, refused: refused, tags: map[string]Tag{}, fresh: map[string]*Refusal{}}
 			res, err := f(ctx, run)
@@ -103,6 +110,25 @@ func Wrap(f gwclient.BuildFunc, o Options) gwclient.BuildFunc {
 			}
 		}
 	}
+}
+
+// HintRef, in the description of a step's operation, is the reference of the image in whose place the built-in base stands.
+const HintRef = "skiff.golang"
+
+// ServeNot notes in o that a step of a stage, whose description is hints, met while it ran what the base does not have. It returns
+// the error to end with where there is nothing to fall back on, or nil: then the build is to be run again with o.
+func (o *Options) ServeNot(where string, hints map[string]string, why string) error {
+	ref := hints[HintRef]
+	r := &Refusal{Ref: ref, Where: where, Why: why}
+	if ref == "" || o.Policy == Builtin || o.Refused[ref] != nil {
+		return (&attempt{}).refusalError(r)
+	}
+	if o.Refused == nil {
+		o.Refused = map[string]*Refusal{}
+	}
+	o.Refused[ref] = r
+	o.Note(fmt.Sprintf("%s: the stage starts again on the image: %v", familiar(ref), r))
+	return nil
 }
 
 // familiar is a reference as people write it.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,13 +44,16 @@ var onlyIn = map[string]string{
 	"suspend": "bash", "bind": "bash", "coproc": "bash", "select": "bash", "function": "ash bash", "time": "bash", "fc": "dash bash",
 }
 
+// among reports whether a list, with blanks between, holds a variant.
+func among(list string, v Variant) bool { return slices.Contains(strings.Fields(list), string(v)) }
+
 // notServed reports whether a name is a builtin of a variant that this package has not.
 func notServed(v Variant, name string) bool {
 	if !unservedBuiltins[name] {
 		return false
 	}
 	in, some := onlyIn[name]
-	return !some || strings.Contains(in, string(v))
+	return !some || among(in, v)
 }
 
 func init() {
@@ -245,7 +249,7 @@ func runCommand(in *interp, args []string, tested bool) int {
 	switch {
 	case ok && special[args[0]] && args[0] != ":" && args[0] != "exec" && args[0] != "exit":
 		in.unserved("command "+args[0], "is not served") // its errors do not end the shell then
-	case ok && (b.only == "" || strings.Contains(b.only, string(in.Variant))):
+	case ok && (b.only == "" || among(b.only, in.Variant)):
 		return in.run(b, args, tested)
 	case notServed(in.Variant, args[0]):
 		in.unserved(args[0], "the builtin is not served")
@@ -304,7 +308,7 @@ var keywords = map[string]bool{
 
 func notOnly(v Variant, name string) bool {
 	only := builtins[name].only
-	return only == "" || strings.Contains(only, string(v))
+	return only == "" || among(only, v)
 }
 
 func (in *interp) notFound() int {

@@ -116,7 +116,7 @@ func (in *interp) call(s *syntax.Stmt, c *syntax.CallExpr, tested bool) int {
 func (in *interp) invoke(args []string, tested bool) int {
 	name := args[0]
 	b, isBuiltin := builtins[name]
-	if isBuiltin && b.only != "" && !strings.Contains(b.only, string(in.Variant)) {
+	if isBuiltin && b.only != "" && !among(b.only, in.Variant) {
 		isBuiltin = false
 	}
 	if isBuiltin && special[name] {
@@ -199,9 +199,6 @@ func (in *interp) external(args []string) int {
 
 // exec runs the file at path and returns its exit code.
 func (in *interp) exec(path string, args []string) int {
-	if !program(path) {
-		in.unserved(args[0], "is neither a program nor a script with #!")
-	}
 	c := &Command{Args: args, Path: path, Env: in.environ(), Dir: in.dir, Extra: map[int]any{}}
 	if r := in.fds.reader(0); r != nil {
 		c.Stdin = r
@@ -216,7 +213,11 @@ func (in *interp) exec(path string, args []string) int {
 			c.Extra[n] = s.r
 		}
 	}
-	return in.Exec(in.ctx, c)
+	code, err := in.Exec(in.ctx, c)
+	if err != nil && in.ctx.Err() == nil {
+		in.unserved(args[0], "%v", err)
+	}
+	return code
 }
 
 // find is the file that a command's name stands for; else the exit code, after a message.
@@ -289,21 +290,6 @@ func executable(file string) int {
 		return 126
 	}
 	return 0
-}
-
-// program reports whether the kernel can run a file; what cannot be looked into may be one.
-func program(file string) bool {
-	f, err := os.Open(file)
-	if err != nil {
-		return true
-	}
-	defer f.Close()
-	head := make([]byte, 4)
-	n, err := io.ReadFull(f, head)
-	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-		return true
-	}
-	return strings.HasPrefix(string(head[:n]), "#!") || string(head) == "\x7fELF"
 }
 
 // complain prints an error as the shell does.

@@ -253,7 +253,7 @@ func (c *checker) literal(w *syntax.Word) word {
 		case *syntax.SglQuoted:
 			b.WriteString(p.Value)
 		case *syntax.Lit:
-			if strings.ContainsAny(p.Value, "*?[~") && p.Value != "[" {
+			if strings.ContainsAny(p.Value, "*?[~") && p.Value != "[" && p.Value != "[[" {
 				return word{}
 			}
 			x := expansion{}
@@ -281,7 +281,7 @@ func one(w *syntax.Word) bool {
 		switch p := p.(type) {
 		case *syntax.SglQuoted:
 		case *syntax.Lit:
-			if strings.ContainsAny(p.Value, "*?[") && p.Value != "[" {
+			if strings.ContainsAny(p.Value, "*?[") && p.Value != "[" && p.Value != "[[" {
 				return false
 			}
 		case *syntax.DblQuoted:
@@ -335,7 +335,7 @@ func (c *checker) builtin(e *syntax.CallExpr, name string, args []word) {
 		return
 	}
 	b, ok := builtins[name]
-	if !ok || b.only != "" && !strings.Contains(b.only, string(c.v)) {
+	if !ok || b.only != "" && !among(b.only, c.v) {
 		return
 	}
 	if b.check != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -189,7 +188,7 @@ func ours(t testing.TB, o *oracle, script string) (r result, refused error) {
 }
 
 // execute runs a command as a process. Debian's busybox takes its own commands before those of PATH.
-func (o *oracle) execute(ctx context.Context, c *Command) int {
+func (o *oracle) execute(ctx context.Context, c *Command) (int, error) {
 	cmd := exec.CommandContext(ctx, c.Path, c.Args[1:]...)
 	cmd.Args[0] = c.Args[0]
 	if o.variant == Ash && !strings.Contains(c.Args[0], "/") && applets()[c.Args[0]] {
@@ -209,14 +208,11 @@ func (o *oracle) execute(ctx context.Context, c *Command) int {
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		return 0
+		return 0, nil
 	case errors.As(err, &exit):
-		return codeOf(exit)
+		return codeOf(exit), nil
 	}
-	if ctx.Err() == nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return 126
+	return 126, err
 }
 
 // applets are the commands of this machine's busybox; none without one.

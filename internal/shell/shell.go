@@ -90,8 +90,8 @@ type Shell struct {
 	Dir            string
 	Stdin          io.Reader // nil: empty
 	Stdout, Stderr io.Writer
-	// Exec runs a command and returns its exit code.
-	Exec func(context.Context, *Command) int
+	// Exec runs a command and returns its exit code. An error ends the script as what is not served does.
+	Exec func(context.Context, *Command) (int, error)
 	// Which says what command -v prints of a name that is no part of the shell: with ok false the shell looks in PATH itself.
 	// An error means that it cannot be told.
 	Which func(name string) (path string, ok bool, err error)
@@ -116,6 +116,28 @@ func (s *Shell) Run(ctx context.Context, script *Script) int {
 	status := in.guard(func() { in.script(script, false) })
 	in.fds.release()
 	return status
+}
+
+// RunBuiltin runs one builtin with its arguments, as a process of its own does, and returns its exit code.
+func (s *Shell) RunBuiltin(ctx context.Context, args []string) int {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in := newInterp(&shared{Shell: s, ctx: ctx, stop: cancel})
+	status := in.guard(func() { in.status = in.invoke(args, true) })
+	in.fds.release()
+	return status
+}
+
+// IsBuiltin reports whether a name is a command of the shell itself.
+func IsBuiltin(v Variant, name string) bool {
+	_, ok := builtins[name]
+	return ok && notOnly(v, name) || notServed(v, name)
+}
+
+// LookPath finds a command as the shell does. status is 0, 126 or 127.
+func LookPath(dir, path, name string) (file string, status int) {
+	in := &interp{shared: &shared{Shell: &Shell{}}, dir: dir, vars: map[string]variable{"PATH": {value: path, set: true}}}
+	return in.lookup(name)
 }
 
 // shared is what a shell and its subshells have in common.
