@@ -216,7 +216,7 @@ func selections(dirs map[string]string) map[string]localdir.Selection {
 	return out
 }
 
-// entitled reads --allow. What a build is given for all its steps they may also ask for one by one.
+// entitled reads --allow. Nothing else gives leave: --network=host asks for the host's network as RUN --network=host does.
 func entitled(o BuildOptions) (map[entitlements.Entitlement]bool, error) {
 	allow := map[entitlements.Entitlement]bool{}
 	for _, text := range o.Allow {
@@ -225,9 +225,6 @@ func entitled(o BuildOptions) (map[entitlements.Entitlement]bool, error) {
 			return nil, fmt.Errorf("allow %q: choose network.host or security.insecure", text)
 		}
 		allow[e] = true
-	}
-	if o.Network == "host" {
-		allow[entitlements.EntitlementNetworkHost] = true
 	}
 	return allow, nil
 }

@@ -30,6 +30,7 @@ func (o outcome) wants(t *testing.T, lines ...string) {
 func TestExecProcess(t *testing.T) {
 	b := newBench(t)
 	b.options = func(o *Options) {
+		o.Allow = map[entitlements.Entitlement]bool{entitlements.EntitlementNetworkHost: true}
 		o.AddHosts = []*pb.HostIP{{Host: "db", IP: "10.1.2.3"}}
 		o.Ulimits = []*pb.Ulimit{{Name: "core", Soft: 100, Hard: 200}}
 	}
@@ -199,8 +200,17 @@ func TestNetworkNone(t *testing.T) {
 	b.must(b.base().Run(run("interfaces"), llb.Network(llb.NetModeNone)).Root()).wants(t, "interfaces lo")
 	b.options = func(o *Options) { o.Network = pb.NetMode_NONE }
 	b.must(b.base().Run(run("interfaces ; echo")).Root()).wants(t, "interfaces lo")
-	if out := b.build(b.base().Run(run("interfaces"), llb.Network(llb.NetModeHost)).Root()); out.err == nil || !strings.Contains(out.err.Error(), "network.host is not allowed") {
-		t.Errorf("got %v", out.err)
+}
+
+// The host's network is for those alone whom the build gives it, whatever the build's own network is (issue 12, A3).
+func TestHostNetworkNeedsLeave(t *testing.T) {
+	for _, network := range []pb.NetMode{pb.NetMode_UNSET, pb.NetMode_HOST, pb.NetMode_NONE} {
+		b := newBench(t)
+		b.options = func(o *Options) { o.Network = network }
+		out := b.build(b.base().Run(run("interfaces"), llb.Network(llb.NetModeHost)).Root())
+		if out.err == nil || !strings.Contains(out.err.Error(), "network.host is not allowed: give the build --allow=network.host") || out.child {
+			t.Errorf("build with network %s: got %v", network, out.err)
+		}
 	}
 }
 

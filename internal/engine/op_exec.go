@@ -283,8 +283,8 @@ func (e *Engine) allowedExec(o *pb.ExecOp, v *graph.Vertex) error {
 	if o.Security == pb.SecurityMode_INSECURE && !e.o.Allow[entitlements.EntitlementSecurityInsecure] {
 		return fmt.Errorf("%s is not allowed: give the build --allow=%[1]s", entitlements.EntitlementSecurityInsecure)
 	}
-	if o.Network == pb.NetMode_HOST && e.o.Network == pb.NetMode_NONE && !e.o.Allow[entitlements.EntitlementNetworkHost] {
-		return fmt.Errorf("%s is not allowed in a build with --network=none: give it --allow=%[1]s", entitlements.EntitlementNetworkHost)
+	if o.Network == pb.NetMode_HOST && !e.o.Allow[entitlements.EntitlementNetworkHost] {
+		return fmt.Errorf("%s is not allowed: give the build --allow=%[1]s", entitlements.EntitlementNetworkHost)
 	}
 	if o.Meta.CgroupParent != "" {
 		return errors.New("a cgroup parent is not supported: there is no cgroup that a build could hand on")
