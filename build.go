@@ -126,7 +126,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
 		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working,
-		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow,
+		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs),
 		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status,
 	})
 	if err != nil {
@@ -227,6 +227,17 @@ func entitled(o BuildOptions) (map[entitlements.Entitlement]bool, error) {
 		allow[e] = true
 	}
 	return allow, nil
+}
+
+// doors are the build arguments by which whoever builds names proxies: a step reaches them on this machine as well.
+func doors(args map[string]string) []string {
+	var out []string
+	for name, value := range args {
+		if n := strings.ToLower(name); n == "goproxy" || strings.HasSuffix(n, "_proxy") && n != "no_proxy" {
+			out = append(out, name+"="+value)
+		}
+	}
+	return out
 }
 
 // epochKey is where the frontend's metadata has SOURCE_DATE_EPOCH.

@@ -107,9 +107,8 @@ func (req *runReq) spec(root string) (*specs.Spec, error) {
 	if err := setUser(p, root, req.User); err != nil {
 		return nil, err
 	}
-	if req.NoNet {
-		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
-	} else {
+	if !req.NoNet {
+		sandbox.HostNetwork(s)
 		for _, file := range []string{"/etc/resolv.conf", "/etc/hosts"} {
 			if _, err := os.Stat(file); err == nil {
 				s.Mounts = append(s.Mounts, bind(runMount{Source: file, Target: file}))

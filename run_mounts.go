@@ -181,7 +181,7 @@ func sourcePath(name string) (string, error) {
 func hostLines(hosts []string) (string, error) {
 	var b strings.Builder
 	for _, h := range hosts {
-		name, ip, err := dockerfile.ParseHost(h)
+		name, ip, err := dockerfile.ParseHost(h, "127.0.0.1")
 		if err != nil {
 			return "", err
 		}

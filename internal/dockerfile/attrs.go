@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
 	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // attributes are the frontend's opts for o; their names are those of BuildKit's frontend/dockerui/config.go.
@@ -91,11 +93,16 @@ func setNetwork(a map[string]string, o Options) error {
 	return nil
 }
 
-// setHosts takes docker's "host:ip" and "host=ip". The gateway to the host is the loopback: steps share its network.
+// setHosts takes docker's "host:ip" and "host=ip". The gateway to the host is that of a step's own network, where what this
+// machine's loopback interface has is found by a build that may give the host's network; in that it is the loopback itself.
 func setHosts(a map[string]string, o Options) error {
 	var out []string
 	for _, h := range o.AddHosts {
-		host, ip, err := ParseHost(h)
+		gateway := usernet.GatewayIP4.String()
+		if o.Network == "host" {
+			gateway = "127.0.0.1"
+		}
+		host, ip, err := ParseHost(h, gateway)
 		if err != nil {
 			return err
 		}
@@ -104,8 +111,8 @@ func setHosts(a map[string]string, o Options) error {
 	return setCSV(a, "add-hosts", out)
 }
 
-// ParseHost reads one of docker's --add-host.
-func ParseHost(h string) (host, ip string, err error) {
+// ParseHost reads one of docker's --add-host. The address host-gateway stands for is gateway.
+func ParseHost(h, gateway string) (host, ip string, err error) {
 	host, ip, ok := strings.Cut(h, "=")
 	if !ok {
 		host, ip, ok = strings.Cut(h, ":")
@@ -114,7 +121,7 @@ func ParseHost(h string) (host, ip string, err error) {
 		return "", "", fmt.Errorf("add-host %q: want host:ip", h)
 	}
 	if ip == "host-gateway" {
-		ip = "127.0.0.1"
+		ip = gateway
 	}
 	if len(ip) > 2 && ip[0] == '[' && ip[len(ip)-1] == ']' {
 		ip = ip[1 : len(ip)-1]

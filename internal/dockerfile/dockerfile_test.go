@@ -126,7 +126,7 @@ func TestAttributes(t *testing.T) {
 	want := map[string]string{
 		"target": "x", "build-arg:A": "1", "label:l": "v", "platform": "linux/amd64,linux/arm64", "no-cache": "a,b",
 		"image-resolve-mode": "pull", "force-network-mode": "none", "shm-size": "1024", "filename": "Dockerfile",
-		"build-arg:BUILDKIT_DOCKERFILE_CHECK": "skip=all", "add-hosts": "a=1.2.3.4,b=::1,c=127.0.0.1",
+		"build-arg:BUILDKIT_DOCKERFILE_CHECK": "skip=all", "add-hosts": "a=1.2.3.4,b=::1,c=192.0.0.1",
 		"ulimit": "nofile=1:2,nproc=3", "context:context": "local:_context", "context:base": "docker-image://alpine:3",
 		"frontend.caps": "moby.buildkit.frontend.contexts+forward",
 	}

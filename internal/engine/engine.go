@@ -66,8 +66,11 @@ type Options struct {
 	SSH     func(id string) (socket string, err error)
 	// Allow lists what steps may ask for beyond the usual.
 	Allow map[entitlements.Entitlement]bool
-	// Network of steps that do not say. Unset is the host's: there is no private network in this release.
+	// Network of steps that do not say. Unset is a private one, which reaches other machines alone (package usernet).
 	Network pb.NetMode
+	// Doors are NAME=VALUE of variables, such as GOPROXY and HTTP_PROXY, by which whoever builds names places that a step's private
+	// network leads to, on this machine as well.
+	Doors []string
 	// AddHosts, Ulimits and ShmSize (bytes; 0: 64 MB) are for all steps. A step's own win.
 	AddHosts []*pb.HostIP
 	Ulimits  []*pb.Ulimit

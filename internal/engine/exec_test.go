@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // wants checks that the log holds the lines.
@@ -200,6 +202,76 @@ func TestNetworkNone(t *testing.T) {
 	b.must(b.base().Run(run("interfaces"), llb.Network(llb.NetModeNone)).Root()).wants(t, "interfaces lo")
 	b.options = func(o *Options) { o.Network = pb.NetMode_NONE }
 	b.must(b.base().Run(run("interfaces ; echo")).Root()).wants(t, "interfaces lo")
+}
+
+// Issue 12, A3: a step has a network of its own, and finds nothing of this machine in it: neither what listens on the loopback
+// interface, nor on an address that others reach, nor abstract sockets; but by a door it does.
+func TestNetworkIsPrivate(t *testing.T) {
+	b := newBench(t)
+	var ports []string
+	for range 2 {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		ports = append(ports, port)
+	}
+	abstract := fmt.Sprintf("@skiff-test-%d", os.Getpid())
+	a, err := net.Listen("unix", abstract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	addresses := []string{"127.0.0.1:" + ports[0], "[::1]:" + ports[0], "[::ffff:127.0.0.1]:" + ports[0], "0.0.0.0:" + ports[0]}
+	interfaces, _ := net.InterfaceAddrs()
+	for _, i := range interfaces {
+		if ip := i.(*net.IPNet).IP; ip.IsGlobalUnicast() {
+			addresses = append(addresses, net.JoinHostPort(ip.String(), ports[0]))
+		}
+	}
+	out := b.must(b.base().Run(run("interfaces ; connect tcp " + strings.Join(addresses, " ") + " ; connect unix " + abstract)).Root())
+	out.wants(t, "interfaces lo eth0 uplink", "connect "+abstract+" no")
+	for _, address := range addresses {
+		out.wants(t, "connect "+address+" no")
+	}
+	b.options = func(o *Options) { o.Doors = []string{"GOPROXY=http://127.0.0.1:" + ports[1] + ",direct"} }
+	b.must(b.base().Run(run("connect tcp 127.0.0.1:"+ports[1]+" 127.0.0.1:"+ports[0])).Root()).
+		wants(t, "connect 127.0.0.1:"+ports[1]+" yes", "connect 127.0.0.1:"+ports[0]+" no")
+	b.options = func(o *Options) {
+		o.Allow = map[entitlements.Entitlement]bool{entitlements.EntitlementNetworkHost: true}
+	}
+	b.must(b.base().Run(run("connect tcp 127.0.0.1:"+ports[0]+" ; connect unix "+abstract), llb.Network(llb.NetModeHost)).Root()).
+		wants(t, "connect 127.0.0.1:"+ports[0]+" yes", "connect "+abstract+" yes")
+}
+
+// Issue 12, D4: a step sees no password of this machine's proxies.
+func TestProxyPasswordsStayOutside(t *testing.T) {
+	b := newBench(t)
+	bin, err := tool()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.options = func(o *Options) {
+		o.Bases = bases{skifftest.Layer(t, skifftest.Entry{Name: "bin/sh", Mode: 0o755, Body: string(bin)})}
+		o.StepEnv = func(context.Context, StepInfo) (StepExtras, error) {
+			return StepExtras{Env: []string{
+				"HTTP_PROXY=http://user:hunter2@127.0.0.1:3128", "https_proxy=user:hunter2@proxy.example", "ALL_PROXY=socks5://user:hunter2@127.0.0.1",
+				"GOPROXY=https://user:hunter2@mod.example/go|https://proxy.example,direct", "NO_PROXY=localhost",
+			}}, nil
+		}
+		o.Allow = map[entitlements.Entitlement]bool{entitlements.EntitlementNetworkHost: true}
+	}
+	show := "env HTTP_PROXY https_proxy ALL_PROXY GOPROXY NO_PROXY"
+	out := b.must(sourceState("gobase://1.2.3").Run(run(show)).Root())
+	out.wants(t, "HTTP_PROXY=http://127.0.83.1:3128 true", "https_proxy=http://127.0.83.1:3129 true", "ALL_PROXY=socks5://127.0.83.1:3130 true",
+		"GOPROXY=http://127.0.83.1:3131/go|https://proxy.example,direct true", "NO_PROXY=localhost true")
+	host := b.must(sourceState("gobase://1.2.3").Run(run(show), llb.Network(llb.NetModeHost)).Root())
+	host.wants(t, "HTTP_PROXY=http://127.0.0.1:3128 true", "GOPROXY=https://mod.example/go|https://proxy.example,direct true")
+	if text := out.text() + host.text(); strings.Contains(text, "hunter2") {
+		t.Errorf("a password:\n%s", text)
+	}
 }
 
 // The host's network is for those alone whom the build gives it, whatever the build's own network is (issue 12, A3).

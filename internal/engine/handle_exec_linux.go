@@ -16,6 +16,7 @@ import (
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/snapshot"
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // step is a RUN under way in the child.
@@ -41,8 +42,8 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 	}
 	// It comes up while its mounts are made.
 	s.init, err = sandbox.Prepare(ctx, sandbox.PrepareOptions{
-		Network: req.NoNetwork, SysAdmin: req.Insecure && slices.Contains(sandbox.AllCaps(), "CAP_SYS_ADMIN"),
-	}, sandbox.RunOptions{Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: req.Mode == sandbox.ModeOneID})
+		Network: req.Network != pb.NetMode_HOST, SysAdmin: req.Insecure && slices.Contains(sandbox.AllCaps(), "CAP_SYS_ADMIN"),
+	}, s.runOptions())
 	if err != nil {
 		return resp, err
 	}
@@ -102,6 +103,15 @@ func (s *step) unserved() string {
 	}
 	first, _, _ := strings.Cut(string(data), "\n")
 	return strings.ToValidUTF8(first, "?")
+}
+
+func (s *step) runOptions() sandbox.RunOptions {
+	o := sandbox.RunOptions{Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: s.req.Mode == sandbox.ModeOneID}
+	o.Tell = func(line string) { _, _ = o.Stderr.Write([]byte("skiff: " + line + "\n")) } // a parent that is gone needs no note
+	if s.req.Network == pb.NetMode_UNSET {
+		o.Network = &usernet.Options{Doors: s.req.Doors, Host: s.req.Host}
+	}
+	return o
 }
 
 // stream sends what is written to the parent.
@@ -178,8 +188,11 @@ func (s *step) addFiles() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if s.req.NoNetwork {
+	switch s.req.Network {
+	case pb.NetMode_NONE:
 		resolv = nil
+	case pb.NetMode_UNSET:
+		resolv = usernet.ResolvConf(resolv)
 	}
 	for name, data := range map[string][]byte{"resolv.conf": resolv, "hosts": s.hosts()} {
 		file := filepath.Join(s.dir, name)
@@ -235,8 +248,8 @@ func (s *step) fillSpec(ctx context.Context) error {
 	for _, u := range s.req.Ulimits {
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
-	if s.req.NoNetwork {
-		s.spec.Linux.Namespaces = append(s.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	if s.req.Network == pb.NetMode_HOST {
+		sandbox.HostNetwork(s.spec)
 	}
 	if s.req.Insecure {
 		s.insecure()

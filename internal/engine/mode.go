@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -67,12 +66,9 @@ func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
 	return c.Mode(), e.o.Store.Put(kindMode, key, modeRecord{c.Mode()})
 }
 
-// introduce says, the first time that steps run with this state, what they share with the machine and what they lack.
+// introduce says, the first time that steps run with this state, what they lack.
 func (e *Engine) introduce(c *sandbox.Child) {
 	var lines []string
-	if e.network(pb.NetMode_UNSET) == pb.NetMode_HOST {
-		lines = append(lines, "steps use the network of this machine; --network=none gives them none")
-	}
 	if c.Mode() == sandbox.ModeOneID {
 		lines = append(lines, "steps have one user id ("+c.Note()+"): changes of owners and users are pretended to them")
 	}

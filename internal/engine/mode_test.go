@@ -7,11 +7,11 @@ import (
 	"github.com/skiff-build/skiff/internal/sandbox"
 )
 
-// What steps share with the machine is said once for a state, and the mode is found without a process after that.
+// That there is a sandbox, and what steps lack in it, is said once for a state, and the mode is found without a process after that.
 func TestModeIsRemembered(t *testing.T) {
 	b := newBench(t)
 	first := b.must(b.base())
-	if !strings.Contains(first.text(), "steps use the network of this machine") {
+	if !strings.Contains(first.text(), "enter the sandbox") {
 		t.Errorf("told:\n%s", first.text())
 	}
 	e := b.engine(nil)
@@ -24,7 +24,7 @@ func TestModeIsRemembered(t *testing.T) {
 		t.Errorf("the mode had to be found again: %s", salt)
 	}
 	second := b.must(b.base().Run(run("echo")).Root())
-	if strings.Contains(second.text(), "network of this machine") {
+	if strings.Contains(second.text(), "enter the sandbox") {
 		t.Errorf("told again:\n%s", second.text())
 	}
 }

@@ -14,6 +14,7 @@ import (
 	utilsystem "github.com/moby/buildkit/util/system"
 	"github.com/skiff-build/skiff/internal/graph"
 	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // execReq is a step for the child. Mounts come parents first; the first is the root.
@@ -24,7 +25,9 @@ type execReq struct {
 	Hosts     []*pb.HostIP
 	Ulimits   []*pb.Ulimit
 	ShmSize   int64
-	NoNetwork bool
+	Network   pb.NetMode // unset: a private one
+	Doors     []usernet.Door
+	Host      bool // the gateway leads to this machine
 	Insecure  bool
 	Mode      sandbox.Mode
 	Mounts    []mountReq
@@ -158,7 +161,7 @@ func (n *node) execRequest(ctx context.Context, o *pb.ExecOp, inputs []result) (
 	req = execReq{
 		Args: o.Meta.Args, Cwd: o.Meta.Cwd, User: o.Meta.User, Hostname: o.Meta.Hostname, Mode: c.Mode(),
 		Hosts: slices.Concat(n.e.o.AddHosts, o.Meta.ExtraHosts), Ulimits: n.e.ulimits(o), ShmSize: n.e.o.ShmSize,
-		NoNetwork: n.e.network(o.Network) == pb.NetMode_NONE, Insecure: o.Security == pb.SecurityMode_INSECURE,
+		Network: n.e.network(o.Network), Host: n.e.o.Allow[entitlements.EntitlementNetworkHost], Insecure: o.Security == pb.SecurityMode_INSECURE,
 	}
 	if req.Env, err = n.stepEnv(ctx, o); err != nil {
 		return req, func() {}, err
@@ -170,31 +173,51 @@ func (n *node) execRequest(ctx context.Context, o *pb.ExecOp, inputs []result) (
 	if req.Mounts, err = n.mountRequests(ctx, o, inputs, &locks); err != nil {
 		return req, locks.unlock, err
 	}
+	var doors usernet.Doors
+	for _, kv := range n.e.o.Doors {
+		name, value, _ := strings.Cut(kv, "=")
+		doors.Given(name, value)
+	}
 	root := mountAt(o, pb.RootMount)
 	if root.Input >= 0 && inputs[root.Input].GoBase {
-		if err := n.addGoBase(ctx, &req); err != nil {
+		if err := n.addGoBase(ctx, &req, &doors); err != nil {
 			return req, locks.unlock, err
 		}
 	}
+	req.Doors = doors.List()
 	return req, locks.unlock, locks.take(ctx, n.e, req.Mounts)
 }
 
-func (n *node) addGoBase(ctx context.Context, req *execReq) error {
+func (n *node) addGoBase(ctx context.Context, req *execReq, doors *usernet.Doors) error {
 	req.GoBase = true
 	if n.e.o.StepEnv == nil {
 		return nil
 	}
-	extra, err := n.e.o.StepEnv(ctx, StepInfo{Name: n.v.Name(), Args: req.Args, Env: req.Env, NoNetwork: req.NoNetwork, Hints: n.v.Meta.GetDescription()})
+	extra, err := n.e.o.StepEnv(ctx, StepInfo{Name: n.v.Name(), Args: req.Args, Env: req.Env, NoNetwork: req.Network == pb.NetMode_NONE, Hints: n.v.Meta.GetDescription()})
 	if err != nil {
 		return fmt.Errorf("built-in base: %w", err)
 	}
 	for _, kv := range extra.Env {
-		if name, _, _ := strings.Cut(kv, "="); !hasEnv(req.Env, name) {
-			req.Env = append(req.Env, kv)
+		if name, value, _ := strings.Cut(kv, "="); !hasEnv(req.Env, name) {
+			req.Env = append(req.Env, name+"="+machineSetting(name, value, req.Network, doors))
 		}
 	}
 	req.Files, req.done, req.Direct, req.DirectEnv = extra.Files, extra.Done, extra.Direct, extra.DirectEnv
 	return nil
+}
+
+// machineSetting is what a step sees of a variable of this machine: of a proxy's password nothing, which its door adds outside.
+func machineSetting(name, value string, network pb.NetMode, doors *usernet.Doors) string {
+	isProxy := strings.HasSuffix(strings.ToLower(name), "_proxy") && !strings.EqualFold(name, "NO_PROXY")
+	switch {
+	case name != "GOPROXY" && !isProxy:
+		return value
+	case network != pb.NetMode_UNSET:
+		return usernet.WithoutPasswords(value)
+	case isProxy:
+		return doors.Proxy(value)
+	}
+	return doors.GoProxy(value)
 }
 
 func hasEnv(env []string, name string) bool {
@@ -242,13 +265,10 @@ func (e *Engine) secret(ctx context.Context, id string) ([]byte, error) {
 	return data, nil
 }
 
-// network is what a step gets: what it asks for, else what the build says, else the host's.
+// network is what a step gets: what it asks for, else what the build says, else (unset) a private one.
 func (e *Engine) network(mode pb.NetMode) pb.NetMode {
 	if mode == pb.NetMode_UNSET {
 		mode = e.o.Network
-	}
-	if mode == pb.NetMode_UNSET {
-		mode = pb.NetMode_HOST
 	}
 	return mode
 }
@@ -283,7 +303,7 @@ func (e *Engine) allowedExec(o *pb.ExecOp, v *graph.Vertex) error {
 	if o.Security == pb.SecurityMode_INSECURE && !e.o.Allow[entitlements.EntitlementSecurityInsecure] {
 		return fmt.Errorf("%s is not allowed: give the build --allow=%[1]s", entitlements.EntitlementSecurityInsecure)
 	}
-	if o.Network == pb.NetMode_HOST && !e.o.Allow[entitlements.EntitlementNetworkHost] {
+	if e.network(o.Network) == pb.NetMode_HOST && !e.o.Allow[entitlements.EntitlementNetworkHost] {
 		return fmt.Errorf("%s is not allowed: give the build --allow=%[1]s", entitlements.EntitlementNetworkHost)
 	}
 	if o.Meta.CgroupParent != "" {

@@ -14,13 +14,16 @@ import (
 // all do; nil where it could not be started: then a step meets the same, and tells.
 var firstInit = sync.OnceValue(func() *spareInit {
 	s := &spareInit{stdout: &laterWriter{}, stderr: &laterWriter{}}
-	p, err := startInit(context.Background(), PrepareOptions{}, RunOptions{Stdout: s.stdout, Stderr: s.stderr})
+	p, err := startInit(context.Background(), usualInit, RunOptions{Stdout: s.stdout, Stderr: s.stderr})
 	if err != nil {
 		return nil
 	}
 	s.Prepared = p
 	return s
 })
+
+// usualInit is what nearly every step wants: a network namespace of its own, with a network in it or without.
+var usualInit = PrepareOptions{Network: true}
 
 // firstTaken says that a step has it.
 var firstTaken atomic.Bool
@@ -32,7 +35,7 @@ type spareInit struct {
 
 // takeFirst gives the first init to a step that it fits; nil where there is none.
 func takeFirst(ctx context.Context, po PrepareOptions, o RunOptions) *Prepared {
-	fits := po == (PrepareOptions{}) && o.Stdin == nil && byPipe(o.Stdout) && byPipe(o.Stderr)
+	fits := po == usualInit && o.Stdin == nil && byPipe(o.Stdout) && byPipe(o.Stderr)
 	if !self.Step || !fits || ctx.Err() != nil || firstTaken.Swap(true) {
 		return nil
 	}

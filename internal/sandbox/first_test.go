@@ -4,8 +4,6 @@ package sandbox
 
 import (
 	"testing"
-
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 func first(t *testing.T, c *Child, kill bool) (there bool) {
@@ -21,9 +19,9 @@ func TestFirstInit(t *testing.T) {
 		if !first(t, c, false) {
 			t.Fatal("no init was started in advance")
 		}
-		alone := step(t, "hello", "alone")
-		alone.Linux.Namespaces = append(alone.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
-		mustRun(t, c, alone)
+		outside := step(t, "hello", "in the host's network")
+		HostNetwork(outside)
+		mustRun(t, c, outside)
 		if out, err := runReq(t, c, runRequest{Spec: step(t, "cat"), Stdin: "read", FakeIDs: c.Mode() == ModeOneID}); err != nil || out != "read" {
 			t.Fatalf("got %q, %v", out, err)
 		}

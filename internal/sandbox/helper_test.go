@@ -108,7 +108,7 @@ func testHandlers() map[string]Handler {
 		if len(req.Direct) == 0 {
 			return nil, Run(ctx, req.Spec, o)
 		}
-		p, err := Prepare(ctx, PrepareOptions{}, o)
+		p, err := Prepare(ctx, PrepareOptions{Network: true}, o)
 		if err != nil {
 			return nil, err
 		}

@@ -45,8 +45,8 @@ func (p *Process) Resize(rows, cols uint16) error {
 // of the child's. Missing mount points are made there, of mode 0755 (see [EnsureTargets] for ones that must not stay),
 // and so is a missing working directory. A mount's Source is taken as it is, links followed: the caller resolves it.
 //
-// Always made are a pid, mount, ipc, uts and cgroup namespace; a network namespace, with the loopback alone, where
-// the spec lists one. All mounts are nodev. Of Linux the fields Namespaces, Devices (paths of host nodes to bind),
+// Always made are a pid, mount, ipc, uts and cgroup namespace; a network namespace, with the loopback and what
+// [RunOptions.Network] says, where the spec lists one. All mounts are nodev. Of Linux the fields Namespaces, Devices (paths of host nodes to bind),
 // MaskedPaths, ReadonlyPaths and Seccomp count; others that would change what the step may do are errors.
 //
 // A program that ends otherwise than with exit code 0, or that cannot be started, gives [*ExitError]. When ctx ends
@@ -83,6 +83,7 @@ type Prepared struct {
 	ooms   uint64
 	stop   func() bool
 	waited bool
+	net    *network // nil: none was asked for
 
 	direct, directEnv []string
 }
@@ -90,10 +91,15 @@ type Prepared struct {
 // Prepare starts the init of a step that [Prepared.Run] gives its spec, or takes the one that was started in advance. When ctx
 // ends, it is killed.
 func Prepare(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, error) {
-	if p := takeFirst(ctx, po, o); p != nil {
-		return p, nil
+	p := takeFirst(ctx, po, o)
+	if p == nil {
+		var err error
+		if p, err = startInit(ctx, po, o); err != nil {
+			return nil, err
+		}
 	}
-	return startInit(ctx, po, o)
+	p.attach()
+	return p, nil
 }
 
 func startInit(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, error) {
@@ -159,6 +165,7 @@ func (p *Prepared) Run(spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
+	p.awaitNetwork()
 	master, startErr := handshake(p.link, body)
 	if startErr == nil {
 		startErr = attend(p.cmd, master, p.o)
@@ -166,7 +173,9 @@ func (p *Prepared) Run(spec *specs.Spec) error {
 	if startErr != nil {
 		p.cmd.Process.Kill()
 	}
-	return outcome(p.ctx, startErr, p.wait(), p.ooms)
+	err = outcome(p.ctx, startErr, p.wait(), p.ooms)
+	p.closeNetwork(err != nil)
+	return err
 }
 
 // Cancel ends what has not run, and does nothing after Run has got to its end.
@@ -176,6 +185,7 @@ func (p *Prepared) Cancel() {
 	}
 	p.cmd.Process.Kill()
 	p.wait()
+	p.closeNetwork(false)
 }
 
 func (p *Prepared) wait() error {

@@ -208,7 +208,6 @@ var _ = helper("interfaces", func([]string) error {
 func TestNoNetwork(t *testing.T) {
 	modes(t, func(t *testing.T, c *Child) {
 		s := step(t, "interfaces")
-		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
 		if out := mustRun(t, c, s); out != "lo true;" {
 			t.Fatalf("got %q", out)
 		}

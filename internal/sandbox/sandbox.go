@@ -24,6 +24,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // Mode says which user and group ids a [Child] has. Empty, in [Options], means the best that the machine allows.
@@ -89,6 +91,11 @@ type RunOptions struct {
 	// report success without doing anything, as [ModeOneID] needs. The spec's user is not switched to; where it is
 	// not root the program runs without capabilities.
 	FakeIDs bool
+	// Network is the private network of a step whose spec lists a network namespace; nil: that has the loopback alone.
+	Network *usernet.Options
+	// Tell gets lines for whoever reads the step's output: that it has no network, and of one that failed what it did not reach.
+	// nil: nobody is told.
+	Tell func(line string)
 	// Started, when set, is called once the program runs.
 	Started func(*Process)
 }

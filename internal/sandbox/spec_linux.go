@@ -16,7 +16,7 @@ var defaultCaps = []string{
 
 // DefaultSpec is what a step runs with unless something else is asked for: Docker's capabilities, moby's seccomp
 // profile for them, no_new_privs, Docker's masked and read-only paths, the usual file systems below /proc, /dev and
-// /sys, and the host's network. Root.Path, Process.Args, Env and User are the caller's to set. On architectures for
+// /sys, and a network namespace of its own. Root.Path, Process.Args, Env and User are the caller's to set. On architectures for
 // which no table of system calls is at hand (other than amd64, 386, arm64, arm) there is no seccomp profile.
 // The caller owns all of it but the seccomp profile, which is every caller's: it may be left out, not changed.
 func DefaultSpec() *specs.Spec {
@@ -40,6 +40,7 @@ func DefaultSpec() *specs.Spec {
 		Linux: &specs.Linux{
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
+				{Type: specs.NetworkNamespace},
 			},
 			MaskedPaths: []string{
 				"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",

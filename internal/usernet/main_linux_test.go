@@ -3,12 +3,16 @@ package usernet
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -256,6 +260,19 @@ func act(w []string) string {
 			return "error: " + err.Error()
 		}
 		return strings.Join(list, " ")
+	case "get": // proxy or "", URL
+		t := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		if w[1] != "" {
+			u, _ := url.Parse(w[1])
+			t.Proxy = http.ProxyURL(u)
+		}
+		r, err := (&http.Client{Transport: t, Timeout: wait}).Get(w[2])
+		if err != nil {
+			return "error: " + err.Error()
+		}
+		defer r.Body.Close()
+		b, _ := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		return fmt.Sprintf("%d %s", r.StatusCode, strings.TrimSpace(string(b)))
 	case "listen":
 		l, err := net.Listen("tcp", w[1])
 		if err != nil {
@@ -320,6 +337,17 @@ func serveWorld(port string) string {
 			_, _ = u.WriteTo(append([]byte("echo "), b[:n]...), from)
 		}
 	}()
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "world %s", r.URL.Path) })
+	plain, err := net.Listen("tcp", ":7780")
+	if err != nil {
+		return err.Error()
+	}
+	go http.Serve(plain, page)
+	s := httptest.NewUnstartedServer(page)
+	if s.Listener, err = net.Listen("tcp", ":7781"); err != nil {
+		return err.Error()
+	}
+	s.StartTLS()
 	for _, network := range []string{"udp", "tcp"} {
 		if err := serveNames(network); err != nil {
 			return err.Error()

@@ -92,10 +92,19 @@ func own(a netip.Addr) bool {
 // policy decides where connections of a step go. Safe for concurrent use.
 type policy struct {
 	doors []Door
+	host  bool // see [Options.Host]
+}
+
+// throughGateway says whether an address means this machine's loopback interface.
+func (p *policy) throughGateway(a netip.Addr) bool {
+	return p.host && (a == GatewayIP4 || a == GatewayIP6)
 }
 
 // check returns [errDenied], with the reason, for what a step does not reach.
 func (p *policy) check(to netip.AddrPort) error {
+	if p.throughGateway(to.Addr()) {
+		return nil
+	}
 	why := refused(to.Addr())
 	if why == "" && own(to.Addr()) {
 		if p.door(to) {
@@ -128,6 +137,9 @@ func (p *policy) door(to netip.AddrPort) bool {
 func (p *policy) dial(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
 	if err := p.check(to); err != nil {
 		return nil, err
+	}
+	if p.throughGateway(to.Addr()) {
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
 	}
 	d := net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	return d.DialContext(ctx, network, netip.AddrPortFrom(to.Addr().Unmap(), to.Port()).String())

@@ -57,7 +57,7 @@ type Network struct {
 // caller closes it when the process is gone. After an error nothing is left of it but what the namespace holds.
 func Attach(pidfd int, o Options) (*Network, error) {
 	n := &Network{conns: map[io.Closer]struct{}{}}
-	n.policy.doors = o.Doors
+	n.policy = policy{doors: o.Doors, host: o.Host}
 	n.resolver = newResolver(o.Resolvers, &n.notes)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	ip6 := hasIP6()

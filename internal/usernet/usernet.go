@@ -30,6 +30,8 @@ const prefix4, prefix6 = 29, 64 // of the two networks
 type Options struct {
 	// Doors lead to places that the step would not reach otherwise.
 	Doors []Door
+	// Host has the gateway's address lead to this machine's loopback interface: for who may have the host's network anyway.
+	Host bool
 	// Resolvers are the addresses, HOST or HOST:PORT, that names are asked of. nil: those of /etc/resolv.conf.
 	Resolvers []string
 }

@@ -68,6 +68,7 @@ func (b *bench) run(t *testing.T, p *probe, supply map[doctor.NeedKind]bool) str
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "root")
 	s := sandbox.DefaultSpec()
+	sandbox.HostNetwork(s) // the peers are on this machine
 	s.Root.Path = root
 	s.Process.Args = append([]string{"/app"}, p.args...)
 	for i, arg := range s.Process.Args {

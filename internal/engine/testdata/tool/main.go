@@ -126,6 +126,16 @@ func run(name string, args []string) error {
 			names = append(names, i.Name)
 		}
 		fmt.Println("interfaces", strings.Join(names, " "))
+	case "connect": // NETWORK ADDRESS…: what comes of it
+		for _, address := range args[1:] {
+			c, err := net.DialTimeout(args[0], address, 5*time.Second)
+			if err != nil {
+				fmt.Println("connect", address, "no")
+				continue
+			}
+			c.Close()
+			fmt.Println("connect", address, "yes")
+		}
 	case "dial": // SOCKET
 		c, err := net.Dial("unix", arg(0))
 		if err != nil {

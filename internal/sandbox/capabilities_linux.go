@@ -1,0 +1,23 @@
+package sandbox
+
+import (
+	"slices"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// networkCaps are capabilities over a network namespace, and over the machine's audit log, that a step has only where the
+// namespace is its own: in the host's they read all of its traffic, take its low ports, and write its log.
+var networkCaps = []string{"CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_AUDIT_WRITE"}
+
+// HostNetwork takes from spec what a step in the host's network namespace must not have.
+func HostNetwork(spec *specs.Spec) {
+	spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	c := spec.Process.Capabilities
+	if c == nil {
+		return
+	}
+	for _, set := range []*[]string{&c.Bounding, &c.Permitted, &c.Effective, &c.Inheritable, &c.Ambient} {
+		*set = slices.DeleteFunc(*set, func(name string) bool { return slices.Contains(networkCaps, name) })
+	}
+}
