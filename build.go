@@ -24,6 +24,7 @@ import (
 	"github.com/skiff-build/skiff/internal/gobase"
 	"github.com/skiff-build/skiff/internal/localdir"
 	"github.com/skiff-build/skiff/internal/progress"
+	"github.com/skiff-build/skiff/internal/snapshot"
 )
 
 // Rewrites are the names of what knowing Go allows to change in a build without changing its result; they are printed when
@@ -59,6 +60,21 @@ type build struct {
 // Build builds o and makes what o.Outputs asks for. Errors name the step; where they are about a line of the Dockerfile,
 // [DockerfileSource] prints it. What failed leaves no image and no half-written file.
 func (s *State) Build(ctx context.Context, o BuildOptions) (*BuildResult, error) {
+	for i := 0; ; i++ {
+		res, err := s.buildOnce(ctx, o)
+		// A layer that was damaged is dropped by now. The engine makes one again that a step needs; where it came up when the image
+		// was written, all that stands on it is made anew.
+		var d *snapshot.Damaged
+		if i == maxRebuilds || o.File == "-" || !errors.As(err, &d) || ctx.Err() != nil {
+			return res, err
+		}
+	}
+}
+
+// maxRebuilds bounds what is tried where layers are damaged: a disk that is failing has no end of them.
+const maxRebuilds = 3
+
+func (s *State) buildOnce(ctx context.Context, o BuildOptions) (*BuildResult, error) {
 	b, err := s.newBuild(o)
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ var rows = [][]string{
 }
 
 // forTests are packages that only tests import.
-var forTests = []string{"internal/skifftest", "internal/inode/inodetest", "internal/doctor/probes"}
+var forTests = []string{"internal/skifftest", "internal/inode/inodetest", "internal/doctor/probes", "internal/torture"}
 
 // withoutBuildKit see nothing of BuildKit, not even through others: they work on what came out of a build, wherever it
 // was built, or below what builds.

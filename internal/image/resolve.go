@@ -119,6 +119,11 @@ func (r *Registry) meaning(ctx context.Context, n reference.Named, p *v1.Platfor
 			last.Descriptor.Digest, last.At.Local().Format("2006-01-02 15:04")))
 		return last.Descriptor, false, nil
 	}
+	if own, terr := r.o.Store.Tagged(full); err != nil && terr == nil {
+		if _, lerr := r.lib.load(own); errors.Is(lerr, store.ErrMiss) {
+			err = fmt.Errorf("%w; the image of that name in skiff's state is damaged: build, pull or load it again", err)
+		}
+	}
 	return d, true, err
 }
 
