@@ -265,7 +265,7 @@ func (r *rack) mended(what string, args ...string) string {
 		return ""
 	}
 	r.try(r.work, "build", "-q", "-t", "base:1", r.base)
-	if args[0] == "save" {
+	if args[0] == "save" || args[0] == "images" {
 		r.try(r.work, r.build(contents[0])...)
 	}
 	out, again := r.try(r.work, args...)
@@ -309,6 +309,9 @@ func (r *rack) torture(n int, damage func() (what string, names bool)) {
 	for i := range n {
 		r.copyState(r.pristine, r.work)
 		what, names := damage()
+		if !names { // as in a state that never knew the name
+			r.mended(what, "build", "-q", "-t", "base:1", r.base)
+		}
 		r.check(fmt.Sprintf("round %d: %s", i, what), names)
 		if r.t.Failed() && os.Getenv("SKIFF_TORTURE") != "full" {
 			return
