@@ -21,12 +21,12 @@ var ErrEscape = errors.New("leads outside the root")
 var ErrLimit = errors.New("more than is allowed")
 
 // What a name may be. A path of more than 4,096 bytes, with the byte that ends it, cannot be given to Linux (limits.h, PATH_MAX),
-// and no part of one can have more than 255 (NAME_MAX). Parents are made and looked up one by one, so that a path costs the square of
-// its depth: the deepest folders of honest images, those of npm, have some 60 parts.
+// and no part of one can have more than 255 (NAME_MAX). Parents are looked up one by one, each by its whole path, so that a path may cost
+// the cube of its depth: 0.1 s for 255 parts, 5 s for 900. The deepest folders of honest images, those of npm, have some 60.
 const (
 	MaxName  = 4095
 	MaxPart  = 255
-	MaxDepth = 1000
+	MaxDepth = 255
 )
 
 // How many things there may be. Five million files are twice what ext4 has inodes for in 40 GB; the largest images have some

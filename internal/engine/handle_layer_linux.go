@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/skiff-build/skiff/internal/bounds"
 	"github.com/skiff-build/skiff/internal/fileop"
 	"github.com/skiff-build/skiff/internal/layer"
 	"golang.org/x/sys/unix"
@@ -50,22 +51,14 @@ func unpackLayer(ctx context.Context, j *job, req unpackReq) (resp unpackResp, e
 	return unpackResp{DiffID: p.DiffID, Size: p.Size, Files: p.Files}, j.snaps.Adopt(dir, req.ID)
 }
 
-// What a layer may become. A blob of gzip grows to 1,030 times its size at most, and honest layers to some 20 times; zstd and
-// xz have no such bound. The slack is for small blobs: a sparse file of 1 GB is a few kilobytes.
-const (
-	unpackRatio   = 200
-	unpackSlack   = 2 << 30
-	unpackEntries = 5_000_000 // twice what a root filesystem of ext4 has inodes for in 40 GB
-)
-
 // unpackLimits bounds a layer that is made below dir: nine tenths of the room that is left on the disk, and what is likely for
-// the blob. Without a path the tar comes from skiff itself, and only the disk counts. room says that the disk is the bound.
+// the blob (package bounds). Without a path the tar comes from skiff itself, and only the disk counts. room says that the disk is the bound.
 func unpackLimits(dir, path string) (o layer.UnpackOptions, room bool, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return o, false, fmt.Errorf("room on the disk: %w", err)
 	}
-	o = layer.UnpackOptions{MaxBytes: max(1, int64(st.Bavail)*st.Bsize/10*9), MaxEntries: unpackEntries}
+	o = layer.UnpackOptions{MaxBytes: max(1, int64(st.Bavail)*st.Bsize/10*9), MaxEntries: bounds.MaxEntries}
 	if path == "" {
 		return o, true, nil
 	}
@@ -73,7 +66,7 @@ func unpackLimits(dir, path string) (o layer.UnpackOptions, room bool, err error
 	if err != nil {
 		return o, false, err
 	}
-	likely := unpackSlack + unpackRatio*fi.Size()
+	likely := bounds.Unpacked(fi.Size())
 	room = o.MaxBytes < likely
 	o.MaxBytes = min(o.MaxBytes, likely)
 	return o, room, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"time"
@@ -40,7 +41,11 @@ func (c *copier) unpack(ctx context.Context, source string) (bool, error) {
 		return false, err
 	}
 	defer r.Close()
-	u := unpacker{dst: sub, owner: c.owner}
+	i, err := c.src.Lstat(at)
+	if err != nil {
+		return false, err
+	}
+	u := unpacker{dst: sub, owner: c.owner, stored: i.Size}
 	if err := u.unpack(ctx, tar.NewReader(r)); err != nil {
 		return false, fmt.Errorf("unpack %s: %w", source, err)
 	}
@@ -87,6 +92,10 @@ type unpacker struct {
 	dst   *rootDir
 	owner *owner // of all entries; nil: as the archive says
 	dirs  []dirTime
+
+	// What the archive is, in bytes, and what it became: see package bounds.
+	stored, bytes int64
+	entries       int
 }
 
 // dirTime is the time of a directory, to be set when nothing changes it any more.
@@ -110,6 +119,9 @@ func (u *unpacker) unpack(ctx context.Context, tr *tar.Reader) error {
 		if hdr.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
+		if err := u.count(hdr); err != nil {
+			return err
+		}
 		if err := u.entry(hdr, tr); err != nil {
 			return fmt.Errorf("entry %.100q: %w", hdr.Name, err)
 		}
@@ -124,6 +136,17 @@ func (u *unpacker) unpack(ctx context.Context, tr *tar.Reader) error {
 		}
 	}
 	return nil
+}
+
+// count holds an entry against what an archive may ask for. The size in its header bounds what the reader gives, also of a sparse file.
+func (u *unpacker) count(hdr *tar.Header) error {
+	if u.entries++; u.entries > bounds.MaxEntries {
+		return fmt.Errorf("%w: it has more than %d entries", bounds.ErrLimit, bounds.MaxEntries)
+	}
+	if u.bytes += hdr.Size; u.bytes < 0 {
+		u.bytes = math.MaxInt64
+	}
+	return bounds.Grown(u.stored, u.bytes)
 }
 
 func (u *unpacker) entry(hdr *tar.Header, r io.Reader) error {

@@ -69,6 +69,13 @@ func add(t *testing.T, archive []byte, dst, dest string, opts ...func(*pb.FileAc
 	return showTree(t, dstDir)
 }
 
+// TestPretendedSize: ADD does not write the gigabytes of holes that a few bytes claim.
+func TestPretendedSize(t *testing.T) {
+	if got := add(t, skifftest.Sparse(t, "f", []byte("x"), 8<<30-1), "", "/"); !strings.Contains(got, "it is a bomb") {
+		t.Error(got)
+	}
+}
+
 // TestSpellings: however an archive spells a name, it is the same file, and names that climb out are refused alike.
 func TestSpellings(t *testing.T) {
 	for _, name := range skifftest.Spellings {

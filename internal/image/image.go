@@ -13,11 +13,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/skiff-build/skiff/internal/bounds"
+	"github.com/skiff-build/skiff/internal/layer"
 	"github.com/skiff-build/skiff/internal/store"
 )
 
@@ -69,9 +72,38 @@ func newImage(manifest, config []byte, open opener) (v1.Image, error) {
 	if len(cf.RootFS.DiffIDs) != len(m.Layers) {
 		return nil, fmt.Errorf("read image: the manifest has %d layers, the config %d", len(m.Layers), len(cf.RootFS.DiffIDs))
 	}
-	return partial.CompressedToImage(&core{
-		raw: manifest, config: config, mediaType: m.MediaType, manifest: m, diffIDs: cf.RootFS.DiffIDs, open: open,
-	})
+	c := &core{raw: manifest, config: config, mediaType: m.MediaType, manifest: m, diffIDs: cf.RootFS.DiffIDs, open: open}
+	img, err := partial.CompressedToImage(c)
+	return whole{img, c}, err
+}
+
+// whole is an image with layers that bound what they unpack to, as those of package partial do not.
+type whole struct {
+	v1.Image
+	core *core
+}
+
+func (w whole) Layers() ([]v1.Layer, error) {
+	var layers []v1.Layer
+	for i := range w.core.manifest.Layers {
+		layers = append(layers, w.core.layer(i))
+	}
+	return layers, nil
+}
+
+func (w whole) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	l, err := w.core.LayerByDigest(h)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*blob), nil
+}
+
+func (w whole) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
+	if i := slices.Index(w.core.diffIDs, h); i >= 0 {
+		return w.core.layer(i), nil
+	}
+	return nil, fmt.Errorf("image has no layer of the diff ID %s", h)
 }
 
 // parseManifest reads an image manifest. One of another kind (an index, an artifact that is no image) is an
@@ -95,6 +127,9 @@ func parseManifest(raw []byte) (*v1.Manifest, error) {
 	default:
 		return nil, fmt.Errorf("read manifest: this is no container image: its config has the type %q", m.Config.MediaType)
 	}
+	if len(m.Layers) > bounds.MaxLayers {
+		return nil, fmt.Errorf("read manifest: %w: it has %d layers, of %d at most", bounds.ErrLimit, len(m.Layers), bounds.MaxLayers)
+	}
 	for _, l := range m.Layers {
 		if _, err := layerType(l.MediaType, false); err != nil {
 			return nil, fmt.Errorf("read manifest: layer %s has the type %q, which is no file system layer", l.Digest, l.MediaType)
@@ -116,7 +151,7 @@ func (c *core) ConfigFile() (*v1.ConfigFile, error) { return partial.ConfigFile(
 func (c *core) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
 	for i, d := range c.manifest.Layers {
 		if d.Digest == h {
-			return &blob{desc: d, diffID: c.diffIDs[i], open: c.open}, nil
+			return c.layer(i), nil
 		}
 	}
 	if c.manifest.Config.Digest == h {
@@ -125,6 +160,10 @@ func (c *core) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
 		}}, nil
 	}
 	return nil, fmt.Errorf("image has no layer %s", h)
+}
+
+func (c *core) layer(i int) *blob {
+	return &blob{desc: c.manifest.Layers[i], diffID: c.diffIDs[i], open: c.open}
 }
 
 // blob is a layer whose content lies elsewhere.
@@ -140,6 +179,27 @@ func (b *blob) Size() (int64, error)                { return b.desc.Size, nil }
 func (b *blob) MediaType() (types.MediaType, error) { return b.desc.MediaType, nil }
 func (b *blob) Descriptor() (*v1.Descriptor, error) { return b.desc.DeepCopy(), nil }
 func (b *blob) Compressed() (io.ReadCloser, error)  { return b.open(b.desc) }
+
+func (b *blob) Uncompressed() (io.ReadCloser, error) {
+	r, err := b.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	plain, err := layer.Decompress(r)
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	return closeBoth{plain, r}, nil
+}
+
+// closeBoth closes a stream and what it reads from.
+type closeBoth struct {
+	io.ReadCloser
+	below io.Closer
+}
+
+func (c closeBoth) Close() error { return errors.Join(c.ReadCloser.Close(), c.below.Close()) }
 
 // index is an image index whose manifest is in memory.
 type index struct {

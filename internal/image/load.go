@@ -2,10 +2,6 @@ package image
 
 import (
 	"archive/tar"
-	"bufio"
-	"bytes"
-	"compress/bzip2"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +10,9 @@ import (
 	"path"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/skiff-build/skiff/internal/bounds"
+	"github.com/skiff-build/skiff/internal/layer"
 )
 
 // maxArchiveJSON bounds, in bytes, what is read as a list of the images in an archive.
@@ -31,7 +27,7 @@ type Loaded struct {
 // Load reads an archive of images from r, as `docker save` or an OCI tool writes it, plain or compressed, and
 // keeps the images in the store under the names that they have there. Every digest is verified.
 func (l *Library) Load(ctx context.Context, r io.Reader) ([]Loaded, error) {
-	plain, err := decompress(r)
+	plain, err := layer.Decompress(r)
 	if err != nil {
 		return nil, fmt.Errorf("load images: %w", err)
 	}
@@ -67,25 +63,6 @@ func (l *Library) LoadPath(ctx context.Context, path string) ([]Loaded, error) {
 	}
 	defer f.Close()
 	return l.Load(ctx, f)
-}
-
-// decompress looks at the first bytes of r.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	head, _ := br.Peek(4)
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(br)
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		z, err := zstd.NewReader(br, zstd.WithDecoderMaxMemory(256<<20))
-		if err != nil {
-			return nil, err
-		}
-		return z.IOReadCloser(), nil
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return io.NopCloser(bzip2.NewReader(br)), nil
-	}
-	return io.NopCloser(br), nil
 }
 
 // importer collects an archive: its larger members as blobs of the store, by their names.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/skiff-build/skiff/internal/bounds"
+	"github.com/skiff-build/skiff/internal/layer"
 )
 
 // finishDocker makes images of manifest.json: configs, and layers as plain or compressed tars.
@@ -97,16 +98,7 @@ func (in *importer) checkLayer(b member, diffID v1.Hash) (types.MediaType, error
 		return "", err
 	}
 	defer f.Close()
-	head := make([]byte, 4)
-	n, _ := io.ReadFull(f, head)
-	mt := types.OCIUncompressedLayer
-	switch {
-	case bytes.HasPrefix(head[:n], []byte{0x1f, 0x8b}):
-		mt = types.OCILayer
-	case bytes.HasPrefix(head[:n], []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		mt = types.OCILayerZStd
-	}
-	plain, err := decompress(io.MultiReader(bytes.NewReader(head[:n]), f))
+	plain, err := layer.Decompress(f)
 	if err != nil {
 		return "", err
 	}
@@ -118,5 +110,13 @@ func (in *importer) checkLayer(b member, diffID v1.Hash) (types.MediaType, error
 	if got != diffID {
 		return "", fmt.Errorf("its content has the diff ID %s, the config names %s", got, diffID)
 	}
-	return mt, nil
+	switch plain.Kind {
+	case layer.None:
+		return types.OCIUncompressedLayer, nil
+	case layer.Gzip:
+		return types.OCILayer, nil
+	case layer.Zstd:
+		return types.OCILayerZStd, nil
+	}
+	return "", fmt.Errorf("it is compressed by %s, which no image's layer may be", plain.Kind)
 }

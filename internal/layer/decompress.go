@@ -11,6 +11,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/skiff-build/skiff/internal/bounds"
 )
 
 // Compression is a way in which a stream is compressed.
@@ -50,10 +52,11 @@ type Stream struct {
 func (s *Stream) Close() error { return s.close() }
 
 // Decompress returns what r holds, decompressed if its first bytes are those of gzip, bzip2, xz or zstd; else
-// as it is. How much comes out is for the reader to bound; how much memory it takes is bounded here (xz
+// as it is. A stream that becomes more than its bytes allow ends with [bounds.ErrLimit]; how much memory it takes is bounded, too (xz
 // may reserve 4 GB, but uses no more than comes out).
 func Decompress(r io.Reader) (*Stream, error) {
-	b := bufio.NewReaderSize(r, 256<<10)
+	stored := bounds.NewMeter(r)
+	b := bufio.NewReaderSize(stored, 256<<10)
 	head, err := b.Peek(8)
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("decompress: %w", err)
@@ -61,6 +64,9 @@ func Decompress(r io.Reader) (*Stream, error) {
 	s := &Stream{Kind: kind(head), close: func() error { return nil }}
 	if err := s.open(b); err != nil {
 		return nil, fmt.Errorf("decompress %s: %w", s.Kind, err)
+	}
+	if s.Kind != None {
+		s.Reader = bounds.Grow(stored, s.Reader)
 	}
 	return s, nil
 }

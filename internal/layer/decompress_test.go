@@ -12,6 +12,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/skiff-build/skiff/internal/bounds"
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // bzip2Hello is "hello\n" by the bzip2 command: there is no compressor in Go.
@@ -121,5 +124,19 @@ func TestIsArchive(t *testing.T) {
 		if IsArchive(strings.NewReader(text)) {
 			t.Errorf("%q: an archive", text)
 		}
+	}
+}
+
+// TestBomb: what becomes more than its bytes allow ends with an error, before a disk or a day is full.
+func TestBomb(t *testing.T) {
+	data := skifftest.Bomb(t, 1<<40)
+	s, err := Decompress(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	n, err := io.Copy(io.Discard, s)
+	if !errors.Is(err, bounds.ErrLimit) || n > bounds.Unpacked(int64(len(data))) {
+		t.Errorf("%d bytes of %d, %v", n, len(data), err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"hash"
 	"io"
 
@@ -31,8 +32,8 @@ const capsRecord = "SCHILY.xattr.security.capability"
 // ErrEscape is the error for a path, or the target of a hard link, that would leave the directory.
 var ErrEscape = bounds.ErrEscape
 
-// ErrLimit is the error for a layer with more bytes or entries than allowed, or with a name that no file can have.
-var ErrLimit = bounds.ErrLimit
+// ErrLimit is the error for a layer with more bytes or entries than [UnpackOptions] allow. What no layer may have is [bounds.ErrLimit].
+var ErrLimit = errors.New("layer is larger than allowed")
 
 // Packed describes the tar of a layer.
 type Packed struct {

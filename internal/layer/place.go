@@ -22,6 +22,11 @@ func (u *unpacker) place(name string) (string, error) {
 	if name == "." || u.known[dir] {
 		return name, nil
 	}
+	if to, ok := u.resolved[dir]; ok {
+		name = path.Join(to, base)
+		return name, bounds.Path(name)
+	}
+	spelled := dir
 	dir, err := inode.Resolve(&u.view, dir, true)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
@@ -33,7 +38,13 @@ func (u *unpacker) place(name string) (string, error) {
 	if err := bounds.Path(name); err != nil {
 		return "", err
 	}
-	return name, u.makeParents(dir)
+	if err := u.makeParents(dir); err != nil {
+		return "", err
+	}
+	if spelled != dir {
+		u.resolved[spelled] = dir
+	}
+	return name, nil
 }
 
 // makeParents makes a directory that has no entry of its own (yet), and its parents. None of its components
@@ -82,6 +93,7 @@ func (u *unpacker) clear(name string) error {
 	if err != nil {
 		return err
 	}
+	clear(u.resolved)
 	if !fi.IsDir() {
 		return os.Remove(u.path(name))
 	}

@@ -43,7 +43,7 @@ func Unpack(ctx context.Context, r io.Reader, dir string, o UnpackOptions) (Pack
 		o:     o,
 		view:  view{dir: dir, lower: o.Lower},
 		tar:   tar.NewReader(buffered),
-		known: map[string]bool{".": true},
+		known: map[string]bool{".": true}, resolved: map[string]string{},
 		times: map[string]int64{},
 		copy:  make([]byte, 128<<10),
 	}
@@ -67,6 +67,8 @@ type unpacker struct {
 
 	// known holds directories of dir that exist, as their parents do. It is emptied when one is replaced.
 	known map[string]bool
+	// resolved are directories that exist, by names that may lead to them through symlinks. It is emptied when anything is replaced.
+	resolved map[string]string
 	// times are the modification times of directories, set when nothing more is written to them. Where
 	// replaced is set some may be gone or be something else.
 	times          map[string]int64
@@ -282,6 +284,7 @@ func (u *unpacker) makeDirectory(name string) error {
 		return err
 	}
 	// Whatever it is, whiteout or file of this layer, it hid a directory below.
+	clear(u.resolved)
 	if err := os.Remove(u.path(name)); err != nil {
 		return err
 	}

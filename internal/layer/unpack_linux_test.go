@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skiff-build/skiff/internal/bounds"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/inode/inodetest"
 	"github.com/skiff-build/skiff/internal/skifftest"
@@ -390,9 +391,9 @@ func TestLimits(t *testing.T) {
 		"cut short":           {big[:1500], UnpackOptions{}, errAny},
 		"not a tar":           {[]byte(strings.Repeat("text", 1000)), UnpackOptions{}, errAny},
 		"nothing":             {nil, UnpackOptions{}, nil},
-		"very long name":      {makeTar(t, "file "+strings.Repeat("n", 300)+" x"), UnpackOptions{}, ErrLimit},
-		"very long path":      {makeTar(t, "file "+strings.Repeat("n/", 3000)+"f x"), UnpackOptions{}, ErrLimit},
-		"deep by links":       {makeTar(t, deepByLinks(3, 900)...), UnpackOptions{}, ErrLimit},
+		"very long name":      {makeTar(t, "file "+strings.Repeat("n", 300)+" x"), UnpackOptions{}, bounds.ErrLimit},
+		"very long path":      {makeTar(t, "file "+strings.Repeat("n/", 3000)+"f x"), UnpackOptions{}, bounds.ErrLimit},
+		"deep by links":       {makeTar(t, deepByLinks(3, 200)...), UnpackOptions{}, bounds.ErrLimit},
 		"empty link":          {makeTar(t, "link l "), UnpackOptions{}, errAny},
 		"below a placeholder": {makeTar(t, "char c", "file c/x x"), UnpackOptions{}, syscall.ENOTDIR},
 	} {

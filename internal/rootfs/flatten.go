@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"sort"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/skiff-build/skiff/internal/bounds"
 )
 
 // Flatten calls fn for each file of an image's root filesystem, with all layers applied: folders before what is
@@ -31,6 +34,9 @@ func Flatten(ctx context.Context, img v1.Image, fn func(h *tar.Header, content i
 		return err
 	}
 	for i, layer := range layers {
+		if err := holes(layer, i, files); err != nil {
+			return fmt.Errorf("layer %d: %w", i+1, err)
+		}
 		if err := readLayer(layer, func(r io.Reader) error { return emitFiles(ctx, r, i, files, fn) }); err != nil {
 			return fmt.Errorf("layer %d: %w", i+1, err)
 		}
@@ -45,6 +51,28 @@ func readLayer(layer v1.Layer, read func(io.Reader) error) error {
 	}
 	defer r.Close()
 	return read(r)
+}
+
+// holes returns an error where files are to be written of a layer that have more bytes than it can hold: in a few bytes a sparse file may
+// pretend to have a petabyte.
+func holes(layer v1.Layer, i int, files map[[2]int]*node) error {
+	stored, err := layer.Size()
+	if err != nil {
+		return err
+	}
+	var sum int64
+	for at, n := range files {
+		if at[0] != i {
+			continue
+		}
+		if sum += n.header.Size; sum < 0 {
+			sum = math.MaxInt64 // it ends here
+		}
+		if err := bounds.Grown(stored, sum); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // emitDirs emits everything but regular files, in the order of names, and collects those by layer and entry.
