@@ -126,10 +126,14 @@ func childStage(handlers map[string]Handler) error {
 	return nil
 }
 
-// prepareChild makes the mounts private and drops the groups of the caller where that is allowed.
+// prepareChild cuts the mounts off from the machine's, and shares them with the inits that it starts, until each takes its
+// own (enterStage). It drops the groups of the caller where that is allowed.
 func prepareChild() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("share mounts with steps: %w", err)
 	}
 	if self.Mode == ModeSubIDs {
 		if err := syscall.Setgroups(nil); err != nil {

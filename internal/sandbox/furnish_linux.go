@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -19,57 +21,130 @@ var devLinks = [][2]string{
 	{"pts/ptmx", "ptmx"},
 }
 
-// enterRoot furnishes the root of s and makes it the root of this mount namespace.
-func enterRoot(s *specs.Spec) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	r, err := openRootfs(s.Root.Path)
+// enterRoot furnishes the root of s and makes it the root of this process. Every name of an image is resolved on the stage,
+// where nothing of the machine is left. What it returns is the root.
+func enterRoot(s *specs.Spec) (*os.File, error) {
+	st, err := enterStage(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer r.dir.Close()
-	ownDev := false
-	for _, m := range s.Mounts {
-		if err := r.mount(m); err != nil {
-			return err
-		}
-		ownDev = ownDev || path.Clean(m.Destination) == "/dev" && m.Type == "tmpfs"
+	defer st.proc.Close()
+	if err := st.confined(st.ownNames); err != nil {
+		return nil, err
 	}
-	if ownDev {
-		if err := r.furnishDev(s.Linux.Devices); err != nil {
-			return err
+	for i, m := range s.Mounts {
+		if err := st.mount(i, m); err != nil {
+			return nil, fmt.Errorf("mount %s on %s: %w", cmpOr(m.Type, m.Source), m.Destination, ledAway(err))
 		}
 	}
-	for _, p := range s.Linux.ReadonlyPaths {
-		if err := r.readonly(p); err != nil {
-			return fmt.Errorf("make %s read-only: %w", p, err)
-		}
-	}
-	for _, p := range s.Linux.MaskedPaths {
-		if err := r.mask(p); err != nil {
-			return fmt.Errorf("mask %s: %w", p, err)
+	if st.ownDev() {
+		if err := st.furnishDev(); err != nil {
+			return nil, err
 		}
 	}
 	if s.Root.Readonly {
-		if err := addFlags(r.dir, unix.MS_RDONLY, false); err != nil {
-			return fmt.Errorf("make root read-only: %w", err)
+		if err := addFlags(st.root, unix.MS_RDONLY, false); err != nil {
+			return nil, fmt.Errorf("make root read-only: %w", err)
 		}
 	}
-	return r.pivot()
+	if err := exchangeRoot(st.root); err != nil {
+		return nil, err
+	}
+	return st.root, st.confined(st.stepNames)
 }
 
-func (r *rootfs) furnishDev(more []specs.LinuxDevice) error {
-	paths := devices
-	for _, d := range more {
-		paths = append(paths[:len(paths):len(paths)], d.Path)
+// mount puts mount i of the spec into the root.
+func (st *stage) mount(i int, m specs.Mount) error {
+	o := st.mounts[i]
+	switch {
+	case o.bind:
+		return st.place(m.Destination, stageName(i))
+	case m.Type == "proc" || m.Type == "sysfs":
+		return st.placeKernelFS(m)
 	}
-	for _, p := range paths {
-		if err := r.bindDevice(p); err != nil {
+	target, err := st.target(m.Destination, true)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return mountFS(target, m, o)
+}
+
+// place binds what the stage has at a name, with everything on it and the flags that it has.
+func (st *stage) place(dest, name string) error {
+	fi, err := os.Lstat(name)
+	if err != nil {
+		return err
+	}
+	target, err := st.target(dest, fi.IsDir())
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return unix.Mount(name, procPath(target), "", unix.MS_BIND|unix.MS_REC, "")
+}
+
+// placeKernelFS puts /proc or /sys into its very place. A link in the image could lead to another: harmless for a file system
+// of the image's own, but other programs rely on this one (CVE-2019-16884).
+func (st *stage) placeKernelFS(m specs.Mount) error {
+	if f, err := openPlain(st.root, m.Destination); err == nil {
+		f.Close()
+	} else if !absent(err) {
+		return fmt.Errorf("the image has a symbolic link on the way there: %w", err)
+	}
+	return st.place(m.Destination, map[string]string{"proc": "/proc", "sysfs": "/sys"}[m.Type])
+}
+
+func mountFS(target *os.File, m specs.Mount, o mountOptions) error {
+	err := unix.Mount(cmpOr(m.Source, m.Type), procPath(target), m.Type, o.flags, strings.Join(o.data, ","))
+	switch {
+	case err == unix.EINVAL && m.Type == "devpts":
+		// With one id there is no group 5 (tty).
+		data := slices.DeleteFunc(slices.Clone(o.data), func(d string) bool { return strings.HasPrefix(d, "gid=") })
+		return unix.Mount("devpts", procPath(target), "devpts", o.flags, strings.Join(data, ","))
+	case err == unix.ENODEV && m.Type == "mqueue":
+		return nil // a kernel without POSIX message queues
+	}
+	return err
+}
+
+// target opens the place to mount on, and makes it where it is missing: a directory of mode 0755, or an empty file.
+func (st *stage) target(dest string, dir bool) (*os.File, error) {
+	f, err := OpenIn(st.root, dest)
+	if errors.Is(err, os.ErrNotExist) {
+		// A dangling link on the way: what it points to is made, as runc does (/etc/resolv.conf is often one).
+		var rel string
+		if rel, err = resolveIn(st.root, dest); err != nil {
+			return nil, err
+		}
+		if err := makeIn(st.root, rel, dir, nil); err != nil {
+			return nil, err
+		}
+		f, err = OpenIn(st.root, rel)
+	}
+	if err != nil {
+		return nil, err
+	}
+	at, err := os.Readlink(procPath(f))
+	if err == nil && (at == stageRoot || !strings.HasPrefix(at, stageRoot+"/")) {
+		err = errors.New("nothing can be mounted over the root")
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	st.placed = append(st.placed, strings.TrimPrefix(at, stageRoot))
+	return f, nil
+}
+
+func (st *stage) furnishDev() error {
+	for i, p := range st.devicePaths() {
+		err := st.place(p, deviceName(i))
+		if err != nil && !(errors.Is(err, os.ErrNotExist) && !exists(deviceName(i))) {
 			return fmt.Errorf("bind device %s: %w", p, err)
 		}
 	}
-	dev, err := r.open("/dev")
+	dev, err := OpenIn(st.root, "/dev")
 	if err != nil {
 		return fmt.Errorf("open /dev: %w", err)
 	}
@@ -82,87 +157,22 @@ func (r *rootfs) furnishDev(more []specs.LinuxDevice) error {
 	return nil
 }
 
-// bindDevice puts the host's device node in place; one that the host does not have is left out.
-func (r *rootfs) bindDevice(p string) error {
-	st, err := os.Stat(p)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+// ownNames reports whether a mount point is one of the stage's own.
+func (st *stage) ownNames(at string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(at, "/"), "/")
+	switch "/" + first {
+	case "/", "/proc", "/sys", stageRoot, stageEmpty, stageNull:
+		return true
 	}
-	if err != nil {
-		return err
-	}
-	if st.Mode()&os.ModeDevice == 0 {
-		return fmt.Errorf("is no device on this machine")
-	}
-	target, err := r.target(p, false)
-	if err != nil {
-		return err
-	}
-	defer target.Close()
-	if err := unix.Mount(p, procPath(target), "", unix.MS_BIND, ""); err != nil {
-		return err
-	}
-	return r.restrict(p, unix.MS_NOSUID|unix.MS_NOEXEC)
-}
-
-func (r *rootfs) readonly(p string) error {
-	f, err := r.open(p)
-	if absent(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.Mount(procPath(f), procPath(f), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return err
-	}
-	return r.restrict(p, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC)
-}
-
-// mask hides p: a file under /dev/null, a directory under an empty file system.
-func (r *rootfs) mask(p string) error {
-	f, err := r.open(p)
-	if absent(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if st.IsDir() {
-		return unix.Mount("tmpfs", procPath(f), "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "nr_blocks=1,nr_inodes=1")
-	}
-	return unix.Mount("/dev/null", procPath(f), "", unix.MS_BIND, "")
-}
-
-func absent(err error) bool {
-	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, os.ErrPermission)
-}
-
-// pivot makes the directory the root and lets go of the old one: with "." for both, the old root comes to lie over
-// the new one and is unmounted from there (pivot_root(2), NOTES), so the image needs no directory for it.
-func (r *rootfs) pivot() error {
-	if err := unix.Fchdir(int(r.dir.Fd())); err != nil {
-		// Fchdir takes no O_PATH descriptor of a directory without search permission.
-		return fmt.Errorf("enter root: %w", err)
-	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		if err == unix.EINVAL {
-			return &Unavailable{"the root of this mount namespace cannot be exchanged (pivot_root: it is an initial ramdisk, or no mount point)",
-				"switch to a real root file system, or run in a container whose root is mounted"}
+	for i := range max(len(st.spec.Mounts), len(st.devicePaths())) {
+		if "/"+first == stageName(i) || "/"+first == deviceName(i) {
+			return true
 		}
-		return fmt.Errorf("pivot root: %w", err)
 	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("let go of the old root: %w", err)
-	}
-	if err := unix.Chdir("/"); err != nil {
-		return fmt.Errorf("enter root: %w", err)
-	}
-	return nil
+	return false
+}
+
+// stepNames reports whether a mount point is one that the spec asks for, or below one.
+func (st *stage) stepNames(at string) bool {
+	return at == "/" || slices.ContainsFunc(st.placed, func(p string) bool { return at == p || strings.HasPrefix(at, path.Join(p, "/")+"/") })
 }

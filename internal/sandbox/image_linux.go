@@ -38,7 +38,9 @@ var imageMount = sync.OnceValues(func() (*os.File, error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "skiff")
-	err = unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV})
+	err = unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+		Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE,
+	})
 	if err == nil {
 		err = isThisProgram(f)
 	}

@@ -2,11 +2,13 @@ package sandbox
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -34,6 +36,7 @@ const (
 func stepStage() {
 	runtime.LockOSThread()
 	unix.CloseOnExec(initFD)
+	closeInherited()
 	link, err := newSocketLink(os.NewFile(initFD, "child"))
 	if err != nil {
 		fatal(err)
@@ -50,6 +53,20 @@ func stepStage() {
 	os.Exit(1)
 }
 
+// closeInherited closes what the child had open and did not mean to hand on. All that this process opens itself has the mark.
+func closeInherited() {
+	names, _ := list(unix.AT_FDCWD, "/proc/self/fd")
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd <= initFD {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
 // become sets everything up and turns this process into the program. It returns only with an error.
 func (cfg *stepConfig) become(link link) error {
 	s, p := cfg.Spec, cfg.Spec.Process
@@ -60,33 +77,23 @@ func (cfg *stepConfig) become(link link) error {
 	if err := joinKeyring(); err != nil {
 		return err
 	}
-	// Of this thread alone, which is the one that execs; Go's others end then.
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make a mount namespace: %w", err)
-	}
 	if hasNamespace(s, specs.NetworkNamespace) {
 		if err := loopbackUp(); err != nil {
 			return err
 		}
 	}
-	if s.Hostname != "" {
-		if err := unix.Sethostname([]byte(s.Hostname)); err != nil {
-			return fmt.Errorf("set hostname %s: %w", s.Hostname, err)
-		}
-	}
-	if s.Domainname != "" {
-		if err := unix.Setdomainname([]byte(s.Domainname)); err != nil {
-			return fmt.Errorf("set domain name %s: %w", s.Domainname, err)
-		}
-	}
-	if err := enterRoot(s); err != nil {
+	if err := setNames(s); err != nil {
 		return err
 	}
-	if err := enterCwd(p.Cwd, p.User, cfg.FakeIDs); err != nil {
+	root, err := enterRoot(s)
+	if err != nil {
 		return err
+	}
+	if err := enterCwd(root, p.Cwd, p.User, cfg.FakeIDs); err != nil {
+		return fmt.Errorf("enter working directory %s: %w", p.Cwd, ledAway(err))
 	}
 	if p.Terminal {
-		if err := cfg.openTerminal(link); err != nil {
+		if err := cfg.openTerminal(root, link); err != nil {
 			return fmt.Errorf("open terminal: %w", err)
 		}
 	}
@@ -101,7 +108,24 @@ func (cfg *stepConfig) become(link link) error {
 	if err := cfg.dropPrivilege(); err != nil {
 		return err
 	}
-	return cfg.execProgram(link)
+	return cfg.execProgram(root, link)
+}
+
+// setNames sets the names of the machine as the step sees it. Podman's default profile forbids it, and lets everything else
+// pass that a step needs: the container's own names are no reason not to build.
+func setNames(s *specs.Spec) error {
+	for _, n := range []struct {
+		what, name string
+		set        func([]byte) error
+	}{{"hostname", s.Hostname, unix.Sethostname}, {"domain name", s.Domainname, unix.Setdomainname}} {
+		if n.name == "" {
+			continue
+		}
+		if err := n.set([]byte(n.name)); err != nil && err != unix.EPERM && err != unix.ENOSYS {
+			return fmt.Errorf("set %s %s: %w", n.what, n.name, err)
+		}
+	}
+	return nil
 }
 
 // joinKeyring leaves the session keyring of the user who builds. Kernels without keyrings, and filters of an outer
@@ -133,46 +157,36 @@ func loopbackUp() error {
 	return nil
 }
 
-// enterCwd goes to the working directory and makes a missing one for the user, as runc and BuildKit do. It is after
-// pivot_root, so that a path by way of an open descriptor is the only one that could lead outside; that it did not
-// is checked (CVE-2024-21626).
-func enterCwd(cwd string, u specs.User, fakeIDs bool) error {
-	if cwd == "" {
-		cwd = "/"
-	}
-	err := unix.Chdir(cwd)
-	if err == unix.ENOENT {
-		if err = makeCwd(cwd, u, fakeIDs); err == nil {
-			err = unix.Chdir(cwd)
-		}
+// enterCwd goes to the working directory and makes a missing one for the user, as runc and BuildKit do. No link of /proc
+// leads there, and none would lead outside (CVE-2024-21626).
+func enterCwd(root *os.File, cwd string, u specs.User, fakeIDs bool) error {
+	dir, err := OpenIn(root, path.Join("/", cwd))
+	if errors.Is(err, os.ErrNotExist) {
+		dir, err = makeCwd(root, cwd, u, fakeIDs)
 	}
 	if err != nil {
-		return fmt.Errorf("enter working directory %s: %w", cwd, err)
+		return err
 	}
-	// The call itself, since os.Getwd believes $PWD. The kernel says "(unreachable)" for what is outside.
-	var buf [unix.PathMax]byte
-	n, err := unix.Getcwd(buf[:])
-	if err != nil || n < 1 || buf[0] != '/' {
-		return fmt.Errorf("working directory %s lies outside of the root", cwd)
-	}
-	return nil
+	defer dir.Close()
+	return unix.Fchdir(int(dir.Fd()))
 }
 
 // makeCwd makes cwd and its missing parents for the user.
-func makeCwd(cwd string, u specs.User, fakeIDs bool) error {
-	var missing []string
-	for p := path.Clean(cwd); p != "/" && p != "." && !exists(p); p = path.Dir(p) {
-		missing = append(missing, p)
+func makeCwd(root *os.File, cwd string, u specs.User, fakeIDs bool) (*os.File, error) {
+	name, err := resolveIn(root, cwd)
+	if err != nil {
+		return nil, err
 	}
-	if err := os.MkdirAll(cwd, 0o755); err != nil || fakeIDs {
-		return err
-	}
-	for _, p := range missing {
-		if err := os.Lchown(p, int(u.UID), int(u.GID)); err != nil {
-			return err
+	err = makeIn(root, name, true, func(dir *os.File) error {
+		if fakeIDs {
+			return nil
 		}
+		return unix.Fchownat(int(dir.Fd()), "", int(u.UID), int(u.GID), unix.AT_EMPTY_PATH)
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	return OpenIn(root, name)
 }
 
 var rlimits = map[string]int{

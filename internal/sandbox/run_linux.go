@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -273,6 +274,11 @@ func checkSpec(s *specs.Spec) error {
 	case len(s.Linux.Sysctl) > 0 || len(s.Linux.UIDMappings) > 0 || len(s.Linux.GIDMappings) > 0:
 		return errors.New("sysctl and id mappings are not supported")
 	}
+	for _, p := range append(s.Linux.MaskedPaths[:len(s.Linux.MaskedPaths):len(s.Linux.MaskedPaths)], s.Linux.ReadonlyPaths...) {
+		if p != path.Clean(p) || !strings.HasPrefix(p, "/proc/") && !strings.HasPrefix(p, "/sys/") {
+			return fmt.Errorf("cannot mask %s or make it read-only: it lies neither in /proc nor in /sys", p)
+		}
+	}
 	for _, n := range s.Linux.Namespaces {
 		if n.Path != "" {
 			return fmt.Errorf("joining the %s namespace of %s is not supported", n.Type, n.Path)
@@ -293,10 +299,11 @@ func hasSysAdmin(p *specs.Process) bool {
 	return p != nil && p.Capabilities != nil && slices.Contains(p.Capabilities.Bounding, "CAP_SYS_ADMIN")
 }
 
-// stepCommand starts a step's init in all of its namespaces but that of mounts, which it makes for itself when it is told
-// what to run: what the child mounts until then is to be in it.
+// stepCommand starts a step's init in all of its namespaces. That of mounts is made by the clone, so that it is the one of
+// all threads that Go starts there: unshare(2) would move one of them, and /proc/self/task/N/root of the others would lead
+// to the machine. What the child mounts until the init is told what to run comes to be in it by propagation ([prepareChild]).
 func stepCommand(network bool, image string, sock *os.File) *exec.Cmd {
-	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
 	if network {
 		flags |= unix.CLONE_NEWNET
 	}
@@ -307,8 +314,9 @@ func stepCommand(network bool, image string, sock *os.File) *exec.Cmd {
 		Path: image,
 		Args: []string{initArg0, stageStep},
 		Dir:  "/",
-		// For Go's own runtime, which has next to nothing to do in there: fewer threads start faster.
-		Env:         []string{"GOMAXPROCS=1", "GOGC=off"},
+		// For Go's own runtime, which has next to nothing to do in there: fewer threads start faster. And it would keep a file
+		// of the machine open, from which it reads the limit of its control group.
+		Env:         []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0"},
 		ExtraFiles:  []*os.File{sock},
 		SysProcAttr: &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},
 		WaitDelay:   drainTime,

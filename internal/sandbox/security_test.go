@@ -119,7 +119,7 @@ func TestDeviceNodesOpenNothing(t *testing.T) {
 
 // overwrite keeps a descriptor of the init's executable, lets the init go by another execve, and writes.
 var _ = helper("overwrite", func(args []string) error {
-	if len(args) == 0 {
+	if len(args) == 0 || strings.HasPrefix(args[0], "/") { // as a script's interpreter
 		fd, err := unix.Open("/proc/self/exe", unix.O_RDONLY, 0)
 		if err != nil {
 			return err
@@ -156,12 +156,14 @@ var _ = helper("overwrite", func(args []string) error {
 	return nil
 })
 
-// CVE-2019-5736: a step whose program is /proc/self/exe runs the init's own image.
+// CVE-2019-5736: a step whose program is a script with /proc/self/exe for an interpreter, which the kernel looks up itself,
+// runs the init's own image.
 func TestInitCannotBeOverwritten(t *testing.T) {
 	modes(t, func(t *testing.T, c *Child) {
 		for _, more := range [][]string{nil, {"CAP_SYS_ADMIN"}} {
 			s := step(t, "")
-			s.Process.Args = []string{"/proc/self/exe", "overwrite"}
+			s.Process.Args = []string{"/overwrite"}
+			write(t, filepath.Join(s.Root.Path, "overwrite"), "#!/proc/self/exe overwrite\n", 0o755)
 			caps := append(slices.Clone(defaultCaps), more...)
 			s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Permitted: caps, Effective: caps}
 			s.Linux.Seccomp = nil // it would not let them mount
@@ -204,7 +206,7 @@ func TestWorkingDirectoryOutside(t *testing.T) {
 		}
 		s := step(t, "describe")
 		s.Process.Cwd = "/proc/self/fd/50"
-		if out, err := run(t, c, s); err == nil || !strings.Contains(err.Error(), "lies outside of the root") {
+		if out, err := run(t, c, s); err == nil || !strings.Contains(err.Error(), "no such file or directory") {
 			t.Fatalf("%q, %v", out, err)
 		}
 	})

@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/moby/profiles/seccomp"
@@ -13,6 +15,19 @@ var defaultCaps = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
 	"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
 }
+
+// maskedPaths are Docker's (moby, daemon/pkg/oci/defaults.go), less those of [throttlePaths].
+var maskedPaths = []string{
+	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+	"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+	"/sys/devices/virtual/powercap",
+}
+
+// throttlePaths tell how hot each processor of the machine has been: by them its neighbours could be watched.
+var throttlePaths = sync.OnceValue(func() []string {
+	names, _ := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle") // the pattern is right
+	return names
+})
 
 // DefaultSpec is what a step runs with unless something else is asked for: Docker's capabilities, moby's seccomp
 // profile for them, no_new_privs, Docker's masked and read-only paths, the usual file systems below /proc, /dev and
@@ -42,11 +57,7 @@ func DefaultSpec() *specs.Spec {
 				{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.MountNamespace},
 				{Type: specs.NetworkNamespace},
 			},
-			MaskedPaths: []string{
-				"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-				"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-				"/sys/devices/virtual/powercap",
-			},
+			MaskedPaths:   slices.Concat(maskedPaths, throttlePaths()),
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
 	}

@@ -57,13 +57,13 @@ func (t *targets) covered(dest string, mounts []specs.Mount) bool {
 
 // make makes dest and its missing parents one by one, and remembers each.
 func (t *targets) make(dest string, dir bool) error {
-	name, err := resolveIn(t.root.Name(), dest)
+	name, err := resolveIn(t.root, dest)
 	if err != nil {
 		return err
 	}
 	var missing []string // deepest first
 	for p := name; p != "/"; p = path.Dir(p) {
-		f, err := openIn(t.root, p)
+		f, err := OpenIn(t.root, p)
 		if err == nil {
 			f.Close()
 			break
@@ -82,7 +82,7 @@ func (t *targets) make(dest string, dir bool) error {
 }
 
 func (t *targets) makeOne(name string, dir bool) error {
-	parent, err := openIn(t.root, path.Dir(name))
+	parent, err := OpenIn(t.root, path.Dir(name))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (t *targets) makeOne(name string, dir bool) error {
 			return err
 		}
 	}
-	if err := makeIn(parent, path.Base(name), dir); err != nil {
+	if err := makeIn(parent, path.Base(name), dir, nil); err != nil {
 		return err
 	}
 	t.made = append(t.made, name)
@@ -113,7 +113,7 @@ func (t *targets) remove() error {
 }
 
 func (t *targets) removeOne(name string) error {
-	parent, err := openIn(t.root, path.Dir(name))
+	parent, err := OpenIn(t.root, path.Dir(name))
 	if absent(err) {
 		return nil
 	}

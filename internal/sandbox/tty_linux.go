@@ -12,9 +12,18 @@ import (
 
 // openTerminal makes a terminal in the step's own devpts, so that its name means something in there, makes it the
 // controlling one and descriptors 0 to 2, and sends the other end to the child. It runs in the step's root.
-func (cfg *stepConfig) openTerminal(link link) error {
+func (cfg *stepConfig) openTerminal(root *os.File, link link) error {
 	// /dev/pts/ptmx and not /dev/ptmx, which the image could have made a link to elsewhere.
-	fd, err := unix.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	pts, err := openPlain(root, "/dev/pts")
+	if err != nil {
+		return err
+	}
+	defer pts.Close()
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(pts.Fd()), &fs); err != nil || fs.Type != unix.DEVPTS_SUPER_MAGIC {
+		return fmt.Errorf("/dev/pts is not the step's own: %v", err)
+	}
+	fd, err := unix.Openat(int(pts.Fd()), "ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
