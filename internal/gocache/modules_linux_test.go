@@ -1,0 +1,98 @@
+package gocache
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/dirhash"
+	modzip "golang.org/x/mod/zip"
+)
+
+// TestModules: a module of a step's cache is taken if its parts agree, and only with names that the go command gives.
+func TestModules(t *testing.T) {
+	v := module.Version{Path: "example.com/Mod/v2", Version: "v2.1.0"}
+	const base, folder = "cache/download/example.com/!mod/v2/@v/v2.1.0", "example.com/!mod/v2@v2.1.0"
+	// fetch lays a module out as the go command does.
+	fetch := func(t *testing.T, cache string) {
+		src := t.TempDir()
+		write(t, filepath.Join(src, "go.mod"), "module example.com/Mod/v2\n")
+		must(t, os.Mkdir(filepath.Join(src, "sub"), 0o755))
+		write(t, filepath.Join(src, "sub", "a.go"), "package sub\n")
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(cache, base)), 0o755))
+		name := filepath.Join(cache, base+".zip")
+		f, err := os.Create(name)
+		must(t, err)
+		must(t, modzip.CreateFromDir(f, v, src))
+		must(t, f.Close())
+		must(t, modzip.Unzip(filepath.Join(cache, folder), v, name))
+		sum, err := dirhash.HashZip(name, dirhash.Hash1)
+		must(t, err)
+		write(t, filepath.Join(cache, base+".ziphash"), sum)
+		write(t, filepath.Join(cache, base+".mod"), "module example.com/Mod/v2\n")
+		write(t, filepath.Join(cache, base+".info"), `{"Version":"v2.1.0"}`)
+	}
+	for _, c := range []struct {
+		name   string
+		spoil  func(t *testing.T, cache string)
+		module bool // is counted as whole
+		folder bool // is taken over
+	}{
+		{"whole", func(*testing.T, string) {}, true, true},
+		{"a changed source", func(t *testing.T, cache string) {
+			write(t, filepath.Join(cache, folder, "sub", "a.go"), "package evil\n")
+		}, true, false},
+		{"one more source", func(t *testing.T, cache string) {
+			write(t, filepath.Join(cache, folder, "sub", "b.go"), "package sub\n")
+		}, true, false},
+		{"a link for a source", func(t *testing.T, cache string) {
+			must(t, os.Remove(filepath.Join(cache, folder, "sub", "a.go")))
+			must(t, os.Symlink("/etc/passwd", filepath.Join(cache, folder, "sub", "a.go")))
+		}, true, false},
+		{"another checksum", func(t *testing.T, cache string) {
+			write(t, filepath.Join(cache, base+".ziphash"), "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+		}, false, false},
+		{"no checksum", func(t *testing.T, cache string) { must(t, os.Remove(filepath.Join(cache, base+".ziphash"))) }, false, false},
+		{"no zip", func(t *testing.T, cache string) { write(t, filepath.Join(cache, base+".zip"), "PK") }, false, false},
+		{"not unpacked", func(t *testing.T, cache string) { must(t, os.RemoveAll(filepath.Join(cache, folder))) }, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			step, own, below := t.TempDir(), t.TempDir(), t.TempDir()
+			fetch(t, step)
+			must(t, os.Chmod(filepath.Join(step, folder), 0o755))
+			must(t, os.Chmod(filepath.Join(step, folder, "sub"), 0o755))
+			c.spoil(t, step)
+			write(t, filepath.Join(step, "PWNED"), "")
+			write(t, filepath.Join(step, base+".sh"), "")
+			mods, err := Modules(step, own, []string{own, below}, false)
+			must(t, err)
+			if got := slices.ContainsFunc(mods, func(m Module) bool { return m.Path == v.Path && m.Version == v.Version }); got != c.module {
+				t.Errorf("taken for whole: %v, want %v", got, c.module)
+			}
+			_, err = os.Stat(filepath.Join(own, folder, "go.mod"))
+			if got := err == nil; got != c.folder {
+				t.Errorf("folder taken: %v, want %v", got, c.folder)
+			}
+			_, err = os.Stat(filepath.Join(own, base+".zip"))
+			if got := err == nil; got != c.module {
+				t.Errorf("zip taken: %v, want %v", got, c.module)
+			}
+			for _, name := range []string{"PWNED", base + ".sh"} {
+				if _, err := os.Lstat(filepath.Join(own, name)); err == nil {
+					t.Errorf("%s was taken", name)
+				}
+			}
+			// A second step that unpacks only what the first has fetched.
+			second := t.TempDir()
+			fetch(t, second)
+			must(t, os.RemoveAll(filepath.Join(second, "cache")))
+			_, err = Modules(second, own, []string{own, below}, false)
+			must(t, err)
+			if _, err = os.Stat(filepath.Join(own, folder, "go.mod")); c.module && err != nil {
+				t.Errorf("the folder of a second step: %v", err)
+			}
+		})
+	}
+}
