@@ -17,6 +17,7 @@ import (
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/entitlements"
+	"golang.org/x/mod/modfile"
 
 	"github.com/skiff-build/skiff/internal/dockerfile"
 	"github.com/skiff-build/skiff/internal/engine"
@@ -141,7 +142,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	bases := &goBases{bases: b.bases}
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
-		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working,
+		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs),
 		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status,
 	})
@@ -325,7 +326,8 @@ func (b *build) frontend(ctx context.Context, base gobase.Options) (*gwclient.Re
 	return f(ctx, c)
 }
 
-// project names this Dockerfile: its path and that of its context.
+// project names this Dockerfile: its path and its context, as the folder that it is now. One that was moved, or that
+// stands in the place of another, is another project: what the caches of that one hold it has not to answer for.
 func (b *build) project() string {
 	context, file := b.o.Context, b.o.File
 	if file == "" {
@@ -336,7 +338,18 @@ func (b *build) project() string {
 			*p = abs
 		}
 	}
-	return file + "\n" + context
+	return strings.Join([]string{
+		file, context, fmt.Sprint(os.Getuid()), folderID(context), folderID(filepath.Join(context, ".git")), modulePath(context),
+	}, "\n")
+}
+
+// modulePath is what the go.mod of a folder says; "" where there is none.
+func modulePath(dir string) string {
+	data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if err != nil {
+		return ""
+	}
+	return modfile.ModulePath(data)
 }
 
 // split takes the frontend's result apart by platform.

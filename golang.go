@@ -70,7 +70,10 @@ func (b *build) goBaseOptions() gobase.Options {
 // stepEnv is what a step in the built-in base gets of this machine while it runs.
 func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtras, error) {
 	x := b.bases.StepEnv(s.Env)
-	if s.Hints[goaware.HintModules] != "" && !s.NoNetwork {
+	if s.Confined { // nothing is lent that it could run
+		maps.DeleteFunc(x.Files, func(dest, _ string) bool { return gobase.IsMachineGit(dest) })
+	}
+	if s.Confined && s.Hints[goaware.HintModules] != "" && !s.NoNetwork {
 		err := b.tools.LendModules(&x, func() {
 			b.steps.note(fmt.Sprintf("%s: %s: modules that this machine has are taken from it, and checked as from a proxy", goaware.UserModules, s.Name))
 		})
@@ -78,7 +81,7 @@ func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtr
 			return engine.StepExtras{}, err
 		}
 	}
-	if cache := s.Hints[goaware.HintCache]; cache != "" {
+	if cache := s.Hints[goaware.HintCache]; s.Confined && cache != "" {
 		lent, ok := b.tools.LendCache(ctx, gobase.CacheLoan{
 			Release: s.Hints[goaware.HintRelease], Cache: cache, Step: slices.Concat(s.Args, s.Env), State: b.generation,
 		})

@@ -58,6 +58,8 @@ type Options struct {
 	// StepEnv makes what a step in a built-in base gets of the machine: variables that are set unless the step has
 	// them, and read-only mounts. Neither is part of a key. nil: nothing.
 	StepEnv func(ctx context.Context, s StepInfo) (StepExtras, error)
+	// Note is told what a step did not get. nil: nobody is.
+	Note func(text string)
 	// Working is called once, when the first thing is about to run, beside it; Close waits for it. nil: nothing is.
 	Working func()
 
@@ -129,6 +131,7 @@ type StepInfo struct {
 	Name      string
 	Args, Env []string
 	NoNetwork bool
+	Confined  bool              // it runs the base's toolchain and nothing else: it may be lent what is this user's
 	Hints     map[string]string // the description of its operation, which is in no key
 }
 

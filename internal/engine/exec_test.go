@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -121,17 +123,34 @@ func TestCacheMounts(t *testing.T) {
 	out.wants(t, "/c/first: there", "/c: drwx------ 0:0")
 }
 
-// Go's caches: the lower one is read, and only those who have it alone write it.
-func TestGoCacheOverlay(t *testing.T) {
+// Go's caches: of what a step leaves, entries alone are seen by later steps, those of its own Dockerfile; and what is written
+// where an entry is already changes nothing.
+func TestGoCaches(t *testing.T) {
 	b := newBench(t)
 	cache := func(id string) llb.RunOption {
 		return llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir(id, llb.CacheMountShared))
 	}
-	b.must(b.base().Run(run("write /c/shared good"), cache(goCachePrefix+"build")).Root())
-	b.must(b.base().Run(run("cat /c/shared ; write /c/shared planted ; write /c/own mine"), cache(goCachePrefix+"build+p")).Root())
-	b.must(b.base().Run(run("missing /c/own ; cat /c/shared"), cache(goCachePrefix+"build")).Root()).wants(t, "/c/shared: good")
-	b.must(b.base().Run(run("cat /c/own /c/shared"), cache(goCachePrefix+"build+p")).Root()).wants(t, "/c/own: mine", "/c/shared: planted")
-	b.must(b.base().Run(run("missing /c/own"), cache(goCachePrefix+"build+q")).Root())
+	output := func(content string) string {
+		sum := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+		return "/c/" + sum[:2] + "/" + sum + "-d"
+	}
+	// The tool writes words: the file of an action has blanks and a newline, and is copied from the root.
+	action := func(action byte, content string) string {
+		return fmt.Sprintf("v1 %064x %x %20d %20d\n", action, sha256.Sum256([]byte(content)), len(content), 1)
+	}
+	base := b.base().File(llb.Mkfile("/action", 0o644, []byte(action(1, "made"))).Mkfile("/planted", 0o644, []byte(action(2, "planted"))))
+	put := func(content, as, from string, n byte) string {
+		out := output(as)
+		return fmt.Sprintf("mkdir /c/00 ; mkdir %s ; write %s %s ; copy %s /c/00/%064x-a", path.Dir(out), out, content, from, n)
+	}
+	out, planted := output("made"), output("planted")
+	b.must(base.Run(run(put("made", "made", "/action", 1)+" ; write /c/other x ; mkdir /c/fuzz ; write /c/fuzz/x y"), cache(goCachePrefix+"build+p")).Root())
+	b.must(base.Run(run("cat "+out+" ; missing /c/other ; missing /c/fuzz ; append "+out+" planted ; "+put("another", "planted", "/planted", 2)),
+		cache(goCachePrefix+"build+p")).Root()).wants(t, out+": made")
+	b.must(base.Run(run("cat "+out+" ; missing "+planted+fmt.Sprintf(" ; missing /c/00/%064x-a", 2)), cache(goCachePrefix+"build+p")).Root()).wants(t, out+": made")
+	b.must(base.Run(run("missing "+out), cache(goCachePrefix+"build+q")).Root())
+	// A result of a test counts up to the end of its step.
+	b.must(base.Run(run("cat /c/testexpire.txt /c/trim.txt"), cache(goCachePrefix+"build+p")).Root())
 }
 
 func TestSecrets(t *testing.T) {

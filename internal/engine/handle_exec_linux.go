@@ -22,13 +22,13 @@ import (
 // step is a RUN under way in the child.
 type step struct {
 	*job
-	req     execReq
-	dir     string // for mounts and small files
-	spec    *specs.Spec
-	outputs []*snapshot.Active
-	made    []specs.Mount // for req.Mounts[1:]; caches come last
-	linked  *bool         // what linksIntoCaches found
-	init    *sandbox.Prepared
+	req      execReq
+	dir      string // for mounts and small files
+	spec     *specs.Spec
+	outputs  []*snapshot.Active
+	made     []specs.Mount // for req.Mounts[1:]; caches come last
+	goCaches []*goCacheMount
+	init     *sandbox.Prepared
 }
 
 // runStep mounts what the step asks for, runs it, and makes layers of what it wrote. After an error nothing is left.
@@ -57,6 +57,9 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 	err = s.run()
 	if resp.Unserved = s.unserved(); resp.Unserved != "" {
 		return resp, nil // whatever its exit code is
+	}
+	if perr := s.promote(); err == nil {
+		err = perr
 	}
 	if err != nil {
 		return resp, err
@@ -170,6 +173,9 @@ func (s *step) mountAll(ctx context.Context) error {
 	for _, m := range s.made {
 		s.add(m)
 	}
+	if s.req.Confined {
+		return s.confine()
+	}
 	return nil
 }
 
@@ -236,6 +242,9 @@ func (s *step) fillSpec(ctx context.Context) error {
 	}
 	p := s.spec.Process
 	p.Args, p.Env, p.User = s.req.Args, s.req.Env, user
+	if s.req.Confined {
+		p.Env = s.confinedEnv()
+	}
 	if p.Cwd = s.req.Cwd; p.Cwd == "" {
 		p.Cwd = "/"
 	}

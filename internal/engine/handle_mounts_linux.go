@@ -184,49 +184,15 @@ func join(conn net.Conn, socket string) {
 	io.Copy(conn, agent)
 }
 
-// cacheMount shows a directory that outlives the step. With a lower one, that is below, read only, in an overlay.
+// cacheMount shows a directory that outlives the step.
 func (s *step) cacheMount(name string, m mountReq) (specs.Mount, error) {
+	if m.Cache.Go != nil {
+		return s.goCacheMount(name, m)
+	}
 	out := specs.Mount{Type: "bind", Destination: m.Dest, Source: cacheDir(s.root, m.Cache.Name, "data"), Options: []string{"rbind"}}
 	if m.Readonly {
 		out.Options = append(out.Options, "ro")
 	}
-	lower, upper, work := cacheDir(s.root, m.Cache.Lower, "data"), out.Source, cacheDir(s.root, m.Cache.Name, "work")
-	if m.Cache.GoCmd && len(s.req.Writes) > 0 {
-		led, err := s.linksIntoCaches()
-		if err != nil {
-			return out, fmt.Errorf("look for links into Go's caches: %w", err)
-		}
-		if !led {
-			return out, nil
-		}
-		// The step sees the cache, and what it writes is dropped.
-		lower, upper, work = out.Source, filepath.Join(s.dir, name+"-data"), filepath.Join(s.dir, name+"-work")
-		if err := os.Mkdir(upper, 0o755); err != nil {
-			return out, err
-		}
-	} else if m.Cache.Lower == "" {
-		return out, nil
-	}
-	dir := filepath.Join(s.dir, name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return out, err
-	}
-	if err := os.RemoveAll(work); err != nil { // what a killed step left there
-		return out, err
-	}
-	if err := os.Mkdir(work, 0o700); err != nil {
-		return out, err
-	}
-	// Volatile: without it the unmount waits until the whole file system of the state is on the disk. A cache that loses what
-	// was written last before a power cut is one that go build leaves, which never waits either; all else is told by the work
-	// directory, which is made anew above.
-	opts := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,userxattr,redirect_dir=nofollow,metacopy=off,index=off,volatile",
-		escapeOverlay(lower), escapeOverlay(upper), escapeOverlay(work))
-	if err := unix.Mount("overlay", dir, "overlay", unix.MS_NODEV|unix.MS_NOSUID, opts); err != nil {
-		return out, &os.PathError{Op: "mount overlay", Path: dir, Err: err}
-	}
-	s.later(func() error { return unix.Unmount(dir, unix.MNT_DETACH) })
-	out.Source = dir
 	return out, nil
 }
 

@@ -19,17 +19,18 @@ import (
 func Handlers() map[string]sandbox.Handler {
 	w := &worker{snaps: map[string]*snapshot.Snapshots{}, local: map[string]*flight[*localdir.Tree]{}}
 	return map[string]sandbox.Handler{
-		methodUnpack: handle(w, unpackLayer),
-		methodFile:   handle(w, runActions),
-		methodExec:   handle(w, runStep),
-		methodDigest: handle(w, digestChain),
-		methodPack:   handle(w, packLayer),
-		methodRead:   handle(w, readChain),
-		methodStat:   handle(w, statChain),
-		methodList:   handle(w, listChain),
-		methodCache:  handle(w, makeCacheDir),
-		methodRemove: handle(w, removePaths),
-		methodEnd:    handle(w, w.end),
+		methodUnpack:  handle(w, unpackLayer),
+		methodFile:    handle(w, runActions),
+		methodExec:    handle(w, runStep),
+		methodDigest:  handle(w, digestChain),
+		methodPack:    handle(w, packLayer),
+		methodRead:    handle(w, readChain),
+		methodStat:    handle(w, statChain),
+		methodList:    handle(w, listChain),
+		methodCache:   handle(w, makeCacheDir),
+		methodConfine: handle(w, canConfine),
+		methodRemove:  handle(w, removePaths),
+		methodEnd:     handle(w, w.end),
 	}
 }
 

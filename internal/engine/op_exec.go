@@ -33,7 +33,7 @@ type execReq struct {
 	Mounts    []mountReq
 	GoBase    bool              // sandbox.Self is mounted
 	Files     map[string]string // path in the step → file of this machine, read only
-	Writes    []string          // where a step that writes shared caches writes beside them
+	Confined  bool              // runs the toolchain of its base and nothing else
 	Direct    []string          // see [StepExtras]
 	DirectEnv []string
 
@@ -166,8 +166,12 @@ func (n *node) execRequest(ctx context.Context, o *pb.ExecOp, inputs []result) (
 	if req.Env, err = n.stepEnv(ctx, o); err != nil {
 		return req, func() {}, err
 	}
-	if w := n.v.Meta.GetDescription()[hintWrites]; w != "" {
-		req.Writes = strings.Split(w, "\n")
+	root := mountAt(o, pb.RootMount)
+	goBase := root.Input >= 0 && inputs[root.Input].GoBase
+	if goBase {
+		if req.Confined, err = n.confine(ctx, o, req.Env, inputs[root.Input]); err != nil {
+			return req, func() {}, err
+		}
 	}
 	var locks cacheLocks
 	if req.Mounts, err = n.mountRequests(ctx, o, inputs, &locks); err != nil {
@@ -178,8 +182,7 @@ func (n *node) execRequest(ctx context.Context, o *pb.ExecOp, inputs []result) (
 		name, value, _ := strings.Cut(kv, "=")
 		doors.Given(name, value)
 	}
-	root := mountAt(o, pb.RootMount)
-	if root.Input >= 0 && inputs[root.Input].GoBase {
+	if goBase {
 		if err := n.addGoBase(ctx, &req, &doors); err != nil {
 			return req, locks.unlock, err
 		}
@@ -193,7 +196,9 @@ func (n *node) addGoBase(ctx context.Context, req *execReq, doors *usernet.Doors
 	if n.e.o.StepEnv == nil {
 		return nil
 	}
-	extra, err := n.e.o.StepEnv(ctx, StepInfo{Name: n.v.Name(), Args: req.Args, Env: req.Env, NoNetwork: req.Network == pb.NetMode_NONE, Hints: n.v.Meta.GetDescription()})
+	extra, err := n.e.o.StepEnv(ctx, StepInfo{
+		Name: n.v.Name(), Args: req.Args, Env: req.Env, NoNetwork: req.Network == pb.NetMode_NONE, Confined: req.Confined, Hints: n.v.Meta.GetDescription(),
+	})
 	if err != nil {
 		return fmt.Errorf("built-in base: %w", err)
 	}

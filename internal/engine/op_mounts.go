@@ -93,19 +93,11 @@ func (n *node) sshRequest(s *pb.SSHOpt, r *mountReq) (use bool, err error) {
 	return true, nil
 }
 
-// goCachePrefix starts the ids of Go's caches, which goaware alone gives out: PREFIX LOWER is a directory that all
-// steps given it write, PREFIX LOWER+OWN shows that one, and what is written goes to a directory of OWN's.
-const goCachePrefix = "skiff-go:"
-
-// hintWrites is goaware's HintWrites: see linksIntoCaches.
-const hintWrites = "skiff.go.writes"
-
 // cacheReq is a directory below ROOT/cache.
 type cacheReq struct {
 	Name  string
-	GoCmd bool     // all steps given it write it, and nobody else may
-	Lower string   // the name of another cache that is shown below this one; "": none
-	Chain []string // what the cache starts with, at the mount's selector
+	Chain []string    // what the cache starts with, at the mount's selector
+	Go    *goCacheReq // in the place of Name: Go's
 }
 
 // cacheRequest names the directory. A cache that starts with something else is another cache under the same id: so one
@@ -122,11 +114,11 @@ func (n *node) cacheRequest(ctx context.Context, m *pb.Mount, chain []string) (*
 		return k.sum().String()[:layerIDLength]
 	}
 	id := m.CacheOpt.ID
-	if lower, own, ok := strings.Cut(id, "+"); ok && strings.HasPrefix(id, goCachePrefix) {
-		return &cacheReq{Name: name(goCachePrefix+own+"+"+lower, ""), Lower: name(lower, "")}, nil
+	if g := goCacheNames(id, func(id string) string { return name(id, "") }); g != nil {
+		return &cacheReq{Go: g}, nil
 	}
 	if m.Input < 0 {
-		return &cacheReq{Name: name(id, ""), GoCmd: strings.HasPrefix(id, goCachePrefix)}, nil
+		return &cacheReq{Name: name(id, "")}, nil
 	}
 	start, err := n.e.layerDigests(ctx, chain, []fileop.Selector{mountSelector(m)})
 	if err != nil {
@@ -144,8 +136,8 @@ type cacheLocks struct {
 
 func (l *cacheLocks) add(sharing pb.CacheSharingOpt, c *cacheReq) {
 	switch {
-	case c == nil:
-	case c.Lower != "", sharing == pb.CacheSharingOpt_LOCKED: // an overlay can be mounted once
+	case c == nil, c.Go != nil: // each step has a directory of its own
+	case sharing == pb.CacheSharingOpt_LOCKED:
 		l.exclusive = append(l.exclusive, c)
 	case sharing == pb.CacheSharingOpt_PRIVATE:
 		l.private = append(l.private, c)
@@ -210,10 +202,14 @@ func (l *cacheLocks) unlock() {
 
 // makeCache has the child make the directories that are not there yet.
 func (e *Engine) makeCache(ctx context.Context, m mountReq) error {
-	for _, c := range []cacheReq{{Name: m.Cache.Lower}, *m.Cache} {
-		if c.Name == "" {
-			continue
+	list := []cacheReq{*m.Cache}
+	if m.Cache.Go != nil {
+		list = nil
+		for _, name := range m.Cache.Go.names() {
+			list = append(list, cacheReq{Name: name})
 		}
+	}
+	for _, c := range list {
 		unlock, err := e.o.Store.Lock(ctx, "make cache "+c.Name)
 		if err != nil {
 			return err

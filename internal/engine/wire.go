@@ -7,17 +7,18 @@ import (
 
 // Methods of the child, see handlers_linux.go.
 const (
-	methodUnpack = "engine.unpack"
-	methodFile   = "engine.file"
-	methodExec   = "engine.exec"
-	methodDigest = "engine.digest"
-	methodPack   = "engine.pack"
-	methodRead   = "engine.read"
-	methodStat   = "engine.stat"
-	methodList   = "engine.list"
-	methodCache  = "engine.cache"
-	methodRemove = "engine.remove"
-	methodEnd    = "engine.end"
+	methodUnpack  = "engine.unpack"
+	methodFile    = "engine.file"
+	methodExec    = "engine.exec"
+	methodDigest  = "engine.digest"
+	methodPack    = "engine.pack"
+	methodRead    = "engine.read"
+	methodStat    = "engine.stat"
+	methodList    = "engine.list"
+	methodCache   = "engine.cache"
+	methodConfine = "engine.confine"
+	methodRemove  = "engine.remove"
+	methodEnd     = "engine.end"
 )
 
 // treeReq is files to read: a chain of layers, or a local directory.

@@ -12,15 +12,13 @@ func (l *lineage) plan(modules bool) []plan {
 		return nil
 	}
 	modules = modules && l.sharesModules()
+	looksAround := slices.ContainsFunc(l.steps, func(s *step) bool { return s.kind == unknown })
 	var plans []plan
 	for _, s := range l.steps {
 		if s.ships || s.kind < callsGo || !s.asRoot() {
 			continue
 		}
-		p := plan{step: s, trusted: s.trusted(), cgo: builtin(l.base) == "" && s.mayUseCgo()}
-		if p.trusted {
-			p.release = builtin(l.base)
-		}
+		p := plan{step: s, release: builtin(l.base), cgo: builtin(l.base) == "" && s.mayUseCgo(), alone: looksAround, why: s.notConfined(l.base)}
 		if dir := buildCache(s.env, s.op.Meta.Cwd); l.private(dir) && !s.mounts(dir) {
 			p.build = dir
 		}
@@ -77,17 +75,14 @@ func (l *lineage) movesCaches() bool {
 }
 
 // sharesModules says whether modules can lie in a cache mount instead of the layers: every step that may want them
-// must get the mount, at one place, and nobody else may look there. A program that is not known (make, a script) may
-// look anywhere, so where there is one the modules stay in the layers.
+// must get the mount, at one place, and nobody else may look there. A program that is not known (make, a script) may want
+// them, too, and may look around there: it finds what its own Dockerfile has fetched, and nothing of other projects.
 func (l *lineage) sharesModules() bool {
 	if l.ships || !empty(l.base) {
 		return false
 	}
 	place := ""
 	for _, s := range l.steps {
-		if s.kind == unknown {
-			return false
-		}
 		if s.kind < callsGo {
 			continue
 		}

@@ -21,8 +21,8 @@ func harmlessVariable(name, value string) bool {
 	switch name {
 	case "CGO_ENABLED":
 		return true
-	case "GOTOOLCHAIN":
-		return value == "local" || value == ""
+	case "GOTOOLCHAIN": // empty it means auto
+		return value == "local"
 	case "GOROOT":
 		return value == "/usr/local/go" || value == ""
 	case "GOPROXY":
@@ -33,9 +33,9 @@ func harmlessVariable(name, value string) bool {
 	case "GOFLAGS":
 		return !strings.Contains(value, dynamic) && harmlessGoFlags(value)
 	case "GOBIN":
-		return value == "" || path.IsAbs(value) && systemPath(path.Clean(value))
-	case "HOME": // the go command reads HOME/.config/go/env, so nothing may have been copied there unseen
-		return value == "" || path.IsAbs(value) && systemPath(path.Clean(value)) && path.Clean(value) != "/"
+		return value == "" || path.IsAbs(value) && !within(path.Clean(value), goroot) && !strings.Contains(value, dynamic)
+	case "HOME": // a step that is confined has this one
+		return value == "/root"
 	case "CC", "CXX", "AR":
 		return slices.Contains([]string{"", "gcc", "g++", "cc", "c++", "clang", "clang++", "musl-gcc", "ar"}, value)
 	case "PATH":

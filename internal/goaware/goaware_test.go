@@ -19,7 +19,8 @@ import (
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-// TestDockerfiles runs BuildKit's frontend on each testdata/NAME.txtar and compares what the steps got. Comment lines
+// TestDockerfiles runs BuildKit's frontend on each testdata/NAME.txtar and compares what the steps got, on the image and on the
+// built-in base in its place. Comment lines
 // before the Dockerfile are its reason.
 func TestDockerfiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -32,19 +33,23 @@ func TestDockerfiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			def := solve(t, string(a.Files[0].Data), func(c gwclient.Client) gwclient.Client {
-				return Wrap(c, Options{Generation: "GEN", Project: "p"})
-			})
-			got := describe(t, def)
+			var got [2]string
+			for i, base := range []string{"", testBase} {
+				got[i] = describe(t, solve(t, string(a.Files[0].Data), func(c gwclient.Client) gwclient.Client {
+					return swap{Wrap(c, Options{Generation: "GEN", Project: "p"}), base}
+				}))
+			}
 			if skifftest.Update() {
-				a.Files = []txtar.File{a.Files[0], {Name: "want", Data: []byte(got)}}
+				a.Files = []txtar.File{a.Files[0], {Name: "image", Data: []byte(got[0])}, {Name: "built-in base", Data: []byte(got[1])}}
 				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			if want := string(a.Files[1].Data); got != want {
-				t.Errorf("%sgot:\n%s\nwant:\n%s", a.Comment, got, want)
+			for i, got := range got {
+				if want := a.Files[i+1]; got != string(want.Data) {
+					t.Errorf("%s%s: got:\n%s\nwant:\n%s", a.Comment, want.Name, got, want.Data)
+				}
 			}
 		})
 	}
@@ -63,6 +68,9 @@ func describe(t *testing.T, def *pb.Definition) string {
 	graph.Walk(g, func(v *graph.Vertex) error {
 		if op := v.Op.GetExec(); op != nil {
 			fmt.Fprintf(&b, "%q\n", op.Meta.Args[len(op.Meta.Args)-1])
+			if called, ok := v.Meta.GetDescription()[HintGo]; ok {
+				fmt.Fprintf(&b, "\tconfined to %s\n", called)
+			}
 			for _, m := range op.Mounts {
 				if m.CacheOpt != nil {
 					id := strings.Replace(m.CacheOpt.ID, "148de9c5a7a44d19", "PROJECT", 1)
@@ -97,11 +105,11 @@ func TestNotesNameEachRewriteOnce(t *testing.T) {
 	var engine forward
 	c := Wrap(&engine, o)
 	for range 2 { // as for two platforms, or when the frontend runs again
-		solve(t, example, func(r gwclient.Client) gwclient.Client { engine.Client = r; return c })
+		solve(t, example, func(r gwclient.Client) gwclient.Client { engine.Client = r; return swap{c, testBase} })
 	}
 	want := []string{
-		"gocache: [builder 5/6] RUN go mod download: Go's build cache and module cache mounted (shared)",
-		"gocache: [builder 6/6] RUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -a -ldflags '-s -w' -o main .: Go's build cache and module cache mounted (shared)",
+		"gocache: [builder 5/6] RUN go mod download: Go's build cache and module cache mounted (what it compiles is shared)",
+		"gocache: [builder 6/6] RUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -a -ldflags '-s -w' -o main .: Go's build cache and module cache mounted (what it compiles is shared)",
 		"force: [builder 6/6] RUN CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -a -ldflags '-s -w' -o main .: -a left out, the build cache is keyed by content",
 	}
 	if !slices.Equal(notes, want) {
@@ -243,7 +251,8 @@ func TestTrustedGo(t *testing.T) {
 		{"go generate ./...", false},
 		{"go test ./...", false},
 		{"go tool x", false},
-		{"go get example.com/x", false},
+		{"go get example.com/x", true},
+		{"go get -toolexec=evil example.com/x", false},
 		{"go mod vendor -o /usr/local/go", false},
 		{"go build -o", false},
 		{"/tmp/go build .", false},
@@ -277,8 +286,9 @@ func TestTrustedGo(t *testing.T) {
 	}
 }
 
-// TestTrustedStep: steps that run, or may run, something other than the toolchain, by whatever stands around go.
-func TestTrustedStep(t *testing.T) {
+// TestConfinedStep: steps that run, or may run, something other than the toolchain and harmless commands, by whatever stands
+// around go, are not confined.
+func TestConfinedStep(t *testing.T) {
 	sh := func(text string) []string { return []string{"/bin/sh", "-c", text} }
 	for _, c := range []struct {
 		args []string
@@ -288,7 +298,28 @@ func TestTrustedStep(t *testing.T) {
 		{sh("go build -o app ."), "", true},
 		{sh("set -eux && cd cmd && go vet && go build -o app ."), "", true},
 		{sh("export CGO_ENABLED=0 && go build"), "", true},
-		{sh("go build -o a . && go build -o b ."), "", false},
+		{sh("go build -o a . && go build -o b ."), "", true},
+		{sh("mkdir -p /out && go build -o /out/ ./... || exit 1"), "", true},
+		{sh("if [ -d cmd ]; then cd cmd; fi; go build"), "", true},
+		{sh("go build -ldflags \"-X main.date=$(date -u) -X main.rev=$(git rev-parse HEAD 2>/dev/null || echo none)\" ."), "", true},
+		{sh("V=$(cat VERSION) && go build -ldflags=\"-X main.v=$V\" ."), "", true},
+		{sh("go build -gcflags=\"${GOPROXY}\" -o app ."), "", false}, // may be the engine's
+		{sh("go build -gcflags=\"${X}\" -o app ."), "", true},
+		{sh("go build -ldflags=$(cat flags) ."), "", false},
+		{sh("go build -gcflags=\"$(cat flags)\" ."), "", false},
+		{sh("go build -ldflags \"$(/src/evil)\" ."), "", false},
+		{sh("go build -ldflags \"$(cat x > y)\" ."), "", true},
+		{sh("go build -ldflags \"$(cat x > $GOCACHE/y)\" ."), "", false},
+		{sh("apk add --no-cache git && go build"), "", true},
+		{sh("cp x $GOCACHE/y && go build"), "", false},
+		{sh("cp x /dev/skiff-go-*/y && go build"), "", false},
+		{sh("cd /dev && cp x skiff-go-*/y && go build"), "", false},
+		{sh("ln -s x y && go build"), "", false},
+		{sh("go build & sleep 1"), "", false},
+		{sh(". ./evil && go build"), "", false},
+		{sh("eval go build"), "", false},
+		{sh("go build | sh"), "", false},
+		{sh("$0 evil"), "", false},
 		{sh("export GOFLAGS=-toolexec=/src/evil && go build"), "", false},
 		{sh("GOFLAGS=-toolexec=/src/evil go build"), "", false},
 		{sh("readonly GOFLAGS=-toolexec=/src/evil && go build"), "", false},
@@ -306,7 +337,8 @@ func TestTrustedStep(t *testing.T) {
 		{sh("cd /usr/local/go/src && go mod tidy"), "", false},
 		{sh("cd / && cd usr/local && cd go/src && go mod tidy"), "", false},
 		{sh("cd $X && go mod tidy"), "", false},
-		{sh("go build > /root/.cache/x"), "", false},
+		{sh("go build > /root/.cache/x"), "", true},
+		{sh("go build > /dev/shm/x"), "", false},
 		{sh("go build | tee x"), "", false},
 		{sh("./go build"), "", false},
 		{[]string{"/src/sh", "-c", "go build"}, "", false},
@@ -324,7 +356,10 @@ func TestTrustedStep(t *testing.T) {
 		{sh("go build"), "HOME=/src", false},
 		{sh("go build"), "HOME=/root", true},
 		{sh("go build"), "GOENV=/src/env", false},
-		{sh("go build"), "GOBIN=/src/bin", false},
+		{sh("go build"), "GOBIN=/src/bin", true},
+		{sh("go build"), "GOBIN=/usr/local/go/pkg/tool/linux_amd64", false},
+		{sh("go build"), "HOME=/proc/self/cwd", false},
+		{sh("go build"), "GOTOOLCHAIN=", false},
 		{sh("go build"), "GOCACHEPROG=/src/evil", false},
 		{sh("go build"), "PATH=/src:/usr/local/go/bin:/bin", false},
 		{sh("go build"), "PATH=/usr/local/go/bin:/src/bin:/bin", false},
@@ -354,8 +389,13 @@ func TestTrustedStep(t *testing.T) {
 			s.env[name] = value
 		}
 		s.script = readScript(c.args, s.env)
-		if got := s.trusted(); got != c.want {
-			t.Errorf("%q with %s: %v, want %v", c.args, c.env, got, c.want)
+		if why := s.notConfined(testBase); (why == "") != c.want {
+			t.Errorf("%q with %s: confined %v, want %v (%s)", c.args, c.env, why == "", c.want, why)
+		}
+		for _, base := range []string{"docker-image://docker.io/library/golang:1.26-alpine@sha256:00", testBase + "?with=machine-git"} {
+			if s.notConfined(base) == "" {
+				t.Errorf("%q is confined on %s", c.args, base)
+			}
 		}
 	}
 }

@@ -45,10 +45,16 @@ func forceFlag(words []string) int {
 
 // trustedGo says whether a go command runs nothing but the toolchain, with arguments that are all known.
 func trustedGo(words []string) bool {
-	if len(words) < 2 || words[0] != "go" || slices.ContainsFunc(words, func(w string) bool { return strings.Contains(w, dynamic) }) {
+	if len(words) < 2 || words[0] != "go" {
 		return false
 	}
 	args := words[2:]
+	for i, w := range words {
+		// What the linker is told is in no entry of a cache, and the linker runs nothing in a step that is confined.
+		if strings.Contains(w, dynamic) && !(flagName(w) == "ldflags" || flagName(words[i-1]) == "ldflags" && !strings.Contains(words[i-1], "=")) {
+			return false
+		}
+	}
 	switch words[1] {
 	case "version":
 		return true
@@ -60,8 +66,22 @@ func trustedGo(words []string) bool {
 		})
 	case "build", "install", "list", "vet":
 		return harmlessFlags(args)
+	case "get": // builds nothing since Go 1.18, and before it what install builds
+		return !slices.ContainsFunc(args, func(a string) bool {
+			return strings.HasPrefix(a, "-") && !slices.Contains([]string{"d", "u", "t", "v", "x"}, flagName(a))
+		})
 	}
 	return false
+}
+
+// flagName is the name of a flag, "" of another word.
+func flagName(w string) string {
+	name, isFlag := strings.CutPrefix(w, "-")
+	if !isFlag {
+		return ""
+	}
+	name, _, _ = strings.Cut(strings.TrimPrefix(name, "-"), "=")
+	return name
 }
 
 // trustedMod says whether a go mod command writes nothing but the caches, and go.mod and go.sum where it runs: vendor -o
@@ -108,7 +128,7 @@ func harmlessFlags(args []string) bool {
 		}
 		switch name {
 		case "ldflags", "gcflags", "asmflags":
-			if !harmlessToolFlags(name, value) {
+			if !strings.Contains(value, dynamic) && !harmlessToolFlags(name, value) {
 				return false
 			}
 		case "modfile": // is written, too
@@ -194,23 +214,6 @@ func splitQuoted(s string) (fields []string, ok bool) {
 		}
 		fields, s = append(fields, s[:end]), s[end:]
 	}
-}
-
-// writesFiles says whether a go command leaves files where its arguments, or links in the sources, lead: one of them may
-// stand in the place of go, or of a tool that go runs, for what comes after.
-func writesFiles(words []string) bool {
-	if len(words) < 2 {
-		return false
-	}
-	switch words[1] {
-	case "build":
-		return !slices.Contains(words, "-o=/dev/null") && !slices.Contains(words, "/dev/null")
-	case "mod":
-		return len(words) > 2 && words[2] == "vendor"
-	case "list", "vet", "version", "env":
-		return false
-	}
-	return true
 }
 
 // systemPath says whether a file there may change what a later command does.

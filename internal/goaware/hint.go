@@ -2,7 +2,6 @@ package goaware
 
 import (
 	"maps"
-	"path"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -19,9 +18,9 @@ const (
 	HintCache = hintPrefix + "cache"
 	// HintModules says, by any value, that modules may be taken from the machine.
 	HintModules = hintPrefix + "modules"
-	// HintWrites are the directories and files, absolute, a line each, in or as which the step leaves what is not in a
-	// cache. Where a link leads from there into a cache, nothing of what the step writes may be kept in it.
-	HintWrites = hintPrefix + "writes"
+	// HintGo says of a step that, by its words, it runs the go command and what its shell is, and names all commands that it
+	// calls, a blank between. An engine that can confine it to that lets it write the caches that all projects share.
+	HintGo = hintPrefix + "only"
 
 	hintPrefix = "skiff.go."
 )
@@ -36,38 +35,8 @@ func builtin(base string) string {
 	return release
 }
 
-// writes are the paths of [HintWrites], of a trusted step.
-func (s *step) writes() string {
-	cwd := path.Clean("/" + s.op.Meta.Cwd)
-	paths := []string{cwd}
-	for _, c := range s.script.commands {
-		dir := cwd
-		for i, w := range c.words {
-			name, value, inline := strings.Cut(strings.TrimPrefix(w, "-"), "=")
-			if !inline && i+1 < len(c.words) {
-				value = c.words[i+1]
-			}
-			switch {
-			case i == 0 && w == "cd" && len(c.words) > 1:
-				cwd = absolute(cwd, c.words[1])
-				paths = append(paths, cwd)
-			case i > 0 && name == "-C" || i > 0 && name == "C" && strings.HasPrefix(w, "-"):
-				dir = absolute(cwd, value)
-				paths = append(paths, dir)
-			}
-		}
-		for i, w := range c.words {
-			name, value, inline := strings.Cut(strings.TrimPrefix(w, "-"), "=")
-			if !inline && i+1 < len(c.words) {
-				value = c.words[i+1]
-			}
-			if strings.HasPrefix(w, "-") && (name == "o" || name == "-o" || name == "modfile" || name == "-modfile") {
-				paths = append(paths, absolute(dir, value))
-			}
-		}
-	}
-	return strings.Join(paths, "\n")
-}
+// lendsGit says whether a built-in base gives its steps the git of the machine.
+func lendsGit(base string) bool { return strings.Contains(base, "machine-git") }
 
 func (p plan) hint(name, value string) {
 	if p.v.Meta == nil {

@@ -32,10 +32,12 @@ func TestHints(t *testing.T) {
 		{"the other off", "RUN go build -o app .", "gobase://1.26.8/alpine/amd64", []string{UserModules}, "cache=/root/.cache/go-build release=1.26.8"},
 		{"without gocache", "RUN go build -o app .", "gobase://1.26.8/alpine/amd64", []string{GoCache}, ""},
 		{"go run", "RUN go run ./gen && go build -o app .", "gobase://1.26.8/alpine/amd64", nil, ""},
-		{"after go run", "RUN go run ./gen\nRUN go build -o app .", "gobase://1.26.8/alpine/amd64", nil, ""},
+		{"after go run", "RUN go run ./gen\nRUN go build -o app .", "gobase://1.26.8/alpine/amd64", nil, "cache=/root/.cache/go-build modules=yes release=1.26.8"},
+		{"with the machine's git", "RUN go build -o app .", "gobase://1.26.8/debian/amd64?with=machine-git", nil, ""},
 		{"toolexec", "RUN go build -toolexec=x -o app .", "gobase://1.26.8/alpine/amd64", nil, ""},
 		{"a program of its own", "ENV GOCACHEPROG=/src/evil\nRUN go build -o app .", "gobase://1.26.8/alpine/amd64", nil, ""},
-		{"own mount", "RUN --mount=type=cache,target=/root/.cache go build -o app .", "gobase://1.26.8/alpine/amd64", nil, ""},
+		{"own mount", "RUN --mount=type=cache,target=/root/.cache go build -o app .", "gobase://1.26.8/alpine/amd64", nil, "modules=yes release=1.26.8"},
+		{"a mount of settings", "RUN --mount=type=bind,target=/root go build -o app .", "gobase://1.26.8/alpine/amd64", nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			def := solve(t, before+c.steps+after, func(r gwclient.Client) gwclient.Client {

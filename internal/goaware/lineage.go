@@ -30,19 +30,18 @@ type read string
 
 // step is one RUN.
 type step struct {
-	v       *graph.Vertex
-	op      *pb.ExecOp
-	env     map[string]string
-	script  script
-	kind    kind // the most of its commands
-	ships   bool
-	tainted bool   // an earlier step may have changed what go is, or does
-	around  string // a digest of what C code may see: the base, and the steps before that are not go
+	v      *graph.Vertex
+	op     *pb.ExecOp
+	env    map[string]string
+	script script
+	kind   kind // the most of its commands
+	ships  bool
+	around string // a digest of what C code may see: the base, and the steps before that are not go
 }
 
 // lineages sorts the graph's steps. Only those with a step that runs go, or may, are returned.
 func lineages(g *graph.Graph) []*lineage {
-	s := &sorter{ships: map[output]bool{}, of: map[output]*lineage{}, tainted: map[output]bool{}}
+	s := &sorter{ships: map[output]bool{}, of: map[output]*lineage{}}
 	s.ship(g.Root)
 	graph.Walk(g, func(v *graph.Vertex) error {
 		switch op := v.Op.Op.(type) {
@@ -70,10 +69,9 @@ type output struct {
 }
 
 type sorter struct {
-	ships   map[output]bool // states whose files are in the result
-	of      map[output]*lineage
-	tainted map[output]bool
-	all     []*lineage
+	ships map[output]bool // states whose files are in the result
+	of    map[output]*lineage
+	all   []*lineage
 }
 
 // ship follows what the result is made of, from the top layer down.
@@ -121,6 +119,9 @@ func fileBase(op *pb.FileOp, inputs int, out int64) int64 {
 func (s *sorter) exec(v *graph.Vertex, op *pb.ExecOp) {
 	st := &step{v: v, op: op, env: environment(op.Meta.Env)}
 	st.env["HOME"] = home(st.env)
+	for _, secret := range op.Secretenv {
+		st.env[secret.Name] = dynamic
+	}
 	st.script = readScript(op.Meta.Args, st.env)
 	st.kind = st.script.kind()
 	for _, m := range op.Mounts {
@@ -130,13 +131,13 @@ func (s *sorter) exec(v *graph.Vertex, op *pb.ExecOp) {
 			}
 			continue
 		}
-		l, from := s.above(v, m.Input)
+		l := s.above(v, m.Input)
 		out := output{v, int(m.Output)}
 		st.around = l.surroundings()
-		st.ships, st.tainted = m.Output >= 0 && s.ships[out], s.tainted[from]
+		st.ships = m.Output >= 0 && s.ships[out]
 		l.steps = append(l.steps, st)
 		l.ships = l.ships || st.ships && st.kind >= callsGo
-		s.of[out], s.tainted[out] = l, st.tainted || st.taints()
+		s.of[out] = l
 	}
 }
 
@@ -161,40 +162,32 @@ func (l *lineage) surroundings() string {
 func (s *sorter) file(v *graph.Vertex, op *pb.FileOp) {
 	states := make([]output, len(op.Actions)) // of each action; inputs of actions count from len(v.Inputs)
 	for i, a := range op.Actions {
-		l, from := s.state(v, a.Input, states)
+		l := s.state(v, a.Input, states)
 		states[i] = output{v, -1 - i}
 		if a.Output >= 0 {
 			states[i] = output{v, int(a.Output)}
 		}
-		taints := false
 		if dest := destination(a); dest != "" && a.GetMkdir() == nil {
-			dest = absolute("/", dest)
-			// Below the destination of an earlier copy there may be links that lead anywhere.
-			taints = systemPath(dest) || slices.ContainsFunc(l.files, func(p string) bool { return p != dest && within(dest, p) })
-			l.files = append(l.files, dest)
+			l.files = append(l.files, absolute("/", dest))
 		}
 		if c := a.GetCopy(); c != nil && a.SecondaryInput >= 0 {
 			if !s.copied(v, a.SecondaryInput, states, c) {
 				l.trees = append(l.trees, absolute("/", c.Dest))
 			}
 		}
-		s.of[states[i]], s.tainted[states[i]] = l, s.tainted[from] || taints
+		s.of[states[i]] = l
 	}
 }
 
 // merge goes on with the lineage of the lowest input, as COPY --link has it: the others are layers put on top.
 func (s *sorter) merge(v *graph.Vertex) {
-	l, from := s.above(v, 0)
-	out := output{v, 0}
-	s.tainted[out] = s.tainted[from]
+	l := s.above(v, 0)
 	for i := range v.Inputs[1:] {
-		other, o := s.above(v, int64(i+1))
-		s.tainted[out] = s.tainted[out] || s.tainted[o]
-		if other != l {
+		if other := s.above(v, int64(i+1)); other != l {
 			s.join(l, other)
 		}
 	}
-	s.of[out] = l
+	s.of[output{v, 0}] = l
 }
 
 // join makes other a part of l.
@@ -232,25 +225,20 @@ func (s *sorter) read(e graph.Edge, p string) {
 }
 
 // above finds the lineage that an input of v belongs to, and begins one on a source or scratch.
-func (s *sorter) above(v *graph.Vertex, input int64) (*lineage, output) {
+func (s *sorter) above(v *graph.Vertex, input int64) *lineage {
 	if input < 0 {
-		return s.begin(""), output{}
+		return s.begin("")
 	}
 	e := v.Inputs[input]
-	o := output{e.Vertex, e.Index}
-	if l := s.of[o]; l != nil {
-		return l, o
+	if l := s.of[output{e.Vertex, e.Index}]; l != nil {
+		return l
 	}
-	base := e.Vertex.Op.GetSource().GetIdentifier()
-	if !official(base) {
-		s.tainted[o] = true
-	}
-	return s.begin(base), o
+	return s.begin(e.Vertex.Op.GetSource().GetIdentifier())
 }
 
-func (s *sorter) state(v *graph.Vertex, input int64, states []output) (*lineage, output) {
+func (s *sorter) state(v *graph.Vertex, input int64, states []output) *lineage {
 	if n := int64(len(v.Inputs)); input >= n {
-		return s.of[states[input-n]], states[input-n]
+		return s.of[states[input-n]]
 	}
 	return s.above(v, input)
 }
@@ -286,17 +274,11 @@ func environment(env []string) map[string]string {
 	return m
 }
 
-// official says whether a source is Go's own image, or the built-in base: the toolchain in it is the released one.
-func official(base string) bool {
-	return strings.HasPrefix(base, "gobase://") || strings.HasPrefix(base, "docker-image://docker.io/library/golang:") ||
-		strings.HasPrefix(base, "docker-image://docker.io/library/golang@")
-}
-
-// golang says whether a source is an image of golang, from whichever registry.
+// golang says whether a source is an image of golang, from whichever registry, or the built-in base.
 func golang(base string) bool {
 	name, _, _ := strings.Cut(strings.TrimPrefix(base, "docker-image://"), "@")
 	name, _, _ = strings.Cut(path.Base(name), ":")
-	return official(base) || name == "golang"
+	return builtin(base) != "" || name == "golang"
 }
 
 // empty says whether a base has no modules in it: a golang image, or a plain distribution.
@@ -314,112 +296,4 @@ func (s script) kind() kind {
 		k = max(k, look(c))
 	}
 	return k
-}
-
-// taints says whether later steps of the stage can no longer be sure of the go command.
-func (s *step) taints() bool {
-	// What a step that is not trusted downloads lies in a cache that a trusted one would not see.
-	if s.kind >= callsGo && !s.trusted() {
-		return true
-	}
-	for _, c := range s.script.commands {
-		if k := look(c); k == reads || k == callsGo && writesFiles(c.words) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(s.op.Mounts, func(m *pb.Mount) bool {
-		return m.Dest != "/" && m.MountType == pb.MountType_BIND && !m.Readonly && systemPath(m.Dest)
-	})
-}
-
-// harmlessBuiltins may stand beside go in a step that is trusted.
-var harmlessBuiltins = words("cd echo true : pwd set export")
-
-// trusted says whether the step is the go command alone, in surroundings that do not change what it does.
-func (s *step) trusted() bool {
-	if s.tainted || !s.script.plain || !s.script.usual || s.op.Security != pb.SecurityMode_SANDBOX {
-		return false
-	}
-	for name, value := range s.env {
-		if !harmlessVariable(name, value) {
-			return false
-		}
-	}
-	for name, value := range s.script.assigned {
-		if name == "PATH" || !harmlessVariable(name, value) {
-			return false
-		}
-	}
-	for _, secret := range s.op.Secretenv {
-		if !harmlessVariable(secret.Name, dynamic) {
-			return false
-		}
-	}
-	return s.trustedCommands() && !slices.ContainsFunc(s.op.Mounts, foreign)
-}
-
-// trustedCommands goes through the commands in their order. Once a file was written, by a name that may be a link, no
-// more go commands can be trusted.
-func (s *step) trustedCommands() bool {
-	cwd, wrote := s.op.Meta.Cwd, false
-	for _, c := range s.script.commands {
-		if c.unsure {
-			return false
-		}
-		if len(c.words) == 0 {
-			continue
-		}
-		if slices.Contains(harmlessBuiltins, c.words[0]) {
-			if !harmlessBuiltin(c.words, &cwd) {
-				return false
-			}
-			continue
-		}
-		if wrote || within(path.Clean("/"+cwd), goroot) || !trustedGo(c.words) {
-			return false
-		}
-		wrote = writesFiles(c.words)
-	}
-	return true
-}
-
-// goroot is where the official toolchain lies: a go command that runs in there may change it.
-const goroot = "/usr/local/go"
-
-// harmlessBuiltin follows cd, and refuses options of set that change what a word is.
-func harmlessBuiltin(w []string, cwd *string) bool {
-	switch w[0] {
-	case "cd":
-		if len(w) != 2 || strings.HasPrefix(w[1], "-") || strings.Contains(w[1], dynamic) {
-			return false
-		}
-		*cwd = absolute(*cwd, w[1])
-	case "export":
-		return !slices.ContainsFunc(w[1:], func(a string) bool {
-			name, _, _ := strings.Cut(a, "=")
-			return strings.HasPrefix(name, "-") || strings.Contains(name, dynamic)
-		})
-	case "set":
-		return !slices.ContainsFunc(w[1:], func(a string) bool {
-			letters, option := strings.CutPrefix(a, "-")
-			return option && strings.Trim(letters, "euxo") != "" || !option && a != "pipefail"
-		})
-	}
-	return true
-}
-
-// foreign says whether a mount may show files that change what go does, or links that lead it elsewhere.
-func foreign(m *pb.Mount) bool {
-	if m.Dest == "/" {
-		return false
-	}
-	switch m.MountType {
-	case pb.MountType_SECRET:
-		return systemPath(path.Clean(m.Dest)) && path.Base(m.Dest) != ".netrc"
-	case pb.MountType_SSH:
-		return false
-	case pb.MountType_BIND:
-		return !m.Readonly || systemPath(path.Clean(m.Dest))
-	}
-	return true
 }

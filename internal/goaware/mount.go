@@ -13,9 +13,10 @@ import (
 type plan struct {
 	*step
 	build, mod string // where the caches are mounted; empty: not at all
-	trusted    bool   // writes the caches that all projects share
+	why        string // it is not to be confined, and so writes no cache that all projects share; empty: it is
+	alone      bool   // sees the modules of its own Dockerfile alone
 	cgo        bool   // has a build cache for itself and the system that C code is compiled on
-	release    string // of the built-in base; empty: another base, or the step is not trusted
+	release    string // of the built-in base; empty: another base
 }
 
 // apply changes the step's operation.
@@ -26,30 +27,34 @@ func (c *client) apply(p plan) {
 		if p.cgo {
 			around = p.around + c.o.Cgo
 		}
-		p.mount(p.build, c.cacheID("build", p.trusted && !p.cgo, around))
+		p.mount(p.build, c.cacheID("build."+format, around))
 		got = append(got, "build cache")
 	}
 	if p.mod != "" {
-		p.mount(p.mod, c.cacheID("mod-"+c.o.Generation, p.trusted, ""))
+		what := "mod." + format + "-" + c.o.Generation
+		if p.alone {
+			what = "own-" + what
+		}
+		p.mount(p.mod, c.cacheID(what, ""))
 		got = append(got, "module cache")
 	}
-	whose := "shared"
+	whose := "what it compiles is shared"
 	switch {
-	case !p.trusted:
-		whose = "shared ones read, own ones written"
-	case p.cgo && p.build != "":
+	case p.build == "":
+		whose = "this Dockerfile's own"
+	case p.cgo:
 		whose = "shared ones read, what is built kept apart since cgo may be on"
+	case p.why != "":
+		whose = "shared ones read, own ones written: " + p.why
 	}
 	c.note("%s: %s: Go's %s mounted (%s)", GoCache, p.v.Name(), strings.Join(got, " and "), whose)
 	if p.build != "" && !p.cgo && c.on(Force) && p.dropForce() {
 		c.note("%s: %s: -a left out, the build cache is keyed by content", Force, p.v.Name())
 	}
-	if p.trusted {
-		p.hint(HintWrites, p.writes())
-	}
-	if p.release == "" {
+	if p.why != "" {
 		return
 	}
+	p.hint(HintGo, p.called())
 	p.hint(HintRelease, p.release)
 	if p.build != "" && c.on(UserCache) && p.script.calls(compiling) && !goOlderThan(p.release, 1, 24) {
 		p.hint(HintCache, p.build)
@@ -60,10 +65,13 @@ func (c *client) apply(p plan) {
 	}
 }
 
-// compiling and fetching are what go commands of a trusted step may do beside writing its caches.
+// format is part of the names of caches: what was written under weaker rules than today's is not seen again.
+const format = "2"
+
+// compiling and fetching are what go commands of a step that is confined may do beside writing its caches.
 var (
 	compiling = words("build install vet")
-	fetching  = words("build install vet list mod")
+	fetching  = words("build install vet list mod get")
 )
 
 // calls says whether the script calls go with one of these verbs.
@@ -73,11 +81,8 @@ func (s script) calls(verbs []string) bool {
 	})
 }
 
-// cacheID of what all share, or of this Dockerfile's own, for one kind of surroundings.
-func (c *client) cacheID(what string, shared bool, around string) string {
-	if shared {
-		return Prefix + what
-	}
+// cacheID is of what all share and, after the plus, of this Dockerfile's own, for one kind of surroundings.
+func (c *client) cacheID(what, around string) string {
 	sum := sha256.Sum256([]byte(c.o.Project + around))
 	return Prefix + what + "+" + hex.EncodeToString(sum[:8])
 }

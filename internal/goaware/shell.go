@@ -15,11 +15,12 @@ const dynamic = "\x01"
 
 // script is what a step runs, as far as its words tell.
 type script struct {
-	shell    bool // the last argument is shell text; else the arguments are the command
-	parsed   bool // false: nothing is known
-	plain    bool // nothing but commands one after the other, by && and ends of lines
-	usual    bool // the shell is one of the image, with options that run nothing else
-	cgoOff   bool // CGO_ENABLED=0 is exported before any command
+	shell    bool   // the last argument is shell text; else the arguments are the command
+	parsed   bool   // false: nothing is known
+	plain    bool   // nothing but commands one after the other, by && and ends of lines
+	odd      string // why what the commands are, or where their output goes, is not to be told; "": it is
+	usual    bool   // the shell is one of the image, with options that run nothing else
+	cgoOff   bool   // CGO_ENABLED=0 is exported before any command
 	commands []command
 	loose    []string          // words that belong to no command: redirections, lists of loops, values of variables
 	assigned map[string]string // every variable that is set anywhere, exported or for one command
@@ -27,11 +28,12 @@ type script struct {
 
 // command is one call. words[0] is the name; it is empty where only variables are set.
 type command struct {
-	words    []string
-	redirect bool  // has redirections
-	cgoOff   bool  // CGO_ENABLED=0 stands before it
-	unsure   bool  // the words may be others when it runs: they hold a variable that the script sets, or a pattern
-	cut      *span // a -a that can be left out: bytes of shell text, or elements of the arguments
+	words       []string
+	redirect    bool  // has redirections
+	cgoOff      bool  // CGO_ENABLED=0 stands before it
+	unsure      bool  // the words may be others when it runs: they hold a variable that the script sets, or a pattern
+	substituted bool  // it stands in $( ): what it prints becomes a word
+	cut         *span // a -a that can be left out: bytes of shell text, or elements of the arguments
 }
 
 type span struct{ from, to int } // from is in, to is not
@@ -55,10 +57,20 @@ func readScript(args []string, env map[string]string) script {
 		return s
 	}
 	s.parsed, s.plain = true, plainStmts(file.Stmts)
-	x := expander{env: env, assigned: s.assigned}
+	x := expander{env: env, assigned: s.assigned, inner: map[*syntax.CallExpr]bool{}}
 	x.collect(file)
 	syntax.Walk(file, func(n syntax.Node) bool {
+		if why := x.odd(n); why != "" && s.odd == "" {
+			s.odd = why
+		}
 		switch n := n.(type) {
+		case *syntax.CmdSubst:
+			syntax.Walk(n, func(n syntax.Node) bool {
+				if call, ok := n.(*syntax.CallExpr); ok {
+					x.inner[call] = true
+				}
+				return true
+			})
 		case *syntax.Stmt:
 			x.redirect = len(n.Redirs) > 0
 		case *syntax.CallExpr:
@@ -143,7 +155,32 @@ func plainStmts(stmts []*syntax.Stmt) bool {
 type expander struct {
 	env      map[string]string
 	assigned map[string]string
-	redirect bool // of the statement that is being read
+	redirect bool                      // of the statement that is being read
+	inner    map[*syntax.CallExpr]bool // calls that stand in $( )
+}
+
+// odd says of a part of a script why the step is more than commands and their words; "": it is not for this part.
+func (x *expander) odd(n syntax.Node) string {
+	switch n := n.(type) {
+	case *syntax.Stmt:
+		if n.Background || n.Coprocess {
+			return "it leaves a command in the background"
+		}
+	case *syntax.FuncDecl:
+		return "it has a function"
+	case *syntax.ArithmExp, *syntax.ArithmCmd:
+		return "it calculates"
+	case *syntax.ProcSubst:
+		return "it has a <( )"
+	case *syntax.Redirect:
+		if n.Op == syntax.DplOut || n.Op == syntax.DplIn || n.Op == syntax.Hdoc || n.Op == syntax.DashHdoc || n.Op == syntax.WordHdoc {
+			return ""
+		}
+		if fields := x.fields(n.Word); !x.sure(n.Word) || len(fields) != 1 || strings.ContainsAny(fields[0], "*?[") || elsewhere(fields[0]) {
+			return "where its output goes is known only when it runs"
+		}
+	}
+	return ""
 }
 
 // collect reads the variables that the script sets. One that is set twice is dynamic.
@@ -221,14 +258,25 @@ func (c command) exportsCgoOff() bool {
 }
 
 func (x *expander) call(n *syntax.CallExpr) command {
-	c := command{redirect: x.redirect, cgoOff: x.disablesCgo(n.Assigns)}
+	c := command{redirect: x.redirect, cgoOff: x.disablesCgo(n.Assigns), substituted: x.inner[n]}
 	// The words are expanded one by one: which of them became which field decides where a flag stands in the text.
 	var from []*syntax.Word
-	for _, w := range n.Args {
-		c.unsure = c.unsure || !x.sure(w)
-		for _, f := range x.fields(w) {
+	for i, w := range n.Args {
+		fields := x.fields(w)
+		if !x.sure(w) {
+			// The value of -ldflags alone may be anything, as long as it is one word.
+			if value := flagName(w.Lit()) == "ldflags" || i > 0 && flagName(n.Args[i-1].Lit()) == "ldflags" || beginsLdflags(w); value && quoted(w) && len(fields) == 1 {
+				fields[0] += dynamic
+			} else {
+				c.unsure = true
+			}
+		}
+		for _, f := range fields {
 			c.words, from = append(c.words, f), append(from, w)
 		}
+	}
+	if c.unsure && len(c.words) == 0 {
+		c.words, from = []string{dynamic}, append(from, n.Args[0])
 	}
 	c.unsure = c.unsure || slices.ContainsFunc(c.words, func(w string) bool { // a file may have the name of a flag
 		return strings.ContainsAny(w, "*?[") && !strings.HasPrefix(w, "./") && !strings.HasPrefix(w, "/")
@@ -237,6 +285,31 @@ func (x *expander) call(n *syntax.CallExpr) command {
 		c.cut = cutWord(n.Args, from[i])
 	}
 	return c
+}
+
+// beginsLdflags says whether a word is -ldflags=…, whatever follows.
+func beginsLdflags(w *syntax.Word) bool {
+	if len(w.Parts) == 0 {
+		return false
+	}
+	lit, ok := w.Parts[0].(*syntax.Lit)
+	return ok && flagName(lit.Value) == "ldflags" && strings.Contains(lit.Value, "=")
+}
+
+// quoted says whether all that a word expands is quoted, so that it stays one word.
+func quoted(w *syntax.Word) bool {
+	return !slices.ContainsFunc(w.Parts, func(p syntax.WordPart) bool {
+		switch p := p.(type) {
+		case *syntax.Lit, *syntax.SglQuoted:
+			return false
+		case *syntax.DblQuoted: // "$@" is several
+			return slices.ContainsFunc(p.Parts, func(in syntax.WordPart) bool {
+				e, ok := in.(*syntax.ParamExp)
+				return ok && (e.Param == nil || e.Param.Value == "@" || e.Index != nil)
+			})
+		}
+		return true
+	})
 }
 
 func (x *expander) disablesCgo(assigns []*syntax.Assign) bool {
@@ -271,16 +344,40 @@ func (x *expander) config() *expand.Config {
 var setByShells = words(`_ PWD OLDPWD RANDOM SRANDOM SECONDS LINENO UID EUID PPID SHLVL OPTIND OPTARG REPLY DIRSTACK GROUPS HISTCMD
 	BASHPID BASH_COMMAND BASH_SUBSHELL EPOCHSECONDS EPOCHREALTIME`)
 
+// setElsewhere says whether a variable may be set beside the environment of the operation: by the engine, for a step that is
+// lent what is this machine's, or by what starts the shell.
+func setElsewhere(name string) bool {
+	if name == "" || strings.Trim(name, "0123456789@*#?-$!") == "" {
+		return true // a parameter of the shell
+	}
+	if strings.HasPrefix(name, "GO") && !strings.Contains(name, "_") {
+		return true
+	}
+	for _, prefix := range []string{"LD_", "SSL_", "GIT_", "BASH", "SKIFF", "LC_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return strings.Contains(strings.ToUpper(name), "PROXY") ||
+		slices.Contains(words("HOME PATH HOSTNAME HOSTTYPE MACHTYPE OSTYPE TERM USER LOGNAME SHELL TMPDIR LANG TZ PS1 PS2 PS4 IFS MAIL COLUMNS LINES"), name)
+}
+
 // sure says whether a word, or several, surely become what [expander.fields] says. When a variable gets its value is not
 // followed: one that stands before a command is not for that command's words, one after && comes to be perhaps.
 func (x *expander) sure(n syntax.Node) bool {
 	sure := true
 	syntax.Walk(n, func(n syntax.Node) bool {
+		switch n.(type) {
+		case *syntax.CmdSubst, *syntax.ProcSubst, *syntax.ArithmExp:
+			sure = false
+		}
 		if p, ok := n.(*syntax.ParamExp); ok && p.Param != nil {
 			name := p.Param.Value
 			before, known := x.env[name]
 			after, set := x.assigned[name]
-			sure = sure && known && (!set || after == before) && !slices.Contains(setByShells, name)
+			// One that nobody sets is empty.
+			sure = sure && (known || !setElsewhere(name)) && (!set || known && after == before) && !slices.Contains(setByShells, name) &&
+				!strings.Contains(before, dynamic)
 		}
 		return sure
 	})

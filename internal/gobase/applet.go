@@ -50,6 +50,12 @@ func Applet(args []string) (run func() int, ok bool) {
 	if len(args) > 1 && args[0] == LibexecPath && args[1] == gocacheCommand {
 		return func() int { return serveCache(args[2:]) }, true
 	}
+	if goOnly() {
+		return func() int {
+			fmt.Fprintf(os.Stderr, "%s: not permitted: this step runs the go command alone\n", args[0])
+			return 126
+		}, true
+	}
 	name := filepath.Base(strings.TrimPrefix(args[0], "-"))
 	if _, ok := commands()[name]; !ok {
 		return nil, false
@@ -64,6 +70,20 @@ func Applet(args []string) (run func() int, ok bool) {
 			stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		})
 	}, true
+}
+
+// goOnlyPath is there in a step that is confined to the go command, so that what it writes to Go's caches can be trusted
+// (internal/engine). Nothing can be run in it but the toolchain, and this program: which then is the step's shell, and what
+// serves GOCACHEPROG, but none of the commands that the go command might be made to start.
+const goOnlyPath = LibexecPath + "-go-only"
+
+// goOnly says whether this process was started by another one of such a step. The step's own first process is its shell.
+func goOnly() bool {
+	if os.Getpid() == 1 {
+		return false
+	}
+	_, err := os.Lstat(goOnlyPath)
+	return err == nil
 }
 
 // CommandNames lists the commands of the base, sorted.

@@ -28,7 +28,7 @@ const refill = 24 * time.Hour
 // CacheLoan is a step that may be lent the build cache of the machine's user.
 type CacheLoan struct {
 	Release string   // the Go that runs in it
-	Cache   string   // where its own build cache is mounted
+	Cache   string   // where its own build cache belongs; it may be mounted elsewhere, which GOCACHE says
 	Step    []string // arguments, environment: what tells what it compiles from what others do
 	State   string   // of the caches: drawn anew when they are lost
 }
@@ -47,7 +47,7 @@ type filled struct {
 // as every `go build` on this machine trusts it; who can write it is the user, and the state is the same user's.
 func (t *Toolchains) LendCache(ctx context.Context, l CacheLoan) (x StepExtras, ok bool) {
 	dir := t.env().GOCACHE
-	if !filepath.IsAbs(dir) || strings.ContainsAny(l.Cache, `'" `) {
+	if !filepath.IsAbs(dir) {
 		return x, false
 	}
 	h := sha256.New()
@@ -66,7 +66,7 @@ func (t *Toolchains) LendCache(ctx context.Context, l CacheLoan) (x StepExtras, 
 		return x, false
 	}
 	return StepExtras{
-		Env:   []string{"GOCACHEPROG=" + strings.Join([]string{LibexecPath, gocacheCommand, l.Cache, machineCachePath}, " ")},
+		Env:   []string{"GOCACHEPROG=" + strings.Join([]string{LibexecPath, gocacheCommand, machineCachePath}, " ")},
 		Files: map[string]string{machineCachePath: dir},
 		Done: func() {
 			if err := t.state.Save(kindFilled, name, filled{time.Now()}); err != nil {
@@ -154,13 +154,14 @@ func programs(root string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// serveCache is this program as GOCACHEPROG. args are the own cache and the second one.
+// serveCache is this program as GOCACHEPROG: it completes the cache that GOCACHE names from the one that args name.
 func serveCache(args []string) int {
-	if len(args) != 2 {
-		fmt.Fprintln(os.Stderr, "skiff gocache: want two directories")
+	own := os.Getenv("GOCACHE")
+	if len(args) != 1 || !filepath.IsAbs(own) {
+		fmt.Fprintln(os.Stderr, "skiff gocache: want a directory, and one in GOCACHE")
 		return 2
 	}
-	if err := gocache.Serve(os.Stdin, os.Stdout, gocache.Dir(args[0]), gocache.Dir(args[1])); err != nil {
+	if err := gocache.Serve(os.Stdin, os.Stdout, gocache.Dir(own), gocache.Dir(args[0])); err != nil {
 		fmt.Fprintln(os.Stderr, "skiff gocache:", err)
 		return 1
 	}

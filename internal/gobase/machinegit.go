@@ -44,6 +44,9 @@ func MachineGit() map[string]string {
 	return files
 }
 
+// IsMachineGit says whether a place in a step is one of those that [MachineGit] names.
+func IsMachineGit(dest string) bool { return strings.HasPrefix(dest, gitPath+"/") }
+
 // addProgram adds an ELF file with its loader and all libraries that it names.
 func addProgram(files map[string]string, program string) error {
 	loader, libraries, err := linked(program)
