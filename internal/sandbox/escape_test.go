@@ -232,4 +232,3 @@ var _ = helper("masked", func(paths []string) error {
 	}
 	return nil
 })
-
