@@ -16,6 +16,7 @@ import (
 	"github.com/moby/sys/user"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/snapshot"
 )
@@ -70,14 +71,16 @@ func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, active.Discard()) }()
-	if req.Hosts != "" {
-		file, remove, err := hostsFile(filepath.Join(req.Root, "tmp"), req.Hosts)
-		if err != nil {
-			return nil, fmt.Errorf("add hosts: %w", err)
-		}
-		defer remove()
-		req.Mounts = append([]runMount{{Source: file, Target: "/etc/hosts"}}, req.Mounts...)
+	dir, err := os.MkdirTemp(filepath.Join(req.Root, "tmp"), "run-")
+	if err != nil {
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	files, err := machineFiles(dir, &req)
+	if err != nil {
+		return nil, err
+	}
+	req.Mounts = append(files, req.Mounts...)
 	spec, err := req.spec(active.Root())
 	if err != nil {
 		return nil, err
@@ -109,11 +112,6 @@ func (req *runReq) spec(root string) (*specs.Spec, error) {
 	}
 	if !req.NoNet {
 		sandbox.HostNetwork(s)
-		for _, file := range []string{"/etc/resolv.conf", "/etc/hosts"} {
-			if _, err := os.Stat(file); err == nil {
-				s.Mounts = append(s.Mounts, bind(runMount{Source: file, Target: file}))
-			}
-		}
 	}
 	for _, m := range req.Mounts {
 		s.Mounts = append(s.Mounts, bind(m))
@@ -146,18 +144,25 @@ const maxTable = 1 << 20
 
 // setUser looks a name up in the image's own passwd and group, as docker does.
 func setUser(p *specs.Process, root, who string) error {
-	dir, err := os.OpenRoot(root)
+	tree, done, err := inode.Dir(root)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer done()
 	var tables [2]io.Reader
-	for i, name := range []string{"etc/passwd", "etc/group"} {
-		// A link that leaves the image is refused, and then there is no such file.
-		if st, err := dir.Stat(name); err != nil || !st.Mode().IsRegular() || st.Size() > maxTable {
+	for i, name := range []string{"/etc/passwd", "/etc/group"} {
+		// What is no regular file of the image, wherever links in it lead, is none.
+		at, err := inode.Resolve(tree, name, true)
+		if err != nil {
 			continue
 		}
-		if text, err := dir.ReadFile(name); err == nil {
+		f, err := tree.Open(at)
+		if err != nil {
+			continue
+		}
+		text, err := io.ReadAll(io.LimitReader(f, maxTable+1))
+		f.Close()
+		if err == nil && len(text) <= maxTable {
 			tables[i] = bytes.NewReader(text)
 		}
 	}

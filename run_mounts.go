@@ -190,30 +190,32 @@ func hostLines(hosts []string) (string, error) {
 	return b.String(), nil
 }
 
-// hostsFile writes the machine's /etc/hosts with more lines to a file below dir, and returns what removes it.
-func hostsFile(dir, lines string) (file string, remove func() error, err error) {
-	text, err := os.ReadFile("/etc/hosts")
-	if err != nil && !os.IsNotExist(err) {
-		return "", nil, err
+// machineFiles copies the machine's /etc/hosts, with more lines, and /etc/resolv.conf into dir, and returns the mounts that
+// show the copies. The program may change what it sees, as docker lets it, and the machine's files stay as they are.
+func machineFiles(dir string, req *runReq) ([]runMount, error) {
+	var mounts []runMount
+	for _, f := range []struct {
+		name, more string
+		wanted     bool
+	}{
+		{"hosts", req.Hosts, !req.NoNet || req.Hosts != ""},
+		{"resolv.conf", "", !req.NoNet},
+	} {
+		text, err := os.ReadFile("/etc/" + f.name)
+		if err != nil && !os.IsNotExist(err) {
+			return nil, err
+		}
+		if !f.wanted || err != nil && f.more == "" {
+			continue
+		}
+		if len(text) > 0 && text[len(text)-1] != '\n' {
+			text = append(text, '\n')
+		}
+		copied := filepath.Join(dir, f.name)
+		if err := os.WriteFile(copied, append(text, f.more...), 0o644); err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, runMount{Source: copied, Target: "/etc/" + f.name})
 	}
-	if len(text) > 0 && text[len(text)-1] != '\n' {
-		text = append(text, '\n')
-	}
-	f, err := os.CreateTemp(dir, "hosts-")
-	if err != nil {
-		return "", nil, err
-	}
-	remove = func() error { return os.Remove(f.Name()) }
-	_, err = f.Write(append(text, lines...))
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		_ = remove()
-		return "", nil, err
-	}
-	return f.Name(), remove, nil
+	return mounts, nil
 }

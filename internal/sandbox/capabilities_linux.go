@@ -21,3 +21,16 @@ func HostNetwork(spec *specs.Spec) {
 		*set = slices.DeleteFunc(*set, func(name string) bool { return slices.Contains(networkCaps, name) })
 	}
 }
+
+// userCaps is what of the capabilities of a spec a user has. One other than root has none but the bounds, as Docker has it:
+// execve would take the others away, but the program is looked for and opened before, and what that user may not run is not
+// to be started.
+func userCaps(c *specs.LinuxCapabilities, u specs.User) *specs.LinuxCapabilities {
+	switch {
+	case c == nil:
+		return &specs.LinuxCapabilities{}
+	case u.UID != 0:
+		return &specs.LinuxCapabilities{Bounding: c.Bounding}
+	}
+	return c
+}

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -232,3 +233,50 @@ var _ = helper("masked", func(paths []string) error {
 	}
 	return nil
 })
+
+// A user runs what that user may run: docker refuses a program that root alone may execute.
+func TestUserHasNoCapabilities(t *testing.T) {
+	modes(t, func(t *testing.T, c *Child) {
+		if c.Mode() == ModeOneID {
+			t.Skip("nobody else exists in mode oneid")
+		}
+		s := step(t, "hello")
+		if err := os.Chmod(filepath.Dir(s.Root.Path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(s.Root.Path, "own"), "#!"+SelfPath+" hello\n", 0o700)
+		s.Process.Args, s.Process.User = []string{"/own"}, specs.User{UID: 1000, GID: 1000}
+		_, err := run(t, c, s)
+		var exit *ExitError
+		if !errors.As(err, &exit) || exit.Code != 126 || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("got %v", err)
+		}
+		s.Process.User = specs.User{}
+		if out := mustRun(t, c, s); !strings.HasPrefix(out, "hello") {
+			t.Errorf("got %q", out)
+		}
+	})
+}
+
+// A file, a directory or a terminal of the machine is copied and not handed over.
+func TestHandsOverPipesAlone(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	for name, want := range map[string]bool{"/dev/null": true, "/": false, "/etc/passwd": false, "/dev/zero": false, "/dev/ptmx": false} {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mayHandOver(f) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+		f.Close()
+	}
+	if !mayHandOver(r) || outputTo(w) != io.Writer(w) {
+		t.Error("a pipe is not handed over")
+	}
+}

@@ -19,10 +19,7 @@ func (cfg *stepConfig) dropPrivilege() error {
 			return err
 		}
 	}
-	caps := p.Capabilities
-	if caps == nil {
-		caps = &specs.LinuxCapabilities{}
-	}
+	caps := userCaps(p.Capabilities, p.User)
 	if err := boundCaps(caps.Bounding); err != nil {
 		return err
 	}
@@ -33,7 +30,6 @@ func (cfg *stepConfig) dropPrivilege() error {
 		if err := unix.Prctl(unix.PR_SET_SECUREBITS, noRoot, 0, 0, 0); err != nil {
 			return fmt.Errorf("lock capabilities: %w", err)
 		}
-		caps = &specs.LinuxCapabilities{Bounding: caps.Bounding}
 	case !cfg.FakeIDs:
 		if err := setUser(p.User); err != nil {
 			return err

@@ -329,12 +329,15 @@ func connectStdio(cmd *exec.Cmd, terminal bool, o RunOptions) (release func(), e
 	if terminal {
 		return release, nil // the step's init puts its terminal there
 	}
-	cmd.Stdout, cmd.Stderr = o.Stdout, o.Stderr
+	cmd.Stdout, cmd.Stderr = outputTo(o.Stdout), outputTo(o.Stderr)
+	if sameFile(o.Stdout, o.Stderr) {
+		cmd.Stderr = cmd.Stdout // one pipe: the order of what is written stays
+	}
 	f, isFile := o.Stdin.(*os.File)
 	if o.Stdin == nil || isFile && f == nil {
 		return release, nil
 	}
-	if isFile {
+	if isFile && mayHandOver(f) {
 		cmd.Stdin = f
 		return release, nil
 	}
@@ -349,6 +352,41 @@ func connectStdio(cmd *exec.Cmd, terminal bool, o RunOptions) (release func(), e
 		w.Close()
 	}()
 	return func() { r.Close() }, nil
+}
+
+// mayHandOver reports whether a step may have the file itself: a pipe or a socket has nothing but its other end. By a
+// directory it would walk out of its root, and a file or a terminal of the machine it could open once more, for writing. The
+// null device is what a program without a file has.
+func mayHandOver(f *os.File) bool {
+	var st unix.Stat_t
+	err := withFDs([]*os.File{f}, nil, func(fds []int) error { return unix.Fstat(fds[0], &st) })
+	kind := st.Mode & unix.S_IFMT
+	return err == nil && (kind == unix.S_IFIFO || kind == unix.S_IFSOCK || kind == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3))
+}
+
+// outputTo is w, behind a pipe that this process reads where the step may not have the file itself.
+func outputTo(w io.Writer) io.Writer {
+	f, ok := w.(*os.File)
+	switch {
+	case !ok:
+		return w
+	case f == nil:
+		return nil
+	case mayHandOver(f):
+		return f
+	}
+	return struct{ io.Writer }{f}
+}
+
+func sameFile(a, b io.Writer) bool {
+	f, ok1 := a.(*os.File)
+	g, ok2 := b.(*os.File)
+	if !ok1 || !ok2 || f == nil || g == nil {
+		return false
+	}
+	fi, err1 := f.Stat()
+	gi, err2 := g.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(fi, gi)
 }
 
 // handshake gives the step's init its orders and follows it until the program runs.

@@ -78,10 +78,10 @@ func (c *Call) Files() []*os.File { return c.files }
 
 // RunOptions of [Run].
 type RunOptions struct {
-	// Stdin is what the program reads; nil is /dev/null. An *os.File is handed over as it is; of any other reader
-	// a copy runs beside the program and is not waited for.
+	// Stdin is what the program reads; nil is /dev/null. A pipe or a socket is handed over as it is; any other file or
+	// reader is copied beside the program, which is not waited for.
 	Stdin io.Reader
-	// Stdout and Stderr; nil is /dev/null. An *os.File is handed over as it is.
+	// Stdout and Stderr; nil is /dev/null. A pipe or a socket is handed over as it is; what goes elsewhere is copied.
 	Stdout, Stderr io.Writer
 	// TTY is the caller's terminal, which the caller has put into raw mode. With a spec whose Process.Terminal is
 	// set, the program gets a terminal of the container's own devpts, joined with this one; its size follows.
