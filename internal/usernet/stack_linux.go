@@ -33,7 +33,7 @@ const (
 	maxFlows       = 1024             // of UDP, pairs of addresses
 	udpIdle        = 90 * time.Second // after which a flow of UDP is over; RFC 4787 wants 2 minutes of a NAT, for peers that call back
 	nic            = 1                // the one device of the stack
-	copyBuffer     = 128 << 10
+	copyBuffer     = 64 << 10
 )
 
 // Network is the network of one step. Its methods are safe for concurrent use.
@@ -331,8 +331,7 @@ type halfConn interface {
 func splice(a, b net.Conn) {
 	var wg sync.WaitGroup
 	one := func(to, from net.Conn) {
-		buf := make([]byte, copyBuffer)
-		_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buf)
+		_, err := copyAll(to, from)
 		if h, ok := to.(halfConn); ok && err == nil {
 			_ = h.CloseWrite()
 			return
@@ -343,6 +342,16 @@ func splice(a, b net.Conn) {
 	wg.Go(func() { one(a, b) })
 	one(b, a)
 	wg.Wait()
+}
+
+// copyAll leaves what goes from one socket of the kernel to another, as by a door, to the kernel.
+func copyAll(to, from net.Conn) (int64, error) {
+	if t, ok := to.(*net.TCPConn); ok {
+		if _, ok := from.(*net.TCPConn); ok {
+			return t.ReadFrom(from)
+		}
+	}
+	return io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, copyBuffer))
 }
 
 // forwardUDP starts a flow for the first packet of one; false has the stack answer that the port is unreachable.
