@@ -185,9 +185,17 @@ type delivery struct {
 }
 
 // deliver examines an image and makes everything that was asked for of it. Both at once, but nothing leaves of an image that
-// findings may refuse. The reports are in res when the function that it returns has returned.
+// findings may refuse. The reports are in res when the function that it returns has returned. After an error nothing runs on: the
+// doctor writes records, and the state may be closed next.
 func (d *delivery) deliver(ctx context.Context, st *step, made content, res *BuildResult) (reports func() error, err error) {
-	examined := d.doctor.start(ctx, made.images)
+	examine, stop := context.WithCancel(ctx)
+	examined := d.doctor.start(examine, made.images)
+	defer func() {
+		if err != nil {
+			stop()
+			_, _ = examined()
+		}
+	}()
 	reports = func() (err error) {
 		res.Reports, err = examined()
 		return err
@@ -197,7 +205,10 @@ func (d *delivery) deliver(ctx context.Context, st *step, made content, res *Bui
 			return nil, err
 		}
 	}
-	return reports, d.outputs(ctx, st, made, res)
+	if err := d.outputs(ctx, st, made, res); err != nil {
+		return nil, err
+	}
+	return func() error { defer stop(); return reports() }, nil
 }
 
 // outputs makes everything that was asked for of an image.

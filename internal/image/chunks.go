@@ -510,15 +510,21 @@ func (k *knownChunks) close() {
 	}
 }
 
-// noteChunks puts a blob at the front of the list. Processes that do it at once lose each other's, which costs time only.
-func (l *Library) noteChunks(known *knownChunks, made chunked) error {
+// noteChunks puts a blob at the front of the list as it is now: others, here and in other processes, add to it meanwhile.
+func (l *Library) noteChunks(ctx context.Context, how chunking, made chunked) error {
+	key := chunksKey(how)
+	unlock, err := l.st.Lock(ctx, "chunks "+key.String())
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	list := []chunked{made}
-	for _, b := range known.blobs {
+	for _, b := range l.knownChunks(how).blobs {
 		if _, err := l.st.BlobSize(b.blob); err == nil && b.blob != made.blob && len(list) < maxChunked {
 			list = append(list, b)
 		}
 	}
-	return l.st.PutData(recordChunks, chunksKey(known.how), struct{}{}, encodeChunked(list))
+	return l.st.PutData(recordChunks, key, struct{}{}, encodeChunked(list))
 }
 
 func encodeChunked(list []chunked) []byte {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -115,7 +116,7 @@ func testReused(t *testing.T, f Format) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.noteChunks(l.knownChunks(how), chunked{h, chunks}); err != nil {
+	if err := l.noteChunks(t.Context(), how, chunked{h, chunks}); err != nil {
 		t.Fatal(err)
 	}
 	changed := slices.Insert(slices.Clone(old), 1000, 'x')
@@ -291,7 +292,7 @@ func benchmarkChunks(b *testing.B, f Format) {
 	packed, chunks := packedOf(b, how, plain, nil)
 	h, _, err := st.WriteBlob(b.Context(), bytes.NewReader(packed), v1.Hash{}, -1)
 	if err == nil {
-		err = l.noteChunks(l.knownChunks(how), chunked{h, chunks})
+		err = l.noteChunks(b.Context(), how, chunked{h, chunks})
 	}
 	if err != nil {
 		b.Fatal(err)
@@ -365,5 +366,33 @@ func BenchmarkCompressParts(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestChunksOfLayersSideBySide: layers that are compressed at once each keep their list. Both began with the list as it was before.
+func TestChunksOfLayersSideBySide(t *testing.T) {
+	l := newLibrary(t)
+	how, _ := ways["gzip"].chunking()
+	var wg sync.WaitGroup
+	var blobs []v1.Hash
+	for i := range 8 {
+		packed, chunks := packedOf(t, how, text(600_000, byte(i)), nil)
+		h, _, err := l.st.WriteBlob(t.Context(), bytes.NewReader(packed), v1.Hash{}, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blobs = append(blobs, h)
+		wg.Go(func() {
+			if err := l.noteChunks(t.Context(), how, chunked{h, chunks}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	known := l.knownChunks(how)
+	for _, h := range blobs {
+		if _, ok := known.of(h); !ok {
+			t.Errorf("the chunks of %s are lost", h)
+		}
 	}
 }

@@ -272,7 +272,7 @@ func (l *Library) compressWhole(ctx context.Context, layer plainLayer, known *kn
 		return err
 	})
 	if err == nil && len(chunks) > 1 {
-		err = l.noteChunks(known, chunked{c.Digest, chunks})
+		err = l.noteChunks(ctx, known.how, chunked{c.Digest, chunks})
 	}
 	return c, err
 }
@@ -360,7 +360,7 @@ func (l *Library) placedChunks(ctx context.Context, tar v1.Hash, f Format, known
 		if _, err := l.st.BlobSize(c.Digest); err == nil && listed && covered == size {
 			// What is used stays at the front of the list, from whose end others fall.
 			if known.blobs[0].blob != c.Digest {
-				err = l.noteChunks(known, list)
+				err = l.noteChunks(ctx, known.how, list)
 			}
 			return &p, err
 		}
