@@ -21,6 +21,9 @@ import (
 // GoExitError is a go command that failed; its Output says best why.
 type GoExitError = gobuild.ExitError
 
+// NoMainError says that there is no program among the packages that were named.
+type NoMainError = gobuild.NoMainError
+
 // GoOptions say what to make of Go packages without a Dockerfile. Only Packages is required.
 type GoOptions struct {
 	Packages []string // folders, package patterns or import paths
@@ -55,6 +58,7 @@ type goBuild struct {
 	display *progress.Display
 	steps   *steps
 	choices []SizeChoice
+	bases   map[gobuild.Platform]*goBaseImage // found before anything is compiled
 }
 
 // BuildGo builds Go packages into one image, or where a name in o.Tags ends in a slash, into one for each main package, and makes
@@ -187,6 +191,9 @@ func (b *goBuild) named(program string) ([]string, error) {
 
 // run builds the programs and the images.
 func (b *goBuild) run(ctx context.Context) ([]*BuildResult, error) {
+	if err := b.findBases(ctx); err != nil {
+		return nil, err
+	}
 	var results []gobuild.Result
 	var names []string
 	for _, t := range b.targets {
@@ -236,12 +243,52 @@ func (b *goBuild) run(ctx context.Context) ([]*BuildResult, error) {
 	return out, nil
 }
 
+// findBases finds the base image for each platform.
+func (b *goBuild) findBases(ctx context.Context) error {
+	if !b.onBase() {
+		return nil
+	}
+	b.bases = map[gobuild.Platform]*goBaseImage{}
+	return b.steps.run(ctx, "load metadata for "+b.g.Base, func(ctx context.Context, st *step) (err error) {
+		for _, t := range b.targets {
+			if b.bases[t], err = b.base(ctx, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// CheckGo looks at Go packages as [State.BuildGo] does before it compiles, and has `go vet` look at them; nothing is built. What vet
+// finds is a [*GoExitError].
+func (s *State) CheckGo(ctx context.Context, o BuildOptions, g GoOptions) error {
+	b, err := s.newGoBuild(o, g)
+	if err != nil {
+		return err
+	}
+	if b.display != nil {
+		defer b.display.Close()
+	}
+	if err := b.findBases(ctx); err != nil {
+		return err
+	}
+	return b.steps.run(ctx, "go vet "+strings.Join(g.Packages, " "), func(ctx context.Context, st *step) error {
+		return gobuild.Check(ctx, b.programOptions(st))
+	})
+}
+
+// planned refuses programs that make no images as they are asked for.
+func (b *goBuild) planned(programs []gobuild.Program) error {
+	_, err := b.plan([]gobuild.Result{{Programs: programs}})
+	return err
+}
+
 func (b *goBuild) programOptions(st *step) gobuild.Options {
 	return gobuild.Options{
 		Packages: b.g.Packages, Platforms: b.targets, Store: b.state.store,
 		LDFlags: b.g.LDFlags, GCFlags: b.g.GCFlags, Tags: b.g.Tags, Env: b.g.Env, Debug: b.g.Debug, VCS: b.g.LabelVCS,
 		Again: b.o.NoCache, Bare: b.onBase(), Epoch: b.epoch, KeepTimes: b.o.KeepTimes, Log: st.log,
-		Inspect: goFacts, Facts: factsVersion(),
+		Planned: b.planned, Inspect: goFacts, Facts: factsVersion(),
 	}
 }
 

@@ -90,6 +90,9 @@ func (b *goBuild) base(ctx context.Context, p gobuild.Platform) (*goBaseImage, e
 	if base.config, err = img.ConfigFile(); err != nil {
 		return nil, fmt.Errorf("base %s: %w", b.g.Base, err)
 	}
+	if c := base.config; c.OS != p.OS || c.Architecture != p.Arch { // a name that means one image alone
+		return nil, fmt.Errorf("base %s: it is for %s/%s, and there is none for %s", b.g.Base, c.OS, c.Architecture, p)
+	}
 	layers, err := img.Layers()
 	if err != nil {
 		return nil, fmt.Errorf("base %s: %w", b.g.Base, err)
@@ -122,11 +125,7 @@ func layerOf(l v1.Layer) (out image.Layer, err error) {
 
 // platformImage makes the image of one platform.
 func (b *goBuild) platformImage(ctx context.Context, img goImage, r gobuild.Result, annotations map[string]string) (v1.Image, error) {
-	base, err := b.base(ctx, r.Platform)
-	if err != nil {
-		return nil, err
-	}
-	m := &goMaker{b: b, img: img, programs: r.Programs, platform: r.Platform, base: base}
+	m := &goMaker{b: b, img: img, programs: r.Programs, platform: r.Platform, base: b.bases[r.Platform]}
 	spec, err := m.spec(ctx)
 	if err != nil {
 		return nil, err

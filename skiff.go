@@ -50,6 +50,12 @@ func Init() {
 // NoDockerfileError says that there is no Dockerfile where one was looked for.
 type NoDockerfileError = dockerfile.NoDockerfileError
 
+// NotDirectoryError says that the build context is a file.
+type NotDirectoryError = dockerfile.NotDirectoryError
+
+// DockerfileNames are those of a Dockerfile that nobody named, in the order in which they are looked for.
+var DockerfileNames = dockerfile.Names
+
 // UnavailableError says that this machine, or its system, cannot run build steps: the cause, and what mends it.
 type UnavailableError = sandbox.Unavailable
 

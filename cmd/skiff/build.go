@@ -92,7 +92,7 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringArrayVarP(&f.outputs, "output", "o", nil, "`OUTPUT`: type=local, tar, oci, docker, image or registry with ,dest=PATH; a folder; or - for a tar on standard output (several)")
 	flags.BoolVar(&f.push, "push", false, "push the image: -o type=registry")
 	flags.BoolVar(&f.load, "load", false, "keep the image, and load it into the Docker daemon where there is one")
-	flags.BoolVar(&f.check, "check", false, "check the Dockerfile and build nothing")
+	flags.BoolVar(&f.check, "check", false, "check the Dockerfile, or the Go packages, and build nothing")
 	flags.StringVar(&f.call, "call", "build", "`METHOD`: build, or check[,format=json]")
 	flags.StringVar(&o.Network, "network", "default", "`NETWORK` of the RUN steps: default, none or host")
 	flags.StringArrayVar(&o.AddHosts, "add-host", nil, "`HOST:IP` for /etc/hosts of the RUN steps")
@@ -144,12 +144,12 @@ func (f *buildFlags) run(ctx context.Context, g *global, cmd *cobra.Command, arg
 		return err
 	}
 	f.opts.Progress, f.opts.ProgressMode = raw(cmd.ErrOrStderr()), f.progress
-	if f.check {
-		return f.runCheck(ctx, state, cmd.OutOrStdout())
-	}
 	f.opts.Stdout = raw(cmd.OutOrStdout())
 	if isGo {
 		return f.runGo(ctx, state, cmd, args)
+	}
+	if f.check {
+		return f.runCheck(ctx, state, cmd.OutOrStdout())
 	}
 	res, err := state.Build(ctx, f.opts)
 	if err != nil {

@@ -33,7 +33,7 @@ var (
 		"add", "base", "cmd", "debug", "entrypoint", "env", "expose", "gcflags", "image-env", "label-vcs", "ldflags", "optimize", "tags", "user", "workdir",
 	}
 	dockerOnly = []string{
-		"add-host", "add-missing", "allow", "build-arg", "build-context", "call", "check", "faithful", "file", "go-base", "network", "no-cache-filter",
+		"add-host", "add-missing", "allow", "build-arg", "build-context", "faithful", "file", "go-base", "network", "no-cache-filter",
 		"secret", "shm-size", "ssh", "target", "ulimit",
 	}
 )
@@ -74,6 +74,9 @@ func (f *goFlags) chosen(flags *pflag.FlagSet, args []string) (bool, error) {
 	if flags.Changed("file") {
 		return false, nil
 	}
+	if slices.ContainsFunc(args, isGoFile) {
+		return true, nil
+	}
 	withFile := slices.IndexFunc(args, hasDockerfile)
 	if len(args) > 1 && withFile >= 0 {
 		return false, &usageError{
@@ -85,12 +88,18 @@ func (f *goFlags) chosen(flags *pflag.FlagSet, args []string) (bool, error) {
 }
 
 func hasDockerfile(dir string) bool {
-	for _, name := range []string{"Dockerfile", "dockerfile"} {
+	for _, name := range skiff.DockerfileNames {
 		if st, err := os.Stat(filepath.Join(dir, name)); err == nil && !st.IsDir() {
 			return true
 		}
 	}
 	return false
+}
+
+// isGoFile tells whether an argument is a Go source file: its folder is meant, as ko and people understand main.go.
+func isGoFile(arg string) bool {
+	st, err := os.Stat(arg)
+	return err == nil && st.Mode().IsRegular() && filepath.Ext(arg) == ".go"
 }
 
 // looksLikeGo tells whether arg is a folder with Go files, or no folder and a pattern or import path.
@@ -123,7 +132,14 @@ func (f *goFlags) refuse(flags *pflag.FlagSet, isGo bool, args []string) error {
 
 // resolve turns the flags' texts into what they mean.
 func (f *goFlags) resolve(args []string) (err error) {
-	f.opts.Packages = args
+	for _, arg := range args {
+		if isGoFile(arg) {
+			arg = filepath.Dir(arg)
+		}
+		if !slices.Contains(f.opts.Packages, arg) {
+			f.opts.Packages = append(f.opts.Packages, arg)
+		}
+	}
 	for _, text := range f.add {
 		// The target is an absolute path: what stands before it may have a colon, as C:\ has.
 		i := strings.LastIndex(text, ":/")
@@ -154,6 +170,16 @@ func words(flag string, values []string) ([]string, error) {
 // runGo builds Go packages.
 func (f *buildFlags) runGo(ctx context.Context, state *skiff.State, cmd *cobra.Command, args []string) error {
 	if err := f.golang.resolve(args); err != nil {
+		return err
+	}
+	if f.check {
+		if _, format, _ := strings.Cut(f.call, ",format="); format == "json" {
+			return badFlag("call", f.call, "go vet checks Go packages, and it prints text")
+		}
+		if err := state.CheckGo(ctx, f.opts, f.golang.opts); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(cmd.OutOrStdout(), "Check complete, no warnings found.")
 		return err
 	}
 	res, err := state.BuildGo(ctx, f.opts, f.golang.opts)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -116,6 +117,8 @@ func hints(err error) []string {
 	var none *skiff.NoImageError
 	var missing *skiff.NoDockerfileError
 	var no *skiff.UnavailableError
+	var noMain *skiff.NoMainError
+	var notDir *skiff.NotDirectoryError
 	var registry *skiff.RegistryError
 	isRegistry := errors.As(err, &registry) && registry.Err != nil
 	switch {
@@ -134,6 +137,12 @@ func hints(err error) []string {
 			"and the image cannot be had: " + cause,
 			"a mirror of docker.io (docs/registries.md) settles it, or --build-context " + none.Ref + "=docker-image://REGISTRY/" + none.Ref,
 		}
+	case errors.As(err, &noMain):
+		return meantPackages(".")
+	case errors.As(err, &notDir):
+		return []string{"for a Dockerfile give its name and the folder: skiff build -f " + notDir.Path + " " + filepath.Dir(notDir.Path)}
+	case errors.As(err, &missing) && !missing.Given && isGoRoot(filepath.Dir(missing.Path)):
+		return append(meantPackages(filepath.Dir(missing.Path)), "a Dockerfile is named with -f FILE")
 	case errors.As(err, &missing) && !missing.Given:
 		return []string{"name it with -f FILE, or give the folder that holds it: skiff build FOLDER",
 			"without one, skiff builds a Go main package: give its folder"}

@@ -43,6 +43,13 @@ type Options struct {
 	Check    string   // BUILDKIT_DOCKERFILE_CHECK: "skip=...;error=true"; "" is what the Dockerfile says
 }
 
+// NotDirectoryError says that the build context is a file.
+type NotDirectoryError struct{ Path string }
+
+func (e *NotDirectoryError) Error() string {
+	return fmt.Sprintf("build context: %s: not a directory", e.Path)
+}
+
 // NoDockerfileError says that there is no file where the Dockerfile should be.
 type NoDockerfileError struct {
 	Path  string // as it was looked for
@@ -136,7 +143,7 @@ func checkContext(dir string) error {
 	case err != nil:
 		return fmt.Errorf("build context: %w", err)
 	case !st.IsDir():
-		return fmt.Errorf("build context: %s: not a directory", dir)
+		return &NotDirectoryError{dir}
 	}
 	return nil
 }
@@ -167,6 +174,13 @@ func (d *Dockerfile) locate(o Options) error {
 	if errors.Is(err, fs.ErrNotExist) && name == "Dockerfile" { // moby/moby#10858
 		st, err = os.Stat(filepath.Join(dir, "dockerfile"))
 	}
+	if errors.Is(err, fs.ErrNotExist) && o.File == "" {
+		name = "Containerfile"
+		if st, err = os.Stat(filepath.Join(dir, name)); err == nil {
+			path = filepath.Join(dir, name)
+			err = checkContainerignore(dir)
+		}
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &NoDockerfileError{Path: path, Given: o.File != ""}
@@ -178,6 +192,21 @@ func (d *Dockerfile) locate(o Options) error {
 		return fmt.Errorf("read Dockerfile: %s: the file is empty", path)
 	}
 	d.locals["dockerfile"], d.attrs["filename"] = dir, name
+	return nil
+}
+
+// Names are those of a Dockerfile that nobody named, in the order in which they are looked for: docker's, and podman's.
+var Names = []string{"Dockerfile", "dockerfile", "Containerfile"}
+
+// checkContainerignore refuses podman's file of patterns where docker's is not beside it: the frontend would read neither, and
+// files would ship that were to stay out.
+func checkContainerignore(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, ".dockerignore")); err == nil {
+		return nil
+	}
+	if _, err := os.Lstat(filepath.Join(dir, ".containerignore")); err == nil {
+		return fmt.Errorf("%s is not read: name it .dockerignore", filepath.Join(dir, ".containerignore"))
+	}
 	return nil
 }
 

@@ -42,6 +42,10 @@ type Options struct {
 	Epoch     time.Time // time of the files in layers; the zero time is 1970
 	KeepTimes bool      // files have the time at which they were built instead
 
+	// Planned is told of the programs of a platform, in the order of their import paths, before the first is compiled; its error
+	// ends the build. Of each it knows ImportPath, Name, Path and Dir. Nil is nobody.
+	Planned func([]Program) error
+
 	// Inspect is asked of each program that was built for what is to be remembered beside it; nil for nothing. Facts names
 	// the version of its answers: others than those are asked for again.
 	Inspect func(path string, p Platform) ([]byte, error)
@@ -140,10 +144,74 @@ func (b *build) run(ctx context.Context) ([]Program, error) {
 			return nil, err
 		}
 		if m == nil {
+			if err := b.planned(mains); err != nil {
+				return nil, err
+			}
 			return b.make(ctx, mains)
 		}
 	}
+	if err := b.planned(m.mains); err != nil {
+		return nil, err
+	}
 	return b.programs(ctx, key, m)
+}
+
+func (b *build) planned(mains []mainPackage) error {
+	if b.o.Planned == nil {
+		return nil
+	}
+	var programs []Program
+	for _, m := range mains {
+		p := newProgram(m.path)
+		p.Dir = m.dir
+		programs = append(programs, p)
+	}
+	return b.o.Planned(programs)
+}
+
+// Check has `go vet` look at the packages, platform by platform, and builds nothing. What vet finds is an *[ExitError], as is code
+// that does not compile; o.Planned is asked before.
+func Check(ctx context.Context, o Options) error {
+	where, err := locate(o.Packages)
+	if err != nil {
+		return err
+	}
+	for _, p := range o.Platforms {
+		b := &build{o: o, platform: p, dir: where.dir, patterns: where.patterns}
+		if err := b.check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *build) check(ctx context.Context) (err error) {
+	if b.golang, err = goPath(); err != nil {
+		return err
+	}
+	if err := b.environment(); err != nil {
+		return err
+	}
+	if err := b.settings(ctx); err != nil {
+		return err
+	}
+	list, err := b.list(ctx)
+	if err != nil {
+		return err
+	}
+	mains, err := mainsOf(list)
+	if err != nil {
+		return err
+	}
+	if err := b.planned(mains); err != nil {
+		return err
+	}
+	args := slices.Concat([]string{"vet"}, b.flags, []string{"--"})
+	for _, m := range mains {
+		args = append(args, m.path)
+	}
+	_, err = b.goCommand(ctx, args...)
+	return err
 }
 
 // learn asks the go command for the packages. The memory is nil where it is not to be remembered. Where a file was written to while

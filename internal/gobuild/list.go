@@ -71,16 +71,23 @@ func mainsOf(all []listed) ([]mainPackage, error) {
 		}
 	}
 	if len(mains) == 0 {
-		switch len(others) {
-		case 0:
-			return nil, errors.New("the patterns match no package")
-		case 1:
-			return nil, fmt.Errorf("%s is not a main package: an image needs a program", others[0])
-		}
-		return nil, fmt.Errorf("none of the %d packages is a main package: an image needs a program", len(others))
+		return nil, &NoMainError{others}
 	}
 	slices.SortFunc(mains, func(a, b mainPackage) int { return strings.Compare(a.path, b.path) })
 	return mains, checkNames(mains)
+}
+
+// NoMainError says that there is no program among the packages that were named.
+type NoMainError struct{ Packages []string }
+
+func (e *NoMainError) Error() string {
+	switch len(e.Packages) {
+	case 0:
+		return "the patterns match no package"
+	case 1:
+		return fmt.Sprintf("%s is not a main package: an image needs a program", e.Packages[0])
+	}
+	return fmt.Sprintf("none of the %d packages is a main package: an image needs a program", len(e.Packages))
 }
 
 // checkNames refuses programs that go build would write to one file.
