@@ -49,7 +49,7 @@ func TestGoBase(t *testing.T) {
 	st := sourceState("gobase://1.2.3").Run(run("env GOPROXY SET ; cat /ca.pem ; stat "+sandbox.SelfPath), llb.AddEnv("SET", "own")).
 		Run(run("ls /usr/libexec")).Root()
 	out := b.must(st)
-	out.wants(t, "GOPROXY=http://one true", "SET=own true", "/ca.pem: trusted", "/usr/libexec: skiff")
+	out.wants(t, "GOPROXY=http://one true", "SET=own true", "/ca.pem: trusted", "/usr/libexec: skiff skiff-unserved")
 	if last := out.layers[len(out.layers)-1]; last.DiffID != emptyDiffID {
 		t.Error("a mount left something in the layer")
 	}
