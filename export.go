@@ -197,6 +197,7 @@ func (d *delivery) deliver(ctx context.Context, st *step, made content, res *Bui
 		}
 	}()
 	reports = func() (err error) {
+		defer stop()
 		res.Reports, err = examined()
 		return err
 	}
@@ -205,10 +206,7 @@ func (d *delivery) deliver(ctx context.Context, st *step, made content, res *Bui
 			return nil, err
 		}
 	}
-	if err := d.outputs(ctx, st, made, res); err != nil {
-		return nil, err
-	}
-	return func() error { defer stop(); return reports() }, nil
+	return reports, d.outputs(ctx, st, made, res)
 }
 
 // outputs makes everything that was asked for of an image.

@@ -30,6 +30,7 @@ func Handlers() map[string]sandbox.Handler {
 		methodCache:   handle(w, makeCacheDir),
 		methodConfine: handle(w, canConfine),
 		methodRemove:  handle(w, removePaths),
+		methodVerify:  handle(w, verify),
 		methodEnd:     handle(w, w.end),
 	}
 }

@@ -18,6 +18,7 @@ const (
 	methodCache   = "engine.cache"
 	methodConfine = "engine.confine"
 	methodRemove  = "engine.remove"
+	methodVerify  = "engine.verify"
 	methodEnd     = "engine.end"
 )
 
