@@ -2,6 +2,7 @@ package gobase
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // call is one run of a command of the base: what a process has, without being one, so that the shell can run
@@ -26,6 +28,8 @@ type call struct {
 	root           string // "" outside of tests: where /etc and /home lie
 	self           string // what symlinks to this program point to; "" is LibexecPath
 	opt            options
+	raw            io.Writer   // what stdout is gathered for
+	flush          func()      // writes what is gathered
 	refuse         func(error) // nil outside of tests: see [call.unserved]
 }
 
@@ -109,7 +113,62 @@ func runCommand(c *call) int {
 		}
 		c.opt = opt
 	}
-	return cmd.run(c)
+	if isShell(c.args[0]) { // its commands write for themselves
+		return cmd.run(c)
+	}
+	return c.buffered(cmd.run)
+}
+
+// output gathers what a command writes. Nobody reading any more ends the command, as SIGPIPE does.
+type output struct {
+	w   io.Writer
+	buf []byte
+}
+
+// brokenPipe ends a command.
+type brokenPipe struct{}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.buf = append(o.buf, p...)
+	if len(o.buf) > 16<<10 {
+		o.flush()
+	}
+	return len(p), nil
+}
+
+func (o *output) flush() {
+	if len(o.buf) == 0 {
+		return
+	}
+	_, err := o.w.Write(o.buf)
+	o.buf = o.buf[:0]
+	switch {
+	case errors.Is(err, syscall.EPIPE):
+		panic(brokenPipe{})
+	case err != nil:
+		panic(err)
+	}
+}
+
+// buffered runs a command with its output gathered.
+func (c *call) buffered(run func(*call) int) (code int) {
+	raw := c.stdout
+	out := &output{w: raw}
+	c.stdout, c.flush, c.raw = out, out.flush, raw
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case brokenPipe:
+			code = 128 + int(syscall.SIGPIPE)
+		case error:
+			code = c.fail(1, "write error: %s", why(p))
+		default:
+			panic(p)
+		}
+	}()
+	code = run(c)
+	out.flush()
+	return code
 }
 
 // table is all commands, made at first use: the shell in it refers to the table again.

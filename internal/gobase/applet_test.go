@@ -30,8 +30,26 @@ func newRoot(t *testing.T, v Variant) string {
 	for _, e := range r.accounts() {
 		write(e.name, e.data)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "home"), 0o755); err != nil {
+	for _, name := range []string{"home", "root", "tmp", "work", "bin"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"dev", "proc"} {
+		if err := os.Symlink("/"+name, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	links, err := commandLinks()
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range CommandNames() {
+		if !r.foreign(name) {
+			if err := os.Symlink(filepath.Join(links, "self"), filepath.Join(dir, "bin", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	return dir
 }
@@ -74,7 +92,7 @@ func runScript(t *testing.T, root, script string, env ...string) (out string, co
 			once.Do(func() { fmt.Fprintf(&buf, "not served: %v\n", err) })
 			cancel()
 		},
-		env:   append([]string{"PATH=" + links, "TZ=UTC"}, env...),
+		env:   append([]string{"PATH=/bin", "TZ=UTC"}, env...),
 		stdin: strings.NewReader(""), stdout: &buf, stderr: &buf,
 	})
 	return strings.NewReplacer(root, "", links, "/bin").Replace(buf.String()), code

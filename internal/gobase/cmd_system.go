@@ -21,7 +21,7 @@ func systemCommands() map[string]command {
 	return map[string]command{
 		"env":      {run: runEnv, raw: true},
 		"printenv": {run: printenv},
-		"pwd":      {run: func(c *call) int { fmt.Fprintln(c.stdout, c.dir); return 0 }, flags: "LP"},
+		"pwd":      {run: func(c *call) int { fmt.Fprintln(c.stdout, cmp.Or(strings.TrimPrefix(c.dir, c.root), "/")); return 0 }, flags: "LP"},
 		"id":       {run: id, flags: "ugnGr"},
 		"whoami":   {run: func(c *call) int { fmt.Fprintln(c.stdout, c.nameOf("passwd", os.Getuid())); return 0 }},
 		"uname":    {run: uname, flags: "asnrvmpio"},
@@ -44,14 +44,15 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // runOther runs another command as the shell would: one of the base within this process, else a process.
 func (c *call) runOther(argv []string, stdin io.Reader) int {
 	path := cmp.Or(c.getenv("PATH"), defaultPath) // as execvp does without one
-	file, status := shell.LookPath(c.dir, path, argv[0])
+	file, status := shell.LookPath(c.root, strings.TrimPrefix(c.dir, c.root), path, argv[0])
 	switch status {
 	case 127:
 		return c.fail(127, "%s: %s", c.quoted(argv[0]), "No such file or directory")
 	case 126:
 		return c.fail(126, "%s: %s", c.quoted(argv[0]), "Permission denied")
 	}
-	code, err := c.execute(c.ctx, &shell.Command{Args: argv, Path: file, Env: c.env, Dir: c.dir, Stdin: stdin, Stdout: c.stdout, Stderr: c.stderr})
+	c.flush()
+	code, err := c.execute(c.ctx, &shell.Command{Args: argv, Path: file, Env: c.env, Dir: c.dir, Stdin: stdin, Stdout: c.raw, Stderr: c.stderr})
 	if err != nil {
 		return c.unserved("%s: %v", argv[0], err)
 	}
@@ -206,7 +207,7 @@ func sleep(c *call) int {
 func which(c *call) int {
 	code := 0
 	for _, name := range c.opt.args {
-		path, status := shell.LookPath(c.dir, c.getenv("PATH"), name)
+		path, status := shell.LookPath(c.root, strings.TrimPrefix(c.dir, c.root), c.getenv("PATH"), name)
 		if status != 0 {
 			code = 1
 			continue
@@ -214,7 +215,7 @@ func which(c *call) int {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(c.dir, path)
 		}
-		fmt.Fprintln(c.stdout, path)
+		fmt.Fprintln(c.stdout, strings.TrimPrefix(path, c.root))
 	}
 	return code
 }

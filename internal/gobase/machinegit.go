@@ -112,7 +112,7 @@ func (c *call) runMachineGit() (code int, ok bool) {
 		args = append([]string{c.system(gitLoader), "--library-path", c.system(gitPath)}, args...)
 	}
 	cmd := exec.CommandContext(c.ctx, args[0], args[1:]...)
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.dir, c.stdin, c.stdout, c.stderr
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.dir, c.stdin, c.raw, c.stderr
 	// Its own commands are in itself: what it starts as git is found in PATH, and is this program again.
 	cmd.Env = append(append([]string{}, c.env...), "GIT_EXEC_PATH="+gitPath+"/exec")
 	err := cmd.Run()

@@ -136,7 +136,7 @@ func (c *call) calledAs() string { return cmp.Or(c.argv0, c.args[0]) }
 // shell is a shell in the place of this command.
 func (c *call) shell(v shell.Variant) *shell.Shell {
 	return &shell.Shell{
-		Variant: v, Env: c.env, Dir: c.dir, Stdin: c.stdin, Stdout: c.stdout, Stderr: c.stderr, Exec: c.execute,
+		Variant: v, Env: c.env, Dir: cmp.Or(strings.TrimPrefix(c.dir, c.root), "/"), Root: c.root, Stdin: c.stdin, Stdout: c.stdout, Stderr: c.stderr, Exec: c.execute,
 		Unserved: func(err error) { c.unserved("%v", err) },
 	}
 }
@@ -235,7 +235,7 @@ func runBuiltin(c *call) int {
 		}
 	}
 	s := c.shell(v)
-	s.Name = c.args[0]
+	s.Name, s.Stdout = c.args[0], c.raw
 	return s.RunBuiltin(c.ctx, c.args)
 }
 
