@@ -28,13 +28,14 @@ type NoMainError = gobuild.NoMainError
 type GoOptions struct {
 	Packages []string // folders, package patterns or import paths
 
-	LDFlags, GCFlags, Tags string   // of go build; LDFlags come after -s -w
-	Env                    []string // "NAME=VALUE" for the go command
-	Debug                  bool     // keep symbol table and debug information
-	LabelVCS               bool     // revision and date into the binary and the labels
-	Optimize               string   // "size" tries what makes programs smaller, see [SizeChoice]; "" is as usual
+	LDFlags, GCFlags, Tags string       // of go build; LDFlags come after -s -w
+	Env                    []string     // "NAME=VALUE" for the go command
+	Debug                  bool         // keep symbol table and debug information
+	LabelVCS               bool         // revision and date into the binary and the labels
+	Warn                   func(string) // is told what of ko's configuration is not served; nil drops it
+	Optimize               string       // "size" tries what makes programs smaller, see [SizeChoice]; "" is as usual
 
-	Base       string   // image to build on; "" is none
+	Base       string   // image to build on, "scratch" for none; "" is that of ko's configuration, else none
 	Add        []Added  // files beside the program
 	Entrypoint []string // the first is a program or a path; nil is the only program
 	Cmd        []string
@@ -42,6 +43,8 @@ type GoOptions struct {
 	User       string   // "" is 65532, or the base's where that is not root
 	WorkDir    string   // "" is the base's, or /
 	ImageEnv   []string // "NAME=VALUE"
+
+	flags []string // of go build, from ko's configuration
 }
 
 // Added is a file or folder for an image: Source on this machine, Target an absolute path in the image.
@@ -64,15 +67,40 @@ type goBuild struct {
 // BuildGo builds Go packages into one image, or where a name in o.Tags ends in a slash, into one for each main package, and makes
 // what o.Outputs asks for. Of o count what is not about a Dockerfile. Where code does not compile the error is a [*GoExitError].
 func (s *State) BuildGo(ctx context.Context, o BuildOptions, g GoOptions) ([]*BuildResult, error) {
-	b, err := s.newGoBuild(o, g)
+	opts, gs, err := koGroups(ctx, o, g)
 	if err != nil {
 		return nil, err
 	}
-	res, err := b.run(ctx)
-	if b.display != nil {
-		b.display.Close()
+	var results []*BuildResult
+	for i := range gs {
+		b, err := s.newGoBuild(opts[i], gs[i])
+		if err != nil {
+			return nil, err
+		}
+		if err := b.alone(len(gs)); err != nil {
+			return nil, err
+		}
+		res, err := b.run(ctx)
+		if b.display != nil {
+			b.display.Close()
+		}
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, res...)
 	}
-	return res, err
+	return results, nil
+}
+
+// alone refuses several groups of ko's configuration where there is one image.
+func (b *goBuild) alone(groups int) error {
+	if groups == 1 {
+		return nil
+	}
+	if !b.prefix {
+		return option(errors.New(".ko.yaml: the programs are built in different ways, or on different bases: for an image of each end the name in a slash, -t NAME/"))
+	}
+	return b.singleDestination(groups)
 }
 
 func (s *State) newGoBuild(o BuildOptions, g GoOptions) (*goBuild, error) {
@@ -262,17 +290,33 @@ func (b *goBuild) findBases(ctx context.Context) error {
 // CheckGo looks at Go packages as [State.BuildGo] does before it compiles, and has `go vet` look at them; nothing is built. What vet
 // finds is a [*GoExitError].
 func (s *State) CheckGo(ctx context.Context, o BuildOptions, g GoOptions) error {
-	b, err := s.newGoBuild(o, g)
+	opts, gs, err := koGroups(ctx, o, g)
 	if err != nil {
 		return err
 	}
+	for i := range gs {
+		b, err := s.newGoBuild(opts[i], gs[i])
+		if err != nil {
+			return err
+		}
+		if err := b.alone(len(gs)); err != nil {
+			return err
+		}
+		if err := b.check(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *goBuild) check(ctx context.Context) error {
 	if b.display != nil {
 		defer b.display.Close()
 	}
 	if err := b.findBases(ctx); err != nil {
 		return err
 	}
-	return b.steps.run(ctx, "go vet "+strings.Join(g.Packages, " "), func(ctx context.Context, st *step) error {
+	return b.steps.run(ctx, "go vet "+strings.Join(b.g.Packages, " "), func(ctx context.Context, st *step) error {
 		return gobuild.Check(ctx, b.programOptions(st))
 	})
 }
@@ -286,7 +330,7 @@ func (b *goBuild) planned(programs []gobuild.Program) error {
 func (b *goBuild) programOptions(st *step) gobuild.Options {
 	return gobuild.Options{
 		Packages: b.g.Packages, Platforms: b.targets, Store: b.state.store,
-		LDFlags: b.g.LDFlags, GCFlags: b.g.GCFlags, Tags: b.g.Tags, Env: b.g.Env, Debug: b.g.Debug, VCS: b.g.LabelVCS,
+		Flags: b.g.flags, LDFlags: b.g.LDFlags, GCFlags: b.g.GCFlags, Tags: b.g.Tags, Env: b.g.Env, Debug: b.g.Debug, VCS: b.g.LabelVCS,
 		Again: b.o.NoCache, Bare: b.onBase(), Epoch: b.epoch, KeepTimes: b.o.KeepTimes, Log: st.log,
 		Planned: b.planned, Inspect: goFacts, Facts: factsVersion(),
 	}

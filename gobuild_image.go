@@ -178,12 +178,12 @@ func (m *goMaker) addFiles(ctx context.Context) error {
 		statics = append(statics, gobuild.Static{Source: a.Source, Target: a.Target})
 	}
 	for _, p := range m.programs {
-		dir, ok, err := gobuild.KoData(p)
+		data, ok, err := gobuild.KoData(p)
 		if err != nil {
 			return err
 		}
 		if ok {
-			statics = append(statics, gobuild.Static{Source: dir, Target: gobuild.KoDataPath, Follow: true})
+			statics = append(statics, data)
 			m.env = append(m.env, "KO_DATA_PATH="+gobuild.KoDataPath)
 		}
 	}

@@ -48,7 +48,7 @@ func (f *goFlags) define(flags *pflag.FlagSet) {
 	flags.BoolVarP(&o.Debug, "debug", "D", false, "keep symbol table and debug information")
 	flags.BoolVar(&o.LabelVCS, "label-vcs", false, "stamp revision and date into the program, and label the image with them")
 	flags.StringVar(&o.Optimize, "optimize", "", "`size`: build without inlining and alignment where that makes the programs smaller, and say what each choice saves and costs")
-	flags.StringVar(&o.Base, "base", "scratch", "`IMAGE` to build on")
+	flags.StringVar(&o.Base, "base", "", "`IMAGE` to build on (scratch, or that of .ko.yaml)")
 	flags.StringArrayVar(&f.add, "add", nil, "`SOURCE:TARGET`, a file or folder for the image (several)")
 	flags.StringArrayVar(&f.entrypoint, "entrypoint", nil, "`PROGRAM` that the image starts, and its first arguments (several, or a JSON array)")
 	flags.StringArrayVar(&f.cmd, "cmd", nil, "`ARGUMENT` of the program where docker run gives none (several, or a JSON array)")
@@ -172,6 +172,7 @@ func (f *buildFlags) runGo(ctx context.Context, state *skiff.State, cmd *cobra.C
 	if err := f.golang.resolve(args); err != nil {
 		return err
 	}
+	f.golang.opts.Warn = func(text string) { fmt.Fprintf(cmd.ErrOrStderr(), "skiff: warning: %s\n", text) }
 	if f.check {
 		if _, format, _ := strings.Cut(f.call, ",format="); format == "json" {
 			return badFlag("call", f.call, "go vet checks Go packages, and it prints text")

@@ -24,6 +24,7 @@ type Static struct {
 	Source string
 	Target string // absolute; with a slash at its end a file goes below it
 	Follow bool   // symbolic links are followed, instead of kept
+	Within string // with Follow: a folder that no link may leave; "" is none
 }
 
 // FilesOptions say how a layer of files is made.
@@ -165,11 +166,12 @@ func (c *collector) folder(s Static, source string, e Entry, st fs.FileInfo) err
 	}
 	for _, d := range entries {
 		name := filepath.Join(source, d.Name())
-		stat := os.Lstat
-		if s.Follow {
-			stat = os.Stat
+		st, err := os.Lstat(name)
+		if err == nil && s.Follow && st.Mode()&fs.ModeSymlink != 0 {
+			if err = s.checkLink(name); err == nil {
+				st, err = os.Stat(name)
+			}
 		}
-		st, err := stat(name)
 		if err != nil {
 			return err
 		}
@@ -178,6 +180,36 @@ func (c *collector) folder(s Static, source string, e Entry, st fs.FileInfo) err
 		}
 	}
 	return nil
+}
+
+// checkLink refuses a link that leads out of the folder that none may leave: what lies there is the machine's, not the package's.
+func (s Static) checkLink(name string) error {
+	if s.Within == "" {
+		return nil
+	}
+	target, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
+	if target, err = filepath.Abs(target); err != nil {
+		return err
+	}
+	within, err := filepath.EvalSymlinks(s.Within)
+	if err != nil {
+		return err
+	}
+	rel, err := filepath.Rel(within, target)
+	if err != nil || !filepath.IsLocal(rel) {
+		return &OutsideError{Link: name, Target: target, Module: s.Within}
+	}
+	return nil
+}
+
+// OutsideError is a link of kodata that leads out of the package's module.
+type OutsideError struct{ Link, Target, Module string }
+
+func (e *OutsideError) Error() string {
+	return fmt.Sprintf("%s: the link leads to %s, outside of the module in %s", e.Link, e.Target, e.Module)
 }
 
 // entries are those of the layer by name: a folder before what is in it. Folders of the image below are not among them, and so keep
@@ -230,13 +262,24 @@ func (c *collector) place(e *Entry) (there bool, err error) {
 }
 
 // KoData is the folder beside a program that ko puts into its image, at [KoDataPath]; not ok: there is none.
-func KoData(p Program) (dir string, ok bool, err error) {
-	dir = filepath.Join(p.Dir, "kodata")
-	st, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", false, nil
+// It is the program's module that none of its links may leave.
+func KoData(p Program) (s Static, ok bool, err error) {
+	s = Static{Source: filepath.Join(p.Dir, "kodata"), Target: KoDataPath, Follow: true, Within: findUp(p.Dir, "go.mod")}
+	if s.Within == "" {
+		s.Within = p.Dir
 	}
-	return dir, err == nil && st.IsDir(), err
+	link, err := os.Lstat(s.Source)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, false, nil
+	}
+	if err == nil && link.Mode()&fs.ModeSymlink != 0 {
+		err = s.checkLink(s.Source)
+	}
+	if err != nil {
+		return s, false, err
+	}
+	st, err := os.Stat(s.Source)
+	return s, err == nil && st.IsDir(), err
 }
 
 // KoDataPath is where the content of kodata lies in the image; the variable KO_DATA_PATH says so to the program.

@@ -31,6 +31,7 @@ type Options struct {
 	Store     *store.Store
 
 	LDFlags, GCFlags, Tags string   // as of go build
+	Flags                  []string // more of go build, before those
 	Env                    []string // "KEY=VALUE" for the go command, over the environment
 	Debug                  bool     // keep symbol table and debug information
 	FuncAlign              bool     // functions begin anywhere, not at the multiples of 16 or 32 bytes that processors like
@@ -111,6 +112,48 @@ func Build(ctx context.Context, o Options) ([]Result, error) {
 		return nil, err
 	}
 	return results, nil
+}
+
+// Mains are the main packages that o.Packages name on the first platform, in the order of their import paths; of each ImportPath,
+// Name, Path and Dir are known. Where is the folder that the go command runs in.
+func Mains(ctx context.Context, o Options) (programs []Program, where string, err error) {
+	o.Log = func(string) {}
+	place, err := locate(o.Packages)
+	if err != nil {
+		return nil, "", err
+	}
+	b := &build{o: o, platform: o.Platforms[0], dir: place.dir, patterns: place.patterns}
+	if b.golang, err = goPath(); err != nil {
+		return nil, "", err
+	}
+	if err := b.environment(); err != nil {
+		return nil, "", err
+	}
+	if err := b.settings(ctx); err != nil {
+		return nil, "", err
+	}
+	args := slices.Concat([]string{"list", "-e", "-json=Dir,ImportPath,Name,Error"}, b.flags, []string{"--"}, b.patterns)
+	out, err := b.goCommand(ctx, args...)
+	if err != nil {
+		return nil, "", err
+	}
+	list, err := readList(out)
+	if err != nil {
+		return nil, "", err
+	}
+	mains, err := mainsOf(list)
+	if err != nil {
+		return nil, "", err
+	}
+	b.o.Planned = func(p []Program) error { programs = p; return nil }
+	err = b.planned(mains)
+	return programs, place.dir, err
+}
+
+// Where is the folder in which the go command runs for packages: the working directory, or the root of another module.
+func Where(packages []string) (string, error) {
+	place, err := locate(packages)
+	return place.dir, err
 }
 
 // build is the build for one platform.

@@ -45,6 +45,10 @@ func (b *build) list(ctx context.Context) ([]listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readList(out)
+}
+
+func readList(out []byte) ([]listed, error) {
 	var all []listed
 	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p listed

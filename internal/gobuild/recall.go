@@ -60,6 +60,9 @@ func (b *build) key() store.Key {
 
 // asked appends what the go command is told by options and environment.
 func (b *build) asked(out []byte) []byte {
+	if len(b.o.Flags) > 0 {
+		out = fmt.Appendf(out, "flags %q\n", b.o.Flags)
+	}
 	out = fmt.Appendf(out, "go %q\nldflags %q\ngcflags %q\ntags %q\ndebug %t\nalign %t\nno inlining %t\n",
 		b.golang, b.o.LDFlags, b.o.GCFlags, b.o.Tags, b.o.Debug, b.o.FuncAlign, b.o.NoInline)
 	last := map[string]string{}

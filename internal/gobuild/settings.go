@@ -103,6 +103,7 @@ func (o Options) flags(goflags string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("GOFLAGS: %w", err)
 	}
+	user = append(user, o.Flags...)
 	var flags []string
 	if !has(user, "trimpath") {
 		flags = append(flags, "-trimpath")
@@ -113,7 +114,7 @@ func (o Options) flags(goflags string) ([]string, error) {
 	case !has(user, "buildvcs"):
 		flags = append(flags, "-buildvcs=false")
 	}
-	flags = append(flags, o.ldflags(user)...)
+	flags = append(append(flags, o.Flags...), o.ldflags(user)...)
 	if o.NoInline {
 		flags = append(flags, "-gcflags=all=-l")
 	}
