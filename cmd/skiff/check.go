@@ -114,7 +114,7 @@ func printReports(w io.Writer, reports []*skiff.Report, asJSON bool) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		if err := r.WriteFindings(w); err != nil {
+		if err := r.WriteFindings(coloured(w)); err != nil {
 			return err
 		}
 	}
@@ -156,6 +156,7 @@ const most = 12
 
 // printSummary says in a line each what was found in a build's images that is a warning or worse.
 func printSummary(w io.Writer, reports []*skiff.Report) {
+	w = coloured(w)
 	for _, r := range reports {
 		lines := r.Summary(skiff.SeverityWarning)
 		if len(lines) == 0 {
