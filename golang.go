@@ -39,7 +39,7 @@ func (g *goBases) Layers(ctx context.Context, identifier string) ([]engine.BaseL
 	}
 	var out []engine.BaseLayer
 	for _, l := range layers {
-		out = append(out, engine.BaseLayer{ID: l.ID, Open: l.Open})
+		out = append(out, engine.BaseLayer{ID: l.ID, Name: l.Name, Open: l.Open})
 	}
 	return out, nil
 }

@@ -122,6 +122,7 @@ type GoBase interface {
 
 // BaseLayer is a layer of a built-in base. An ID names the content for ever.
 type BaseLayer struct {
+	Name string // for people; "" is the ID
 	ID   string
 	Open func(ctx context.Context) (io.ReadCloser, error) // uncompressed tar
 }

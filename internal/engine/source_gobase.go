@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -27,7 +28,7 @@ func (n *node) settleGoBase(ctx context.Context, op *pb.SourceOp) (*settledSourc
 	}
 	return &settledSource{key: k.sum(), make: func(ctx context.Context, n *node) ([]result, error) {
 		for i, l := range layers {
-			t := n.task("unpack " + l.ID)
+			t := n.task("unpack " + cmp.Or(l.Name, l.ID))
 			err := n.unpackStream(ctx, l.Open, ids[:i], ids[i])
 			t.done(err)
 			if err != nil {

@@ -58,7 +58,8 @@ func ParseIdentity(s string) (Identity, error) {
 // Layer is one layer of a base.
 type Layer struct {
 	// ID names the content: 26 characters, lower case, the same for the same bytes.
-	ID string
+	ID   string
+	Name string // for people
 	// Open returns the layer as an uncompressed tar stream; each call gives the same bytes. The caller closes.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 }
@@ -95,7 +96,8 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 		b.git.Store(true)
 	}
 	toolchain := Layer{
-		ID: layerID("toolchain", moduleVersion(id.Release, id.Arch)),
+		ID:   layerID("toolchain", moduleVersion(id.Release, id.Arch)),
+		Name: "the Go toolchain " + id.Release + " for linux/" + id.Arch,
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
 			tc, err := b.tools.get(ctx, id.Release, id.Arch)
 			if err != nil {
@@ -106,7 +108,8 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 	}
 	files := Layer{
 		// The time zones come from the toolchain, and a released toolchain never changes: its name stands for it.
-		ID: layerID("files", identifier, string(rootfiles.CABundle()), strings.Join(CommandNames(), " ")),
+		Name: "the files of the built-in base beside it: accounts, CA certificates, time zones, commands",
+		ID:   layerID("files", identifier, string(rootfiles.CABundle()), strings.Join(CommandNames(), " ")),
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
 			tc, err := b.tools.get(ctx, id.Release, id.Arch)
 			if err != nil {
