@@ -14,19 +14,16 @@ import (
 // 3.134 and shadow 4.13 do. Which of the two a root has, the file /etc/os-release says.
 func accountCommands() map[string]command {
 	return map[string]command{
-		"adduser": {run: adduser, flags: "h:g:s:G:SDHu:k:q", long: map[string]string{
-			"home": "h:", "gecos": "g:", "comment": "g:", "shell": "s:", "ingroup": "G:", "system": "S", "disabled-password": "D",
-			"disabled-login": "D", "no-create-home": "H", "uid": "u:", "skel": "k:", "gid": "gid:", "group": "group", "quiet": "q",
-			"force-badname": "q", "allow-bad-names": "q", "allow-badname": "q"}},
-		"addgroup": {run: addgroup, flags: "g:Sq", long: map[string]string{"gid": "g:", "system": "S", "quiet": "q"}},
-		"deluser":  {run: deluser, long: map[string]string{"remove-home": "r", "quiet": "q"}},
-		"delgroup": {run: delgroup, long: map[string]string{"quiet": "q"}},
-		"useradd": {run: useradd, flags: "rmMUNu:g:G:d:s:c:lop:", long: map[string]string{
-			"system": "r", "create-home": "m", "no-create-home": "M", "user-group": "U", "no-user-group": "N", "uid": "u:",
-			"gid": "g:", "groups": "G:", "home-dir": "d:", "home": "d:", "shell": "s:", "comment": "c:", "no-log-init": "l",
-			"non-unique": "o", "password": "p:"}},
-		"groupadd": {run: groupadd, flags: "rg:fo", long: map[string]string{
-			"system": "r", "gid": "g:", "force": "f", "non-unique": "o"}},
+		"adduser": {run: adduser, flags: "h:g:s:G:SDHu:q", long: map[string]string{
+			"home": "h:", "gecos": "g:", "comment": "comment:", "shell": "s:", "ingroup": "G:", "system": "S", "disabled-password": "D",
+			"disabled-login": "disabled-login", "no-create-home": "H", "uid": "u:", "gid": "gid:", "group": "group", "quiet": "q"}, check: checkAdduser},
+		"addgroup": {run: addgroup, flags: "g:S", long: map[string]string{"gid": "g:", "system": "S", "quiet": "q"}, check: checkAddgroup},
+		"deluser":  {run: deluser, check: onlyAlpine},
+		"delgroup": {run: delgroup, check: onlyAlpine},
+		"useradd": {run: useradd, flags: "rMUNu:g:G:d:s:c:l", long: map[string]string{
+			"system": "r", "no-create-home": "M", "user-group": "U", "no-user-group": "N", "uid": "u:",
+			"gid": "g:", "groups": "G:", "home-dir": "d:", "home": "d:", "shell": "s:", "comment": "c:", "no-log-init": "l"}},
+		"groupadd": {run: groupadd, flags: "rg:f", long: map[string]string{"system": "r", "gid": "g:", "force": "f"}},
 	}
 }
 
@@ -165,6 +162,15 @@ func (a *accounts) join(user, group string) error {
 		}
 		f[3] = strings.Join(members, ",")
 		a.group[i] = strings.Join(f, ":")
+		for k, line := range a.gshadow {
+			if g := strings.Split(line, ":"); g[0] == group && len(g) > 3 {
+				if g[3] != "" {
+					g[3] += ","
+				}
+				g[3] += user
+				a.gshadow[k] = strings.Join(g, ":")
+			}
+		}
 		return nil
 	}
 	return fmt.Errorf("unknown group %s", group)
@@ -208,9 +214,86 @@ func (c *call) edit(fn func(*accounts) error) int {
 	return 0
 }
 
+// onlyAlpine refuses what Debian's command of the name does in another way.
+func onlyAlpine(v Variant, args []value) string {
+	if v == Debian {
+		return "Debian's is not served"
+	}
+	if len(args) != 1 || strings.HasPrefix(args[0].text, "-") {
+		return "the arguments are not served"
+	}
+	return ""
+}
+
+// accountOptions parses the arguments of adduser or addgroup as far as they are known.
+func accountOptions(name string, args []value) (options, bool) {
+	texts, all := known(args)
+	o, err := parseOptions(commands()[name], texts)
+	return o, all && err == nil
+}
+
+// checkAdduser serves what was compared with the real ones: BusyBox's options, and Debian's long ones.
+func checkAdduser(v Variant, args []value) string {
+	o, ok := accountOptions("adduser", args)
+	if !ok {
+		return ""
+	}
+	return adduserUnserved(v, args, o)
+}
+
+func adduserUnserved(v Variant, args []value, o options) string {
+	for _, a := range args {
+		long := strings.HasPrefix(a.text, "--")
+		name, _, _ := strings.Cut(a.text, "=")
+		switch {
+		case v == Debian && !long && len(a.text) > 1 && a.text[0] == '-':
+			return "Debian's has no short options"
+		case v == Alpine && slices.Contains([]string{"--disabled-login", "--comment", "--gid", "--group", "--quiet", "-q"}, name):
+			return "BusyBox's has no " + name
+		}
+	}
+	switch {
+	case len(o.args) == 2 && len(o.set) > 0:
+		return "two names with options are not served"
+	case v == Debian && (o.has("gid") || o.has("comment")):
+		return "the option is not served"
+	case v == Debian && !o.has("S") && len(o.args) == 1 && !o.has("D") && !o.has("disabled-login"):
+		return "it asks for a password"
+	case v == Debian && !o.has("S") && len(o.args) == 1 && !o.has("g"):
+		return "without --gecos it asks for a name"
+	case v == Debian && !o.has("S") && !o.has("H") && len(o.args) == 1:
+		return "a home directory gets the files of the image's /etc/skel"
+	case v == Alpine && !o.has("S") && len(o.args) == 1 && !o.has("D"):
+		return "it asks for a password"
+	}
+	return ""
+}
+
+func checkAddgroup(v Variant, args []value) string {
+	for _, a := range args {
+		if v == Debian && len(a.text) > 1 && a.text[0] == '-' && !strings.HasPrefix(a.text, "--") {
+			return "Debian's has no short options"
+		}
+		if v == Alpine && a.text == "--quiet" {
+			return "BusyBox's has no --quiet"
+		}
+	}
+	return ""
+}
+
+// say prints what Debian's commands tell of what they do.
+func (c *call) say(a *accounts, format string, args ...any) {
+	if a.debian && !c.opt.has("q") {
+		fmt.Fprintf(c.stdout, format+"\n", args...)
+	}
+}
+
 func addgroup(c *call) int {
 	return c.edit(func(a *accounts) error {
 		if len(c.opt.args) == 2 { // addgroup USER GROUP
+			if a.debian {
+				c.unserved("of a user and a group is not served")
+			}
 			if _, ok := field(a.passwd, c.opt.args[0], 0); !ok {
 				return fmt.Errorf("unknown user %s", c.opt.args[0])
 			}
@@ -219,7 +302,16 @@ func addgroup(c *call) int {
 		if len(c.opt.args) != 1 {
 			return fmt.Errorf("a name is missing")
 		}
-		return a.newGroup(c.opt.args[0], c.opt.value("g"), c.opt.has("S"), freeID)
+		if err := a.newGroup(c.opt.args[0], c.opt.value("g"), c.opt.has("S"), freeID); err != nil {
+			if a.debian {
+				c.unserved("%v", err)
+			}
+			return err
+		}
+		gid, _ := field(a.group, c.opt.args[0], 2)
+		c.say(a, "Adding group `%s' (GID %s) ...", c.opt.args[0], gid)
+		c.say(a, "Done.")
+		return nil
 	})
 }
 
@@ -262,14 +354,18 @@ func deluser(c *call) int {
 			return fmt.Errorf("a name is missing")
 		}
 		name := c.opt.args[0]
-		home, ok := field(a.passwd, name, 5)
+		_, ok := field(a.passwd, name, 5)
 		if !ok {
 			return fmt.Errorf("unknown user %s", name)
 		}
 		a.passwd, a.shadow = drop(a.passwd, name), drop(a.shadow, name)
-		a.group, a.gshadow = drop(a.group, name), drop(a.gshadow, name)
-		if c.opt.has("r") && home != "/" {
-			return os.RemoveAll(c.system(home))
+		a.group = drop(a.group, name)
+		for i, line := range a.group {
+			if f := strings.Split(line, ":"); len(f) > 3 {
+				members := slices.DeleteFunc(strings.Split(f[3], ","), func(m string) bool { return m == name })
+				f[3] = strings.Join(members, ",")
+				a.group[i] = strings.Join(f, ":")
+			}
 		}
 		return nil
 	})

@@ -3,14 +3,26 @@ package gobase
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
+	"strings"
 )
 
 func adduser(c *call) int {
+	words := make([]value, len(c.args)-1)
+	for i, a := range c.args[1:] {
+		words[i] = value{a, true}
+	}
+	if why := adduserUnserved(c.variant(), words, c.opt); why != "" {
+		return c.unserved("%s", why)
+	}
 	return c.edit(func(a *accounts) error {
 		switch len(c.opt.args) {
 		case 1:
 		case 2: // adduser USER GROUP
+			if a.debian {
+				c.unserved("of a user and a group is not served")
+			}
 			if _, ok := field(a.passwd, c.opt.args[0], 0); !ok {
 				return fmt.Errorf("unknown user %s", c.opt.args[0])
 			}
@@ -23,8 +35,8 @@ func adduser(c *call) int {
 			return err
 		}
 		if _, ok := field(a.passwd, name, 0); ok {
-			if a.debian && c.opt.has("S") {
-				return nil // a system user that is there already is no error
+			if a.debian {
+				c.unserved("the user is there already")
 			}
 			return fmt.Errorf("user '%s' in use", name)
 		}
@@ -116,9 +128,15 @@ func (a *accounts) adduserDebian(name string) error {
 	if system {
 		u.home, u.shell, first, last = "/nonexistent", "/usr/sbin/nologin", 100, 999
 	}
+	if o.has("disabled-login") {
+		u.shell = "/usr/sbin/nologin"
+	}
 	a.override(&u)
-	if !system && u.gecos == "" {
-		u.gecos = ",,," // adduser hands the five parts to chfn, also when all are empty
+	if !system {
+		if strings.Contains(u.gecos, ",") {
+			return fmt.Errorf("--gecos with commas is not served")
+		}
+		u.gecos += ",,," // adduser hands the five parts to chfn, also when all are empty
 	}
 	var err error
 	lists := [][]string{a.passwd, a.group}
@@ -151,13 +169,63 @@ func (a *accounts) adduserDebian(name string) error {
 	if err != nil {
 		return fmt.Errorf("gid: %w", err)
 	}
+	a.tellDebian(u, system, group == "" && !system || system && o.has("group"))
+	if _, ok := field(a.group, "users", 0); ok && !system {
+		if err := a.join(name, "users"); err != nil {
+			return err
+		}
+	}
 	a.addUser(u, "!", map[bool]string{true: ":::::", false: "0:99999:7:::"}[system])
 	if o.has("H") || system && u.home == "/nonexistent" {
 		return nil
+	}
+	if _, err := os.Stat(a.c.system(u.home)); err == nil {
+		a.c.unserved("the home directory is there already")
 	}
 	mode := fs.FileMode(0o700)
 	if system {
 		mode = 0o755
 	}
 	return a.makeHome(u, mode)
+}
+
+// tellDebian prints what adduser 3.134 prints of a new user; ownGroup is a group of the same name that was made.
+func (a *accounts) tellDebian(u account, system, ownGroup bool) {
+	c := a.c
+	group := ""
+	for _, line := range a.group {
+		if f := strings.Split(line, ":"); len(f) > 2 && f[2] == strconv.Itoa(u.gid) {
+			group = f[0]
+		}
+	}
+	noHome := c.opt.has("H") || u.home == "/nonexistent"
+	if system {
+		c.say(a, "Adding system user `%s' (UID %d) ...", u.name, u.uid)
+		if ownGroup {
+			c.say(a, "Adding new group `%s' (GID %d) ...", u.name, u.gid)
+		}
+		c.say(a, "Adding new user `%s' (UID %d) with group `%s' ...", u.name, u.uid, group)
+		switch {
+		case u.home == "/nonexistent":
+			c.say(a, "Not creating `%s'.", u.home)
+		case noHome:
+			c.say(a, "Not creating home directory `%s'.", u.home)
+		default:
+			c.say(a, "Creating home directory `%s' ...", u.home)
+		}
+		return
+	}
+	c.say(a, "Adding user `%s' ...", u.name)
+	if ownGroup {
+		c.say(a, "Adding new group `%s' (%d) ...", u.name, u.gid)
+	}
+	c.say(a, "Adding new user `%s' (%d) with group `%s (%d)' ...", u.name, u.uid, group, u.gid)
+	if u.home == "/nonexistent" {
+		c.say(a, "Not creating `%s'.", u.home)
+		fmt.Fprintf(c.stderr, "adduser: Warning: The home dir %s you specified can't be accessed: No such file or directory\n", u.home)
+	} else {
+		c.say(a, "Not creating home directory `%s'.", u.home)
+	}
+	c.say(a, "Adding new user `%s' to supplemental / extra groups `users' ...", u.name)
+	c.say(a, "Adding user `%s' to group `users' ...", u.name)
 }

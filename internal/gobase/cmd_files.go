@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,20 +14,19 @@ import (
 // fileCommands make, move and remove files.
 func fileCommands() map[string]command {
 	return map[string]command{
-		"mkdir": {run: mkdir, flags: "pm:v", long: map[string]string{"parents": "p", "mode": "m:", "verbose": "v"}},
-		"rmdir": {run: rmdir, flags: "p", long: map[string]string{"parents": "p"}},
-		"rm":    {run: rm, flags: "rRfvid", long: map[string]string{"recursive": "r", "force": "f", "verbose": "v"}},
-		"mv":    {run: mv, flags: "fnvT", long: map[string]string{"force": "f", "no-clobber": "n", "verbose": "v"}},
-		"cp": {run: cp, flags: "rRapfdLPvTnu", long: map[string]string{
-			"recursive": "r", "archive": "a", "force": "f", "preserve": "p", "verbose": "v", "no-clobber": "n", "update": "u"}},
-		"ln":    {run: ln, flags: "sfnvT", long: map[string]string{"symbolic": "s", "force": "f", "no-dereference": "n"}},
-		"touch": {run: touch, flags: "acmr:d:t:h", long: map[string]string{"no-create": "c", "date": "d:", "reference": "r:"}},
-		"chmod": {run: chmod, raw: true},
-		"chown": {run: chown, flags: "Rhv", long: map[string]string{"recursive": "R", "no-dereference": "h"}},
-		"chgrp": {run: chown, flags: "Rhv", long: map[string]string{"recursive": "R", "no-dereference": "h"}},
-		"install": {run: install, flags: "dDm:o:g:pcsvt:", long: map[string]string{
+		"mkdir": {run: mkdir, flags: "pm:", long: map[string]string{"parents": "p", "mode": "m:"}},
+		"rmdir": {run: rmdir},
+		"rm":    {run: rm, flags: "rRf", long: map[string]string{"recursive": "r", "force": "f"}},
+		"mv":    {run: mv, flags: "fnT", long: map[string]string{"force": "f", "no-clobber": "n"}},
+		"cp":    {run: cp, flags: "rRapfdLPTnu", long: map[string]string{"recursive": "r", "archive": "a", "force": "f", "no-clobber": "n", "update": "u"}},
+		"ln":    {run: ln, flags: "sfnT", long: map[string]string{"symbolic": "s", "force": "f", "no-dereference": "n"}},
+		"touch": {run: touch, flags: "cr:d:", long: map[string]string{"no-create": "c", "date": "d:", "reference": "r:"}},
+		"chmod": {run: chmod, raw: true, check: checkChmod},
+		"chown": {run: chown, flags: "Rh", long: map[string]string{"recursive": "R", "no-dereference": "h"}},
+		"chgrp": {run: chown, flags: "Rh", long: map[string]string{"recursive": "R", "no-dereference": "h"}},
+		"install": {run: install, flags: "dDm:o:g:pt:", long: map[string]string{
 			"directory": "d", "mode": "m:", "owner": "o:", "group": "g:"}},
-		"mktemp": {run: mktemp, flags: "dqup:t", long: map[string]string{"directory": "d", "quiet": "q", "tmpdir": "p:"}},
+		"mktemp": {run: mktemp, flags: "dup:", long: map[string]string{"directory": "d"}},
 	}
 }
 
@@ -221,10 +221,10 @@ func touch(c *call) int {
 			return c.fail(1, "%s: %s", c.opt.value("r"), why(err))
 		}
 		at, isNow = info.ModTime(), false
-	case c.opt.has("d") || c.opt.has("t"):
-		t, err := parseDate(c.opt.value("d")+c.opt.value("t"), at)
+	case c.opt.has("d"):
+		t, err := parseDate(c.opt.value("d"), at.In(c.zone()))
 		if err != nil {
-			return c.fail(1, "%v", err)
+			return c.unserved("%v", err)
 		}
 		at, isNow = t, false
 	}
@@ -300,8 +300,20 @@ func install(c *call) int {
 	})
 }
 
+func randomLetters(n int) string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = letters[rand.IntN(len(letters))]
+	}
+	return string(b)
+}
+
 func mktemp(c *call) int {
-	dir, pattern := c.getenv("TMPDIR"), "tmp.XXXXXX"
+	dir, pattern := c.getenv("TMPDIR"), "tmp.XXXXXXXXXX"
+	if c.variant() == Alpine {
+		pattern = "tmp.XXXXXX"
+	}
 	if dir == "" {
 		dir = "/tmp"
 	}
@@ -321,13 +333,18 @@ func mktemp(c *call) int {
 	}
 	var path string
 	var err error
-	if c.opt.has("d") {
-		path, err = os.MkdirTemp(c.abs(dir), stem+"*")
-	} else {
-		var f *os.File
-		if f, err = os.CreateTemp(c.abs(dir), stem+"*"); err == nil {
-			path = f.Name()
-			err = f.Close()
+	for range 100 {
+		path = filepath.Join(c.abs(dir), stem+randomLetters(len(pattern)-len(stem)))
+		if c.opt.has("d") {
+			err = os.Mkdir(path, 0o700)
+		} else {
+			var f *os.File
+			if f, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err == nil {
+				err = f.Close()
+			}
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
 		}
 	}
 	if err != nil {

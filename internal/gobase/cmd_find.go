@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +31,8 @@ type finder struct {
 	prune    bool // set by -prune for the folder just looked at
 	acts     bool // an action other than printing was given
 	code     int
-	follow   bool
+	dry      bool     // only to see what is served
+	last     []func() // what -exec … + runs
 }
 
 func find(c *call) int {
@@ -39,22 +41,38 @@ func find(c *call) int {
 	for len(args) > 0 && !strings.HasPrefix(args[0], "-") && args[0] != "!" && args[0] != "(" {
 		starts, args = append(starts, args[0]), args[1:]
 	}
-	if len(args) > 0 && (args[0] == "-L" || args[0] == "-P") {
-		f.follow, args = args[0] == "-L", args[1:]
-		for len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-			starts, args = append(starts, args[0]), args[1:]
-		}
-	}
 	if len(starts) == 0 {
 		starts = []string{"."}
 	}
 	if err := f.parse(args); err != nil {
-		return c.fail(1, "%v", err)
+		return c.unserved("%v", err)
 	}
 	for _, start := range starts {
 		f.walk(start, 0)
 	}
+	for _, run := range f.last {
+		run()
+	}
 	return f.code
+}
+
+// checkFind says which words of find are not served. What -exec runs is judged by the step.
+func checkFind(_ Variant, args []value) string {
+	texts, all := known(args)
+	if !all {
+		return ""
+	}
+	for len(texts) > 0 && !strings.HasPrefix(texts[0], "-") && texts[0] != "!" && texts[0] != "(" {
+		texts = texts[1:]
+	}
+	if len(texts) > 0 && (texts[0] == "-L" || texts[0] == "-P") {
+		return "the option " + texts[0] + " is not served"
+	}
+	f := &finder{any: [][]findTest{nil}, dry: true}
+	if err := f.parse(texts); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func (f *finder) parse(args []string) error {
@@ -78,7 +96,7 @@ func (f *finder) parse(args []string) error {
 		case "-o", "-or":
 			f.any = append(f.any, nil)
 			continue
-		case "-a", "-and", "-depth", "-xdev", "-mount":
+		case "-a", "-and", "-depth":
 			continue
 		case "-print", "-print0":
 			end := "\n"
@@ -125,6 +143,11 @@ func (f *finder) parse(args []string) error {
 // valued reads the tests that take a value.
 func (f *finder) valued(word, value string) (findTest, error) {
 	match := func(pattern, name string) bool { ok, _ := path.Match(pattern, name); return ok }
+	if word == "-name" || word == "-iname" || word == "-path" || word == "-wholename" {
+		if _, err := path.Match(value, ""); err != nil || strings.Contains(value, "[!") || strings.Contains(value, "[:") || !ascii(value) {
+			return nil, fmt.Errorf("the pattern %s is not served", value)
+		}
+	}
 	switch word {
 	case "-name":
 		return func(x found) bool { return match(value, path.Base(x.name)) }, nil
@@ -135,7 +158,10 @@ func (f *finder) valued(word, value string) (findTest, error) {
 		within := strings.ReplaceAll(value, "/", "\x01")
 		return func(x found) bool { return match(within, strings.ReplaceAll(x.name, "/", "\x01")) }, nil
 	case "-type":
-		return func(x found) bool { return strings.Contains(value, lsKind(x.info.Mode())) }, nil
+		if len(value) != 1 || !strings.Contains("fdlpsbc", value) {
+			return nil, fmt.Errorf("-type %s is not served", value)
+		}
+		return func(x found) bool { return value == lsKind(x.info.Mode()) }, nil
 	case "-maxdepth", "-mindepth":
 		n, err := strconv.Atoi(value)
 		if word == "-maxdepth" {
@@ -157,6 +183,9 @@ func (f *finder) valued(word, value string) (findTest, error) {
 			return have == bits
 		}, err
 	case "-newer":
+		if f.dry {
+			return nil, nil
+		}
 		info, err := os.Stat(f.c.abs(value))
 		if err != nil {
 			return nil, err
@@ -199,24 +228,38 @@ func (f *finder) remove(x found) bool {
 	return true
 }
 
-// exec reads "-exec command {} ;"; with "+" the command is run once for each file as well, which gives the
-// same but for commands that count their arguments.
+// maxTogether is how many bytes of names one command of -exec … + gets; more would be several commands.
+const maxTogether = 100 << 10
+
+// exec reads "-exec command {} ;", and "-exec command {} +", which runs the command once at the end.
 func (f *finder) exec(args []string) (findTest, []string, error) {
 	for i, arg := range args {
 		if arg != ";" && (arg != "+" || i == 0 || args[i-1] != "{}") {
 			continue
 		}
 		words := args[:i]
+		if arg == "+" {
+			var names []string
+			size := 0
+			f.last = append(f.last, func() {
+				if len(names) > 0 && f.c.runOther(append(slices.Clone(words[:len(words)-1]), names...), bytes.NewReader(nil)) != 0 {
+					f.code = 1
+				}
+			})
+			return func(x found) bool {
+				if size += len(x.name) + 1; size > maxTogether {
+					f.c.unserved("more names than one command takes")
+				}
+				names = append(names, x.name)
+				return true
+			}, args[i+1:], nil
+		}
 		return func(x found) bool {
 			argv := make([]string, len(words))
 			for j, w := range words {
 				argv[j] = strings.ReplaceAll(w, "{}", x.name)
 			}
-			code := f.c.runOther(argv, bytes.NewReader(nil))
-			if arg == "+" && code != 0 {
-				f.code = 1
-			}
-			return code == 0
+			return f.c.runOther(argv, bytes.NewReader(nil)) == 0
 		}, args[i+1:], nil
 	}
 	return nil, nil, fmt.Errorf("-exec needs a ; at its end")
@@ -226,11 +269,6 @@ func (f *finder) exec(args []string) (findTest, []string, error) {
 func (f *finder) walk(name string, depth int) {
 	full := f.c.abs(name)
 	info, err := os.Lstat(full)
-	if f.follow {
-		if to, err := os.Stat(full); err == nil {
-			info = to
-		}
-	}
 	if err != nil {
 		f.code = f.c.fail(1, "%s: %s", name, why(err))
 		return

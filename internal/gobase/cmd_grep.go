@@ -1,6 +1,7 @@
 package gobase
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,87 +12,92 @@ import (
 	"strings"
 )
 
-const grepFlags = "qrREFivnclLoe:hHsxwm:a"
+const grepFlags = "qrEFivncloe:hHsxwm:"
 
 var grepLong = map[string]string{
-	"quiet": "q", "recursive": "r", "extended-regexp": "E", "fixed-strings": "F", "ignore-case": "i",
+	"quiet": "q", "recursive": "r", "regexp": "e:", "max-count": "m:", "extended-regexp": "E", "fixed-strings": "F", "ignore-case": "i",
 	"invert-match": "v", "line-number": "n", "count": "c", "files-with-matches": "l", "only-matching": "o",
 	"no-filename": "h", "with-filename": "H", "no-messages": "s", "line-regexp": "x", "word-regexp": "w",
 }
 
-// basicToExtended turns a basic regular expression into Go's syntax: there \( \) \{ \} \| \+ \? are the
-// operators and ( ) { } | + ? plain characters.
-func basicToExtended(s string) string {
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '\\' && i+1 < len(s):
-			i++
-			if strings.IndexByte("(){}|+?", s[i]) < 0 {
-				out.WriteByte('\\')
-			}
-			out.WriteByte(s[i])
-		case strings.IndexByte("(){}|+?", c) >= 0:
-			out.WriteByte('\\')
-			out.WriteByte(c)
-		case c == '*' && i == 0:
-			out.WriteString(`\*`)
-		case c == '[':
-			end := strings.IndexByte(s[min(i+2, len(s)):], ']')
-			if end < 0 {
-				out.WriteString(`\[`)
-				continue
-			}
-			out.WriteString(s[i : i+3+end])
-			i += 2 + end
-		default:
-			out.WriteByte(c)
-		}
-	}
-	return out.String()
-}
+// wordPattern are patterns for which -w needs no thought.
+var wordPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_. -]*[A-Za-z0-9_])?$`)
 
-func (c *call) grepPattern(text string) (*regexp.Regexp, error) {
+func (o options) grepPattern(name, text string) (*regexp.Regexp, error) {
+	fixed, extended := name == "fgrep" || o.has("F"), name == "egrep" || o.has("E")
 	var alternatives []string
 	for _, p := range strings.Split(text, "\n") {
-		switch {
-		case c.args[0] == "fgrep" || c.opt.has("F"):
-			p = regexp.QuoteMeta(p)
-		case c.args[0] != "egrep" && !c.opt.has("E"):
-			p = basicToExtended(p)
+		if o.has("w") && !wordPattern.MatchString(p) {
+			return nil, fmt.Errorf("-w of the expression %s is not served", p)
 		}
-		if c.opt.has("w") {
+		if fixed {
+			if o.has("i") && !ascii(p) {
+				return nil, fmt.Errorf("-i of the expression %s is not served", p)
+			}
+			p = regexp.QuoteMeta(p)
+		} else {
+			var err error
+			if p, err = posixToGo(p, extended); err != nil {
+				return nil, fmt.Errorf("the expression %s: %w", text, err)
+			}
+		}
+		if o.has("w") {
 			p = `\b(?:` + p + `)\b`
 		}
-		if c.opt.has("x") {
+		if o.has("x") {
 			p = `^(?:` + p + `)$`
 		}
 		alternatives = append(alternatives, p)
 	}
 	p := strings.Join(alternatives, "|")
-	if c.opt.has("i") {
+	if o.has("i") {
 		p = "(?i)" + p
 	}
 	re, err := regexp.Compile(p)
-	if err == nil {
-		re.Longest() // of alternatives POSIX takes the longest
+	if err != nil {
+		return nil, fmt.Errorf("the expression %s is not served", text)
 	}
-	return re, err
+	re.Longest() // of alternatives POSIX takes the longest
+	return re, nil
+}
+
+func checkGrep(name string) func(Variant, []value) string {
+	return func(_ Variant, args []value) string {
+		texts, all := known(args)
+		if !all {
+			return ""
+		}
+		o, err := parseOptions(commands()[name], texts)
+		if err == nil && !o.has("e") && len(o.args) == 0 {
+			err = errors.New("a pattern is missing")
+		}
+		if err == nil {
+			pattern := strings.Join(o.val["e"], "\n")
+			if !o.has("e") {
+				pattern = o.args[0]
+			}
+			_, err = o.grepPattern(name, pattern)
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	}
 }
 
 func grep(c *call) int {
 	names, pattern := c.opt.args, strings.Join(c.opt.val["e"], "\n")
 	if !c.opt.has("e") {
 		if len(names) == 0 {
-			return c.fail(2, "missing pattern")
+			return c.unserved("a pattern is missing")
 		}
 		pattern, names = names[0], names[1:]
 	}
-	re, err := c.grepPattern(pattern)
+	re, err := c.opt.grepPattern(c.args[0], pattern)
 	if err != nil {
-		return c.fail(2, "%v", err)
+		return c.unserved("%v", err)
 	}
-	recursive := c.opt.has("r") || c.opt.has("R")
+	recursive := c.opt.has("r")
 	if len(names) == 0 {
 		names = []string{"-"}
 		if recursive {
@@ -186,6 +192,9 @@ func (g *grepRun) lines(name string, r io.Reader) error {
 	for s.Scan() {
 		number++
 		line := s.Text()
+		if !ascii(line) && g.c.variant() == Alpine && !g.c.opt.has("F") || strings.IndexByte(line, 0) >= 0 {
+			g.c.unserved("text beyond ASCII, or binary, is not served")
+		}
 		if g.re.MatchString(line) == o.has("v") {
 			continue
 		}

@@ -14,17 +14,17 @@ import (
 // listCommands look at files.
 func listCommands() map[string]command {
 	return map[string]command{
-		"ls":       {run: ls, flags: "1aAlhdRFrtSni", long: map[string]string{"color": "", "all": "a", "recursive": "R"}},
-		"find":     {run: find, raw: true},
-		"readlink": {run: readlink, flags: "fnem", long: map[string]string{"canonicalize": "f"}},
-		"realpath": {run: realpath, flags: "ems"},
+		"ls":       {run: ls, flags: "1aAlhdRFrtSn", long: map[string]string{"all": "a", "almost-all": "A", "recursive": "R"}},
+		"find":     {run: find, raw: true, check: checkFind},
+		"readlink": {run: readlink, flags: "fn", long: map[string]string{"canonicalize": "f"}},
+		"realpath": {run: realpath},
 		"basename": {run: basename, flags: "as:"},
 		"dirname":  {run: dirname},
 		"du":       {run: du, flags: "shkmabc", long: map[string]string{"human-readable": "h", "summarize": "s"}},
-		"stat":     {run: stat, flags: "c:L", long: map[string]string{"format": "c:"}},
-		"grep":     {run: grep, flags: grepFlags, long: grepLong},
-		"egrep":    {run: grep, flags: grepFlags, long: grepLong},
-		"fgrep":    {run: grep, flags: grepFlags, long: grepLong},
+		"stat":     {run: stat, flags: "c:L", long: map[string]string{"format": "c:"}, check: checkStat},
+		"grep":     {run: grep, flags: grepFlags, long: grepLong, check: checkGrep("grep")},
+		"egrep":    {run: grep, flags: grepFlags, long: grepLong, check: checkGrep("egrep")},
+		"fgrep":    {run: grep, flags: grepFlags, long: grepLong, check: checkGrep("fgrep")},
 	}
 }
 
@@ -38,7 +38,7 @@ func ls(c *call) int {
 	for _, name := range names {
 		info, err := os.Lstat(c.abs(name))
 		if err != nil {
-			code = c.fail(2, "%s: %s", name, why(err))
+			code = c.fail(c.lsFailure(), "%s: %s", name, why(err))
 			continue
 		}
 		if info.Mode()&fs.ModeSymlink != 0 && !c.opt.has("l") {
@@ -65,10 +65,18 @@ func ls(c *call) int {
 	return code
 }
 
+// lsFailure is the exit code of ls for a file that is missing.
+func (c *call) lsFailure() int {
+	if c.variant() == Alpine {
+		return 1
+	}
+	return 2
+}
+
 func (c *call) lsFolder(name string) int {
 	entries, err := os.ReadDir(c.abs(name))
 	if err != nil {
-		return c.fail(2, "%s: %s", name, why(err))
+		return c.fail(c.lsFailure(), "%s: %s", name, why(err))
 	}
 	var list, below []string
 	if c.opt.has("a") {

@@ -55,7 +55,7 @@ func parseClause(text string) ([]change, error) {
 	if strings.Trim(who, "ugoa") != "" {
 		return nil, fmt.Errorf("unknown class")
 	}
-	masked := who == "" // without a class the umask counts; images are built with 022
+	masked := who == "" // without a class the umask counts
 	if who == "" || strings.Contains(who, "a") {
 		who = "ugo"
 	}
@@ -102,7 +102,7 @@ func applyClause(old fs.FileMode, dir bool, who string, op byte, letters string,
 	}
 	set := bits & class
 	if masked && op != '-' {
-		set &^= 0o022
+		set &^= fs.FileMode(currentUmask())
 	}
 	if strings.Contains(letters, "s") && strings.Contains(who, "u") {
 		set |= fs.ModeSetuid
@@ -124,25 +124,9 @@ func applyClause(old fs.FileMode, dir bool, who string, op byte, letters string,
 
 // chmod reads its arguments itself: "-x" is a mode, not an option.
 func chmod(c *call) int {
-	recursive := false
-	args := c.args[1:]
-	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		switch args[0] {
-		case "-R", "--recursive":
-			recursive = true
-		case "-v", "-c", "-f":
-		case "--":
-		default:
-			if strings.Trim(args[0][1:], "rwxXst,-+=ugoa") != "" {
-				return c.fail(2, "unrecognized option %s", args[0])
-			}
-			goto mode
-		}
-		args = args[1:]
-	}
-mode:
-	if len(args) < 2 {
-		return c.fail(1, "missing operand")
+	recursive, args, err := chmodArgs(c.args[1:])
+	if err != nil {
+		return c.unserved("%v", err)
 	}
 	change, err := parseMode(args[0])
 	if err != nil {
@@ -168,6 +152,39 @@ mode:
 			return one(path, info)
 		})
 	})
+}
+
+// chmodArgs are the options of chmod, and its operands with the mode first.
+func chmodArgs(args []string) (recursive bool, rest []string, err error) {
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		switch args[0] {
+		case "-R", "--recursive":
+			recursive = true
+		default:
+			return false, nil, fmt.Errorf("the option %s is not served", args[0])
+		}
+		args = args[1:]
+	}
+	if len(args) < 2 {
+		return false, nil, fmt.Errorf("an operand is missing")
+	}
+	for _, a := range args[1:] {
+		if strings.HasPrefix(a, "-") {
+			return false, nil, fmt.Errorf("an option after the mode is not served")
+		}
+	}
+	return recursive, args, nil
+}
+
+func checkChmod(_ Variant, args []value) string {
+	texts, all := known(args)
+	if !all {
+		return ""
+	}
+	if _, _, err := chmodArgs(texts); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // walkAll calls fn for a tree, folders before their content; links are not followed.

@@ -1,11 +1,13 @@
 package gobase
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -13,11 +15,14 @@ import (
 
 func readlink(c *call) int {
 	code := 0
+	if len(c.opt.args) != 1 {
+		return c.unserved("other than one file is not served")
+	}
 	for _, name := range c.opt.args {
 		var to string
 		var err error
-		if c.opt.has("f") || c.opt.has("e") || c.opt.has("m") {
-			to, err = c.canonical(name, !c.opt.has("e"))
+		if c.opt.has("f") {
+			to, err = c.canonical(name, true)
 		} else {
 			to, err = os.Readlink(filepath.Clean(c.abs(name)))
 		}
@@ -35,7 +40,7 @@ func readlink(c *call) int {
 
 func realpath(c *call) int {
 	return c.each("can't resolve", func(name string) error {
-		to, err := c.canonical(name, !c.opt.has("e"))
+		to, err := c.canonical(name, c.variant() == Debian)
 		if err == nil {
 			fmt.Fprintln(c.stdout, to)
 		}
@@ -52,7 +57,7 @@ func (c *call) canonical(name string, missing bool) (string, error) {
 			to = filepath.Join(to, filepath.Base(full))
 		}
 	}
-	return to, err
+	return cmp.Or(strings.TrimPrefix(to, c.root), "/"), err
 }
 
 func basename(c *call) int {
@@ -117,10 +122,25 @@ func du(c *call) int {
 	})
 }
 
+// statFormat are the conversions of stat -c that both images' know.
+var statFormat = regexp.MustCompile(`^([^%\\]|%[nsaAugUGYhF%])*$`)
+
+func checkStat(_ Variant, args []value) string {
+	texts, all := known(args)
+	if !all {
+		return ""
+	}
+	o, err := parseOptions(commands()["stat"], texts)
+	if err == nil && !statFormat.MatchString(o.value("c")) || !o.has("c") {
+		return "the format is not served"
+	}
+	return ""
+}
+
 func stat(c *call) int {
-	format := "%n %s"
-	if c.opt.has("c") {
-		format = c.opt.value("c")
+	format := c.opt.value("c")
+	if !c.opt.has("c") || !statFormat.MatchString(format) {
+		return c.unserved("the format is not served")
 	}
 	return c.each("can't stat", func(name string) error {
 		info, err := os.Lstat(c.abs(name))
@@ -136,7 +156,7 @@ func stat(c *call) int {
 			"%A", lsMode(info.Mode()), "%u", strconv.Itoa(uid), "%g", strconv.Itoa(gid),
 			"%U", c.nameOf("passwd", uid), "%G", c.nameOf("group", gid),
 			"%Y", strconv.FormatInt(info.ModTime().Unix(), 10), "%y", info.ModTime().UTC().Format(time.DateTime),
-			"%h", strconv.FormatUint(linksOf(info), 10), "%F", kindOf(info.Mode())).Replace(format))
+			"%h", strconv.FormatUint(linksOf(info), 10), "%F", kindOf(info)).Replace(format))
 		return nil
 	})
 }
@@ -151,8 +171,11 @@ func octal(m fs.FileMode) string {
 	return strconv.FormatUint(n, 8)
 }
 
-func kindOf(m fs.FileMode) string {
+func kindOf(info fs.FileInfo) string {
+	m := info.Mode()
 	switch {
+	case m.IsRegular() && info.Size() == 0:
+		return "regular empty file"
 	case m.IsDir():
 		return "directory"
 	case m&fs.ModeSymlink != 0:

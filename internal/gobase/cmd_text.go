@@ -28,6 +28,7 @@ func textCommands() map[string]command {
 		"uniq":      {run: uniq, flags: "cdu", long: map[string]string{"count": "c"}},
 		"cut":       {run: cut, flags: "d:f:c:b:s", long: map[string]string{"delimiter": "d:", "fields": "f:", "characters": "c:"}},
 		"tr":        {run: tr, flags: "dscC", long: map[string]string{"delete": "d", "squeeze-repeats": "s", "complement": "c"}, check: checkTr},
+		"sed":       {run: sed, raw: true, check: checkSed},
 		"seq":       {run: seq, raw: true, check: checkSeq},
 		"rev":       {run: rev},
 		"base64":    {run: runBase64, flags: "dw:", long: map[string]string{"decode": "d", "wrap": "w:"}},

@@ -5,6 +5,9 @@ package gobase
 import (
 	"errors"
 	"io/fs"
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -31,3 +34,18 @@ func inodeOf(info fs.FileInfo) uint64 {
 }
 
 func crossDevice(err error) bool { return errors.Is(err, syscall.EXDEV) }
+
+// currentUmask is the umask of this process: to set it and set it back would show to what makes files at the same time.
+func currentUmask() int {
+	data, err := os.ReadFile("/proc/self/status")
+	if err == nil {
+		for line := range strings.Lines(string(data)) {
+			if v, ok := strings.CutPrefix(line, "Umask:"); ok {
+				if n, err := strconv.ParseUint(strings.TrimSpace(v), 8, 16); err == nil {
+					return int(n)
+				}
+			}
+		}
+	}
+	return 0o022
+}

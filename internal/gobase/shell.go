@@ -138,7 +138,28 @@ func (c *call) shell(v shell.Variant) *shell.Shell {
 	return &shell.Shell{
 		Variant: v, Env: c.env, Dir: cmp.Or(strings.TrimPrefix(c.dir, c.root), "/"), Root: c.root, Stdin: c.stdin, Stdout: c.stdout, Stderr: c.stderr, Exec: c.execute,
 		Unserved: func(err error) { c.unserved("%v", err) },
+		Missing:  c.missing, Which: c.which,
 	}
+}
+
+// missing is an error for a command that the image has and the base has not.
+func (c *call) missing(name string) error {
+	if imageCommands(c.variant())[filepath.Base(name)] {
+		return fmt.Errorf("%s is not in the built-in base, and the image has it", name)
+	}
+	return nil
+}
+
+// which is what command -v says of a name: where the image has it can be told of Debian's commands alone.
+func (c *call) which(name string) (string, bool, error) {
+	v := c.variant()
+	if !imageCommands(v)[name] {
+		return "", false, nil // a program of the stage, or none
+	}
+	if _, ours := commands()[name]; !ours || v == Alpine {
+		return "", false, fmt.Errorf("where the image has %s is not known", name)
+	}
+	return "", false, nil
 }
 
 // execute runs what is no part of the shell: the commands of the base within this process, and all others as processes.

@@ -177,7 +177,7 @@ func (in *interp) abs(name string) string {
 	if name == "" {
 		return ""
 	}
-	return filepath.Join(in.dir, name) + trailing(name)
+	return filepath.Join(in.Root, in.dir, name) + trailing(name)
 }
 
 // trailing keeps what asks that a link be followed and be a folder.
@@ -199,7 +199,7 @@ func (in *interp) external(args []string) int {
 
 // exec runs the file at path and returns its exit code.
 func (in *interp) exec(path string, args []string) int {
-	c := &Command{Args: args, Path: path, Env: in.environ(), Dir: in.dir, Extra: map[int]any{}}
+	c := &Command{Args: args, Path: path, Env: in.environ(), Dir: filepath.Join(in.Root, in.dir), Extra: map[int]any{}}
 	if r := in.fds.reader(0); r != nil {
 		c.Stdin = r
 	}
@@ -223,6 +223,11 @@ func (in *interp) exec(path string, args []string) int {
 // find is the file that a command's name stands for; else the exit code, after a message.
 func (in *interp) find(name string) (string, int) {
 	path, status := in.lookup(name)
+	if status == 127 && in.Missing != nil {
+		if err := in.Missing(name); err != nil {
+			in.unserved(name, "%v", err)
+		}
+	}
 	switch status {
 	case 127:
 		why := "not found"

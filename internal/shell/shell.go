@@ -92,10 +92,12 @@ type Shell struct {
 	Stdout, Stderr io.Writer
 	// Exec runs a command and returns its exit code. An error ends the script as what is not served does.
 	Exec func(context.Context, *Command) (int, error)
+	// Missing says why a command that is not found ends the script; nil, or a nil error, lets it be not found.
+	Missing func(name string) error
 	// Which says what command -v prints of a name that is no part of the shell: with ok false the shell looks in PATH itself.
 	// An error means that it cannot be told.
 	Which func(name string) (path string, ok bool, err error)
-	// Root is put before absolute names of files; empty outside of tests.
+	// Root is put before Dir, and before absolute names of files; empty outside of tests.
 	Root string
 	// Unserved hears, once, why the script cannot go on. The shell ends by exit code 125.
 	Unserved func(error)
@@ -134,9 +136,9 @@ func IsBuiltin(v Variant, name string) bool {
 	return ok && notOnly(v, name) || notServed(v, name)
 }
 
-// LookPath finds a command as the shell does. status is 0, 126 or 127.
-func LookPath(dir, path, name string) (file string, status int) {
-	in := &interp{shared: &shared{Shell: &Shell{}}, dir: dir, vars: map[string]variable{"PATH": {value: path, set: true}}}
+// LookPath finds a command as the shell does, below root. status is 0, 126 or 127.
+func LookPath(root, dir, path, name string) (file string, status int) {
+	in := &interp{shared: &shared{Shell: &Shell{Root: root}}, dir: dir, vars: map[string]variable{"PATH": {value: path, set: true}}}
 	return in.lookup(name)
 }
 
