@@ -53,12 +53,12 @@ func TestAccounts(t *testing.T) {
 		{Alpine, "adduser -D 'a b'", "", "", "", 1},
 		{Alpine, "addgroup root", "", "", "", 1},
 		{Alpine, "adduser app nosuch", "", "", "", 1},
-		{Debian, "adduser --disabled-password --gecos '' --no-create-home --uid 10001 appuser", "appuser:x:10001:10001:,,,:/home/appuser:/bin/bash", "appuser:x:10001:", "appuser:" + dated, 0},
+		{Debian, "adduser --disabled-password --gecos '' --no-create-home --uid 10001 appuser", "appuser:x:10001:10001:,,,:/home/appuser:/bin/bash", "users:x:100:appuser|appuser:x:10001:", "appuser:" + dated, 0},
 		{Debian, "adduser --system --group --no-create-home app", "app:x:100:101::/nonexistent:/usr/sbin/nologin", "app:x:101:", "app:!:TODAY::::::", 0},
-		{Debian, "useradd -r -u 1001 -s /sbin/nologin -c 'an app' app", "app:x:1001:1001:an app:/home/app:/sbin/nologin", "app:x:1001:", "app:!:TODAY::::::", 0},
+		{Debian, "useradd -r -u 1001 -s /sbin/nologin -c 'an app' app", "app:x:1001:999:an app:/home/app:/sbin/nologin", "app:x:999:", "app:!:TODAY::::::", 0},
 		{Debian, "groupadd -r -g 999 app && useradd --no-log-init -r -g app app", "app:x:999:999::/home/app:/bin/sh", "app:x:999:", "app:!:TODAY::::::", 0},
 		{Debian, "useradd -u 1000 -M app", "app:x:1000:1000::/home/app:/bin/sh", "app:x:1000:", "app:" + dated, 0},
-		{Debian, "useradd root", "", "", "", 1},
+		{Debian, "useradd root", "", "", "", 9},
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.variant)+" "+tt.script, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package gobase
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -207,6 +208,10 @@ func (c *call) edit(fn func(*accounts) error) int {
 	}
 	if err == nil {
 		err = a.save()
+	}
+	var special coded
+	if errors.As(err, &special) {
+		return c.fail(special.code, "%v", err)
 	}
 	if err != nil {
 		return c.fail(1, "%v", err)

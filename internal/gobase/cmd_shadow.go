@@ -18,7 +18,7 @@ func useradd(c *call) int {
 			return err
 		}
 		if _, ok := field(a.passwd, name, 0); ok {
-			return fmt.Errorf("user '%s' already exists", name)
+			return coded{9, fmt.Errorf("user '%s' already exists", name)}
 		}
 		u := account{name: name, gecos: c.opt.value("c"), home: "/home/" + name, shell: "/bin/sh"}
 		if c.opt.has("d") {
@@ -43,10 +43,15 @@ func useradd(c *call) int {
 			password = p
 		}
 		a.addUser(u, password, ages)
-		if !c.opt.has("m") || c.opt.has("M") {
-			return nil
+		if first, last := 1000, 60000; c.opt.has("u") {
+			if system {
+				first, last = 0, 999
+			}
+			if u.uid < first || u.uid > last {
+				fmt.Fprintf(c.stderr, "useradd warning: %s's uid %d is outside of the range %d to %d\n", name, u.uid, first, last)
+			}
 		}
-		return a.makeHome(u, 0o700)
+		return nil
 	})
 }
 
@@ -54,10 +59,10 @@ func useradd(c *call) int {
 func (a *accounts) useraddIDs(u *account, system bool) (err error) {
 	o := a.c.opt
 	switch {
-	case o.value("u") != "" && o.has("o"):
-		u.uid, err = strconv.Atoi(o.value("u"))
 	case o.value("u") != "" || !system:
-		u.uid, err = a.pickUID(o.value("u"), 1000, 60000, a.passwd)
+		if u.uid, err = a.pickUID(o.value("u"), 1000, 60000, a.passwd); err != nil {
+			err = coded{4, err}
+		}
 	default:
 		u.uid, err = freeDown(100, 999, a.passwd)
 	}
@@ -72,17 +77,19 @@ func (a *accounts) useraddIDs(u *account, system bool) (err error) {
 			text = group
 		}
 		if u.gid, err = strconv.Atoi(text); err != nil || !taken(a.group, u.gid) {
-			return fmt.Errorf("group '%s' does not exist", group)
+			return coded{6, fmt.Errorf("group '%s' does not exist", group)}
 		}
 	case o.has("N"):
 		u.gid = 100
 	default:
 		if _, ok := field(a.group, u.name, 0); ok {
-			return fmt.Errorf("group %s exists - if you want to add this user to that group, use -g", u.name)
+			return coded{9, fmt.Errorf("group %s exists - if you want to add this user to that group, use -g", u.name)}
 		}
 		u.gid = u.uid
+		// The number of the user is taken where it is one for a group of this kind.
+		fits := system && u.gid >= 100 && u.gid <= 999 || !system && u.gid >= 1000 && u.gid <= 60000
 		switch {
-		case !taken(a.group, u.gid):
+		case fits && !taken(a.group, u.gid):
 		case system:
 			u.gid, err = freeDown(100, 999, a.group)
 		default:
@@ -91,6 +98,12 @@ func (a *accounts) useraddIDs(u *account, system bool) (err error) {
 		a.addGroup(u.name, u.gid)
 	}
 	return err
+}
+
+// coded is an error with the exit code that the real command has for it.
+type coded struct {
+	code int
+	error
 }
 
 func groupadd(c *call) int {
@@ -102,6 +115,12 @@ func groupadd(c *call) int {
 		if _, ok := field(a.group, name, 0); ok && c.opt.has("f") {
 			return nil
 		}
-		return a.newGroup(name, c.opt.value("g"), c.opt.has("r"), freeDown)
+		if _, ok := field(a.group, name, 0); ok {
+			return coded{9, fmt.Errorf("group '%s' already exists", name)}
+		}
+		if err := a.newGroup(name, c.opt.value("g"), c.opt.has("r"), freeDown); err != nil {
+			return coded{4, err}
+		}
+		return nil
 	})
 }
