@@ -20,6 +20,8 @@ type facts struct {
 	Chroot           bool   // the root directory is not the root of a mount
 	NoProc           bool   // /proc is not mounted
 	SysAdmin         bool   // CAP_SYS_ADMIN is held: no user namespace was asked for
+	NoRootMap        bool   // it is root without CAP_SETFCAP, by which id 0 is mapped (since Linux 5.12)
+	Nested           bool   // it is in a user namespace itself
 	Kernel           [2]int // 5, 11; zero is unknown
 	Exe              string // this program, for a profile
 }
@@ -47,6 +49,10 @@ func cause(f facts) *Unavailable {
 	case f.UnprivClone == 0:
 		return &Unavailable{"ordinary users may not make user namespaces (kernel.unprivileged_userns_clone = 0)",
 			"run as root: sysctl -w kernel.unprivileged_userns_clone=1 (to keep it: a line in /etc/sysctl.d/)"}
+	case f.Errno == syscall.ENOSPC && f.Nested:
+		return &Unavailable{
+			"the sandbox around this process allows no user namespace within its own (bwrap --disable-userns, or its user.max_user_namespaces)",
+			"start that sandbox without --disable-userns, or run skiff outside of it"}
 	case f.Errno == syscall.ENOSPC || f.Errno == syscall.EUSERS || f.Errno == syscall.EAGAIN:
 		return &Unavailable{
 			fmt.Sprintf("a limit on namespaces or processes is reached (%v; user.max_user_namespaces = %d, nesting ends at 32 levels)", f.Errno, f.MaxUserNS),
@@ -58,7 +64,11 @@ func cause(f facts) *Unavailable {
 			fmt.Sprintf("run as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or allow this program alone: "+
 				`printf 'abi <abi/4.0>,\nprofile skiff %s flags=(unconfined) {\n  userns,\n}\n' > /etc/apparmor.d/skiff && apparmor_parser -r /etc/apparmor.d/skiff`, f.exe())}
 	case f.Chroot:
-		return &Unavailable{"this process runs in a chroot, where the kernel allows no user namespaces", "leave the chroot, or use pivot_root (unshare, systemd-nspawn, bwrap) in its place"}
+		return &Unavailable{"this process runs in a chroot, where the kernel allows no user namespaces",
+			"run it as root there, or in the place of chroot use one that makes a root of its own by pivot_root: " +
+				"bwrap --bind DIRECTORY / --dev /dev --proc /proc, or systemd-nspawn -D DIRECTORY"}
+	case f.NoRootMap && f.Errno == syscall.EPERM:
+		return noRootMapCause(f)
 	case f.Container != "":
 		return &Unavailable{fmt.Sprintf("this container (%s) may not use user namespaces (%s: %v): its security profile forbids it", f.Container, f.Step, f.Errno),
 			"start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt label=disable"}
@@ -95,6 +105,18 @@ func privilegedCause(f facts) *Unavailable {
 	}
 	return &Unavailable{fmt.Sprintf("the kernel refused a namespace to root (%s: %v)", f.Step, f.Errno),
 		"a security module or systemd's RestrictNamespaces= may forbid it"}
+}
+
+// noRootMapCause is for root that may not make a namespace in which there is a root.
+func noRootMapCause(f facts) *Unavailable {
+	const cause = "root here lacks CAP_SETFCAP, without which the kernel maps no root into a user namespace (since Linux 5.12)"
+	switch f.Container {
+	case "":
+		return &Unavailable{cause, "leave it that capability, or run skiff as another user: setpriv --reuid=1000 --regid=1000 --clear-groups skiff …"}
+	case "kubernetes":
+		return &Unavailable{cause, "set securityContext.capabilities.add: [SETFCAP], or securityContext.runAsUser: 1000"}
+	}
+	return &Unavailable{cause, fmt.Sprintf("start this container (%s) with --cap-add=SETFCAP", f.Container)}
 }
 
 // seccompCause is for a filter on the process, as Docker's default one.

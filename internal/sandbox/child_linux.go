@@ -97,6 +97,10 @@ func waitStage() error {
 func childStage(handlers map[string]Handler) error {
 	// Its own session has no terminal, but a signal for the parent's process group may still come by kill(1).
 	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTSTP)
+	moved, chroot := rootChroot()
+	if moved {
+		return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+	}
 	unix.CloseOnExec(initFD)
 	link, err := newSocketLink(os.NewFile(initFD, "parent"))
 	if err != nil {
@@ -110,7 +114,7 @@ func childStage(handlers map[string]Handler) error {
 		return fmt.Errorf("start sandbox: %w", err)
 	}
 	hello := frame{Kind: kindHello}
-	if err := prepareChild(); err != nil {
+	if err := prepareChild(chroot); err != nil {
 		hello.Err = toWire(err)
 	}
 	if err := link.send(hello, nil); err != nil || hello.Err != nil {
@@ -127,8 +131,11 @@ func childStage(handlers map[string]Handler) error {
 }
 
 // prepareChild cuts the mounts off from the machine's, and shares them with the inits that it starts, until each takes its
-// own (enterStage). It drops the groups of the caller where that is allowed.
-func prepareChild() error {
+// own (enterStage). It drops the groups of the caller where that is allowed. chroot is what kept the child in one.
+func prepareChild(chroot error) error {
+	if chroot != nil {
+		return chroot
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,6 +27,8 @@ func gather() facts {
 		UnshareDenied:    unshareDenied(),
 		Container:        container(),
 		SysAdmin:         hasCaps(unix.CAP_SYS_ADMIN),
+		NoRootMap:        os.Geteuid() == 0 && !hasCaps(unix.CAP_SETFCAP),
+		Nested:           mappedIDs() < math.MaxUint32,
 		Kernel:           kernelVersion(),
 	}
 	if b, err := os.ReadFile("/proc/self/attr/current"); err == nil {

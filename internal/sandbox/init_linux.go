@@ -151,7 +151,8 @@ func loopbackUp() error {
 		return err
 	}
 	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+	// Root of a container has CAP_SYS_ADMIN and yet may lack CAP_NET_ADMIN. Most steps need no network.
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil && err != unix.EPERM {
 		return fmt.Errorf("bring up loopback: %w", err)
 	}
 	return nil
@@ -163,6 +164,10 @@ func enterCwd(root *os.File, cwd string, u specs.User, fakeIDs bool) error {
 	dir, err := OpenIn(root, path.Join("/", cwd))
 	if errors.Is(err, os.ErrNotExist) {
 		dir, err = makeCwd(root, cwd, u, fakeIDs)
+	}
+	var at *os.PathError
+	if errors.As(err, &at) && at.Path == path.Join("/", cwd) {
+		err = at.Err // the caller names it
 	}
 	if err != nil {
 		return err

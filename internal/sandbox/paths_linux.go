@@ -185,7 +185,7 @@ func makeIn(root *os.File, name string, dir bool, made func(*os.File) error) err
 // ledAway explains the ELOOP by which [OpenIn] refuses a link of /proc. A loop of ordinary links is no less an error.
 func ledAway(err error) error {
 	if errors.Is(err, unix.ELOOP) {
-		return fmt.Errorf("%w (links of /proc to the root, the files and the programs of processes are not followed)", err)
+		return fmt.Errorf("%w, or one of the links of /proc to what a process has, which are not followed", err)
 	}
 	return err
 }

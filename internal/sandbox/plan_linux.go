@@ -52,6 +52,7 @@ func tryMount() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return err
 		}
+		_ = enterNamespaceRoot() // in a chroot "/" is no mount; whoever may not leave it is told by what follows
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			return err
 		}
