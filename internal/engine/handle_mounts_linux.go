@@ -39,7 +39,7 @@ func (s *step) mount(ctx context.Context, name string, m mountReq) (specs.Mount,
 
 // bindMount shows a chain. Where the step may write, it writes to a layer: its own output, or one that is dropped.
 func (s *step) bindMount(ctx context.Context, name string, m mountReq) (specs.Mount, error) {
-	out := specs.Mount{Type: "bind", Destination: m.Dest, Options: []string{"rbind"}}
+	out := specs.Mount{Type: "bind", Destination: m.Dest, Options: []string{"rbind", "symfollow"}}
 	dir := filepath.Join(s.dir, name)
 	if m.Output || !m.Readonly {
 		a, err := s.prepare(ctx, m.Chain)

@@ -11,6 +11,7 @@ import (
 // mountOptions are the options of a spec's mount, sorted out.
 type mountOptions struct {
 	bind, rec bool
+	links     bool // links are followed, though the source is mounted without
 	flags     uintptr
 	data      []string
 }
@@ -33,6 +34,8 @@ func parseMountOptions(m specs.Mount) (mountOptions, error) {
 			o.bind = true
 		case opt == "rbind":
 			o.bind, o.rec = true, true
+		case opt == "symfollow":
+			o.links = true
 		case known:
 			o.flags |= flag
 		default:
@@ -75,11 +78,29 @@ func addFlags(f *os.File, flags uintptr, rec bool) error {
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 		return err
 	}
+	flags &= unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	return unix.Mount("", procPath(f), "", unix.MS_BIND|unix.MS_REMOUNT|flags|remounted(st), "")
+}
+
+// followLinks takes MS_NOSYMFOLLOW from the mount at f.
+func followLinks(f *os.File) error {
+	err := unix.MountSetattr(int(f.Fd()), "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_NOSYMFOLLOW})
+	if err != unix.ENOSYS && err != unix.EPERM && err != unix.EINVAL { // the last is before Linux 5.14
+		return err
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	return unix.Mount("", procPath(f), "", unix.MS_BIND|unix.MS_REMOUNT|remounted(st), "")
+}
+
+// remounted is the flags that a remount has to repeat, to take none of them away.
+func remounted(st unix.Statfs_t) uintptr {
 	const kept = unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC | unix.ST_NOATIME | unix.ST_NODIRATIME | unix.ST_RELATIME
 	now := uintptr(st.Flags) & kept
 	if now&unix.ST_RELATIME != 0 { // the one whose number differs from the mount flag's
 		now = now&^unix.ST_RELATIME | unix.MS_RELATIME
 	}
-	flags &= unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	return unix.Mount("", procPath(f), "", unix.MS_BIND|unix.MS_REMOUNT|flags|now, "")
+	return now
 }

@@ -89,7 +89,7 @@ func openDir(name string) (*os.File, error) {
 // collect fills the stage, which is mounted at dir.
 func (st *stage) collect(dir string, root *os.File) error {
 	// Without MS_REC only the root itself would be bound, and what the caller mounted below it would be missing.
-	err := st.bind(dir+stageRoot, procPath(root), mountOptions{rec: true, flags: unix.MS_NODEV})
+	err := st.bind(dir+stageRoot, procPath(root), mountOptions{rec: true, links: true, flags: unix.MS_NODEV})
 	if err != nil {
 		return fmt.Errorf("bind root %s: %w", st.spec.Root.Path, err)
 	}
@@ -135,7 +135,7 @@ func (st *stage) bind(name, source string, o mountOptions) error {
 	if err := unix.Mount(source, name, "", flags, ""); err != nil {
 		return err
 	}
-	return restrict(name, o.flags)
+	return restrict(name, o)
 }
 
 func makeOne(name string, dir bool) error {
@@ -149,15 +149,20 @@ func makeOne(name string, dir bool) error {
 	return unix.Close(fd)
 }
 
-// restrict adds flags to the mount at name and those below it.
-func restrict(name string, flags uintptr) error {
+// restrict adds the flags of o to the mount at name and those below it.
+func restrict(name string, o mountOptions) error {
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	return addFlags(f, flags, true)
+	if o.links {
+		if err := followLinks(f); err != nil {
+			return fmt.Errorf("let links be followed: %w", err)
+		}
+	}
+	return addFlags(f, o.flags, true)
 }
 
 // kernelFS mounts /proc or /sys. In nested containers the kernel refuses a fresh one, because it would show what the outer
@@ -175,7 +180,7 @@ func (st *stage) kernelFS(name, kind string, o mountOptions) error {
 	if err := unix.Mount(machine, name, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return err
 	}
-	return restrict(name, o.flags)
+	return restrict(name, o)
 }
 
 // devices puts the machine's device nodes on the stage; one that the machine does not have is left out.

@@ -36,7 +36,9 @@ func mountOverlay(target string, o overlay) error {
 	if err != nil {
 		return err
 	}
-	flags := uintptr(unix.MS_NODEV)
+	// Whoever writes or reads here by a path has resolved it before, within the chain: a link that is still on the way is
+	// refused by the kernel, wherever it leads. A step, which follows links, gets the mount without the flag.
+	flags := uintptr(unix.MS_NODEV | unix.MS_NOSYMFOLLOW)
 	if o.readonly {
 		flags |= unix.MS_RDONLY
 	}

@@ -403,3 +403,27 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// The kernel follows no link in what is mounted: a path that nobody has resolved leads nowhere, least of all out of the chain.
+func TestLinksAreNotFollowed(t *testing.T) {
+	inodetest.Run(t, func(t *testing.T, mode string) {
+		s := newTestSnapshots(t, t.TempDir())
+		outside := t.TempDir()
+		write(t, outside, "file", "of the machine")
+		must(t, os.MkdirAll(s.layerDir("links"), 0o755))
+		must(t, os.Symlink(outside, filepath.Join(s.layerDir("links"), "out")))
+		sealed(t, s, "links")
+		a := prepare(t, s, []string{"links"})
+		if b, err := os.ReadFile(filepath.Join(a.Root(), "out/file")); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("read through a link: %q, %v", b, err)
+		}
+		if err := os.WriteFile(filepath.Join(a.Root(), "out/new"), nil, 0o600); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("written through a link: %v", err)
+		}
+		if to, err := os.Readlink(filepath.Join(a.Root(), "out")); err != nil || to != outside {
+			t.Errorf("the link itself: %q, %v", to, err)
+		}
+		must(t, a.Discard())
+		checkNothingLeft(t, s)
+	})
+}
