@@ -48,6 +48,7 @@ func TestFindUser(t *testing.T) {
 		{"7", bare, "7:0 [0]"},
 		{"nobody", full, "user nobody: unable to find user nobody: no matching entries in passwd file"},
 		{"web:none", full, "user web:none: unable to find group none: no matching entries in group file"},
+		{"4294967296", full, "user 4294967296: uids and gids must be in range 0-2147483647"}, // CVE-2024-40635
 		{"4294967295:0", full, "user 4294967295:0: uids and gids must be in range 0-2147483647"},
 	} {
 		u, err := findUser(c.tree, c.name)

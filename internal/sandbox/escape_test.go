@@ -280,3 +280,20 @@ func TestHandsOverPipesAlone(t *testing.T) {
 		t.Error("a pipe is not handed over")
 	}
 }
+
+var _ = helper("environ", func([]string) error {
+	env := os.Environ()
+	slices.Sort(env)
+	fmt.Println(strings.Join(env, " "))
+	return nil
+})
+
+// CVE-2021-3602: the environment of whoever builds.
+func TestEnvironmentStaysOutside(t *testing.T) {
+	t.Setenv("SKIFF_TEST_TOKEN", "hunter2")
+	modes(t, func(t *testing.T, c *Child) {
+		if out := mustRun(t, c, step(t, "environ")); out != "HOME=/ PATH=/usr/libexec\n" {
+			t.Errorf("got %q", out)
+		}
+	})
+}
