@@ -218,13 +218,13 @@ func (e *examination) describe(img v1.Image) error {
 
 // readPrograms reads the Go programs of the image, and notes its largest files.
 func (e *examination) readPrograms(ctx context.Context) error {
-	var executables, all []rootfs.File
+	var executables, largest []rootfs.File
 	seen := map[string]bool{}
 	err := e.fs.Walk(func(f rootfs.File) error {
 		if !f.IsRegular() {
 			return ctx.Err()
 		}
-		all = append(all, f)
+		largest = withLarger(largest, f)
 		n, _ := f.Note.(note)
 		// A hard link is the same program once more; what the toolchain starts itself is no program of the image.
 		key := fmt.Sprintf("%d %s", f.Layer, f.Header.Name)
@@ -237,8 +237,7 @@ func (e *examination) readPrograms(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(all, func(a, b rootfs.File) int { return cmp.Compare(b.Header.Size, a.Header.Size) })
-	for _, f := range all[:min(len(all), maxLargest)] {
+	for _, f := range largest {
 		e.report.Largest = append(e.report.Largest, Sized{f.Path, f.Header.Size})
 	}
 	executables, err = e.takeKnown(executables)
@@ -255,6 +254,18 @@ func (e *examination) readPrograms(ctx context.Context) error {
 		e.report.Programs = append(e.report.Programs, describeProgram(p))
 	}
 	return nil
+}
+
+// withLarger adds a file to the largest ones, if it is one; of equal ones the first stay.
+func withLarger(largest []rootfs.File, f rootfs.File) []rootfs.File {
+	i, _ := slices.BinarySearchFunc(largest, f, func(a, b rootfs.File) int {
+		return cmp.Or(cmp.Compare(b.Header.Size, a.Header.Size), -1) // behind those of its size
+	})
+	if i == maxLargest {
+		return largest
+	}
+	largest = slices.Insert(largest, i, f)
+	return largest[:min(len(largest), maxLargest)]
 }
 
 func (e *examination) rank(p goProgram) int {

@@ -25,11 +25,11 @@ func Flatten(ctx context.Context, img v1.Image, fn func(h *tar.Header, content i
 	}
 	root := newDir()
 	for i, layer := range layers {
-		if err := readLayer(layer, func(r io.Reader) error { return (&flattener{root: root, layer: i}).apply(ctx, r) }); err != nil {
+		if err := readLayer(layer, func(r io.Reader) error { return (&flattener{root: root, layer: int32(i)}).apply(ctx, r) }); err != nil {
 			return fmt.Errorf("layer %d: %w", i+1, err)
 		}
 	}
-	files := map[[2]int]*node{}
+	files := map[[2]int]*emitted{}
 	if err := emitDirs(root, ".", files, fn); err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func readLayer(layer v1.Layer, read func(io.Reader) error) error {
 
 // holes returns an error where files are to be written of a layer that have more bytes than it can hold: in a few bytes a sparse file may
 // pretend to have a petabyte.
-func holes(layer v1.Layer, i int, files map[[2]int]*node) error {
+func holes(layer v1.Layer, i int, files map[[2]int]*emitted) error {
 	stored, err := layer.Size()
 	if err != nil {
 		return err
@@ -75,8 +75,14 @@ func holes(layer v1.Layer, i int, files map[[2]int]*node) error {
 	return nil
 }
 
+// emitted is a regular file, with all of its names.
+type emitted struct {
+	*node
+	names []string
+}
+
 // emitDirs emits everything but regular files, in the order of names, and collects those by layer and entry.
-func emitDirs(dir *node, at string, files map[[2]int]*node, fn func(*tar.Header, io.Reader) error) error {
+func emitDirs(dir *node, at string, files map[[2]int]*emitted, fn func(*tar.Header, io.Reader) error) error {
 	var names []string
 	for name := range dir.children {
 		names = append(names, name)
@@ -86,8 +92,11 @@ func emitDirs(dir *node, at string, files map[[2]int]*node, fn func(*tar.Header,
 		n := dir.children[name]
 		full := path.Join(at, name)
 		if n.header.Typeflag == tar.TypeReg {
-			n.names = append(n.names, full)
-			files[[2]int{n.layer, n.entry}] = n
+			at := [2]int{int(n.layer), int(n.entry)}
+			if files[at] == nil {
+				files[at] = &emitted{node: n}
+			}
+			files[at].names = append(files[at].names, full)
 			continue
 		}
 		h := *n.header
@@ -105,7 +114,7 @@ func emitDirs(dir *node, at string, files map[[2]int]*node, fn func(*tar.Header,
 }
 
 // emitFiles emits the regular files whose content is in a layer, and hard links to them.
-func emitFiles(ctx context.Context, r io.Reader, layer int, files map[[2]int]*node, fn func(*tar.Header, io.Reader) error) error {
+func emitFiles(ctx context.Context, r io.Reader, layer int, files map[[2]int]*emitted, fn func(*tar.Header, io.Reader) error) error {
 	i := -1
 	return EachEntry(ctx, r, func(_ Entry, content io.Reader) error {
 		i++

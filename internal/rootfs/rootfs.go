@@ -73,7 +73,7 @@ func Open(ctx context.Context, img v1.Image, o Options) (*FS, error) {
 	}
 	root := newDir()
 	for i, layer := range layers {
-		f := &flattener{root: root, layer: i, look: o.Look}
+		f := &flattener{root: root, layer: int32(i), look: o.Look}
 		if err := o.readLayer(i, layer, func(r io.Reader) error { return f.apply(ctx, r) }); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
@@ -116,7 +116,7 @@ func walk(dir *node, at string, fn func(File) error) error {
 }
 
 func (n *node) file(name string) File {
-	return File{Path: name, Header: n.header, Layer: n.layer, Note: n.note, node: n}
+	return File{Path: name, Header: n.header, Layer: int(n.layer), Note: n.note, node: n}
 }
 
 // maxLinks is how many symbolic links a name may lead through, as in Linux (path_resolution(7)).
@@ -278,7 +278,7 @@ func spool(ctx context.Context, r io.Reader, files []File, fn func(File, Content
 			}
 			continue
 		}
-		wanted[file.node.entry] = append(wanted[file.node.entry], file)
+		wanted[int(file.node.entry)] = append(wanted[int(file.node.entry)], file)
 	}
 	i := -1
 	return EachEntry(ctx, r, func(_ Entry, content io.Reader) error {

@@ -18,14 +18,13 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
-// node is a file of the flattened root filesystem; hard links of one file share it.
+// node is a file of the flattened root filesystem; hard links of one file share it. There may be millions.
 type node struct {
 	header   *tar.Header
-	layer    int   // where its content is,
-	entry    int   // as which member,
-	offset   int64 // from which byte of the uncompressed tar on; -1: it is not stored as one piece
-	note     any   // what [Options.Look] returned
-	names    []string
+	layer    int32            // where its content is,
+	entry    int32            // as which member,
+	offset   int64            // from which byte of the uncompressed tar on; -1: it is not stored as one piece
+	note     any              // what [Options.Look] returned
 	children map[string]*node // of a folder
 }
 
@@ -42,8 +41,8 @@ func newDir() *node {
 // flattener applies a layer to the tree of those below it.
 type flattener struct {
 	root  *node
-	layer int
-	fresh map[place]bool // what this layer put there: whiteouts do not touch it
+	layer int32
+	fresh map[place]bool // see isFresh
 	bare  map[*node]bool // folders in which nothing of lower layers is left
 	look  func(int, Entry, io.Reader) (any, error)
 }
@@ -59,13 +58,13 @@ func (f *flattener) apply(ctx context.Context, r io.Reader) error {
 	i := -1
 	return EachEntry(ctx, r, func(e Entry, content io.Reader) error {
 		i++
-		n := &node{header: e.Header, layer: f.layer, entry: i, offset: e.Offset}
+		n := &node{header: e.Header, layer: f.layer, entry: int32(i), offset: e.Offset}
 		if e.Sparse {
 			n.offset = -1
 		}
 		err := f.add(e, n)
 		if err == nil && f.look != nil && e.Typeflag == tar.TypeReg {
-			n.note, err = f.look(f.layer, e, content)
+			n.note, err = f.look(int(f.layer), e, content)
 		}
 		if err != nil {
 			return fmt.Errorf("%.100q: %w", e.Name, err)
@@ -95,7 +94,7 @@ func (f *flattener) add(e Entry, n *node) error {
 		return nil
 	case strings.HasPrefix(base, whiteoutPrefix):
 		name := strings.TrimPrefix(base, whiteoutPrefix)
-		if !f.fresh[place{parent, name}] {
+		if n := parent.children[name]; n != nil && !f.isFresh(parent, name, n) {
 			delete(parent.children, name)
 		}
 		return nil
@@ -116,8 +115,16 @@ func (f *flattener) add(e Entry, n *node) error {
 		return nil // extended headers for programs that we are not
 	}
 	parent.children[base] = n
-	f.fresh[place{parent, base}] = true
+	if n.layer != f.layer {
+		f.fresh[place{parent, base}] = true
+	}
 	return nil
+}
+
+// isFresh tells whether this layer put an entry into a folder: whiteouts do not touch it. Most entries are files of the layer itself;
+// only folders without an entry of their own, and hard links to files of lower layers, have to be remembered.
+func (f *flattener) isFresh(dir *node, name string, n *node) bool {
+	return n.layer == f.layer || f.fresh[place{dir, name}]
 }
 
 // clear makes a folder opaque: what lower layers have in it goes. It tells whether something stays. However often a layer asks for it, a
@@ -128,7 +135,7 @@ func (f *flattener) clear(dir *node) (stays bool) {
 	}
 	f.bare[dir] = true
 	for name, c := range dir.children {
-		keep := f.fresh[place{dir, name}]
+		keep := f.isFresh(dir, name, c)
 		if c.isDir() {
 			keep = f.clear(c) || keep
 		}
