@@ -343,7 +343,7 @@ func (e *Engine) Sweep(ctx context.Context) {
 func (e *Engine) remove(ctx context.Context, paths []string) error {
 	var rest []string
 	for _, p := range paths {
-		if err := os.RemoveAll(p); err != nil {
+		if err := store.RemoveAll(p); err != nil {
 			if !errors.Is(err, fs.ErrPermission) {
 				return fmt.Errorf("remove: %w", err)
 			}

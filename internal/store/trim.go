@@ -80,7 +80,7 @@ func (s *Store) LastTrim() time.Time {
 
 func removeAll(_ context.Context, paths []string) error {
 	for _, p := range paths {
-		if err := os.RemoveAll(p); err != nil {
+		if err := RemoveAll(p); err != nil {
 			return err
 		}
 	}

@@ -217,19 +217,3 @@ func readSize(path string) (int64, bool) {
 	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
 	return n, err == nil && n >= 0
 }
-
-// treeSize sums what the files below dir take on the disk, as far as they can be seen. A file of several
-// names counts once a name.
-func treeSize(dir string) int64 {
-	var n int64
-	filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return nil // not readable, or gone meanwhile
-		}
-		if i, err := e.Info(); err == nil {
-			n += onDisk(i)
-		}
-		return nil
-	})
-	return n
-}
