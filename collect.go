@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// collectEvery is how often builds clean up by themselves: looking through a state of 10 GB takes some 100 ms.
+	// collectEvery is how often builds clean up by themselves below the limit: looking through a state of 10 GB takes some 100 ms.
 	collectEvery = 10 * time.Minute
 	// syncWait is how long a command waits for the disk at its end. What is not on the disk by then counts only until the
 	// machine starts again, or until the next build has waited for it.
@@ -29,10 +29,12 @@ func (s *State) finish() error {
 		return nil
 	}
 	var err error
-	if keep > 0 || s.store.TrimDue(collectEvery) {
-		if keep <= 0 {
-			keep = store.DefaultKeep(s.store.Root())
-		}
+	asked := keep > 0
+	if !asked {
+		keep = store.DefaultKeep(s.store.Root())
+	}
+	// A build that passes the limit is not to wait for the next one that is due.
+	if asked || s.store.TrimDue(collectEvery) || s.store.RoughSize() > keep {
 		_, err = s.trim(context.Background(), keep)
 	}
 	select {

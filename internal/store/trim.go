@@ -232,6 +232,7 @@ func (t *trimmer) dropOldest(keep int64) error {
 		size  int64
 		refs  *recordItem
 		cache string
+		files []string // of a Go build cache, all used in the same hour; nil: all of the cache
 	}
 	var items []item
 	for i := range t.inv.records {
@@ -242,6 +243,12 @@ func (t *trimmer) dropOldest(keep int64) error {
 		items = append(items, item{used: r.used, size: r.size, refs: r})
 	}
 	for _, c := range t.inv.caches {
+		if hours := t.s.goCacheHours(c.name); keep > 0 && hours != nil {
+			for used, h := range hours {
+				items = append(items, item{used: used, size: h.size, cache: c.name, files: h.files})
+			}
+			continue
+		}
 		items = append(items, item{used: c.used, size: c.size, cache: c.name})
 	}
 	now := time.Now()
@@ -262,6 +269,8 @@ func (t *trimmer) dropOldest(keep int64) error {
 			if err := t.dropRecord(it.refs); err != nil {
 				return err
 			}
+		} else if it.files != nil {
+			t.dropFiles(it.cache, it.size, it.files)
 		} else if err := t.dropCache(it.cache, it.size); err != nil {
 			return err
 		}
@@ -329,6 +338,50 @@ func (t *trimmer) dropBlob(digest string) error {
 	t.freed.Blobs++
 	t.freed.Bytes += size
 	return t.releaseRefs(nil, t.inv.made[digest])
+}
+
+// hour is files of a Go build cache that were last used in the same hour.
+type hour struct {
+	size  int64 // bytes on the disk
+	files []string
+}
+
+// goCacheHours returns what a cache mount holds by the hour of its last use, if it is a build cache of Go: 256 folders with entries
+// that the go command touches once an hour when it uses them. Each entry can go by itself, so that a cache ages by use and is never
+// lost as a whole while it is in use. nil: it is something else.
+func (s *Store) goCacheHours(name string) map[time.Time]*hour {
+	data := s.path("cache", name, "data")
+	for _, sub := range []string{"00", "ff"} {
+		if i, err := os.Lstat(filepath.Join(data, sub)); err != nil || !i.IsDir() {
+			return nil
+		}
+	}
+	hours := map[time.Time]*hour{}
+	for b := range 256 {
+		dir := filepath.Join(data, fmt.Sprintf("%02x", b))
+		_ = eachEntry(dir, func(e fs.DirEntry) {
+			i, err := e.Info()
+			if err != nil || !i.Mode().IsRegular() {
+				return
+			}
+			used := i.ModTime().Truncate(time.Hour)
+			if hours[used] == nil {
+				hours[used] = &hour{}
+			}
+			hours[used].size += onDisk(i)
+			hours[used].files = append(hours[used].files, filepath.Join(dir, e.Name()))
+		})
+	}
+	return hours
+}
+
+// dropFiles removes files of a cache. What cannot be removed stays, and counts the next time.
+func (t *trimmer) dropFiles(cache string, size int64, files []string) {
+	for _, f := range files {
+		_ = os.Remove(f)
+	}
+	_ = os.Remove(t.s.path("cache", cache+".du"))
+	t.freed.Bytes += size
 }
 
 func (t *trimmer) dropCache(name string, size int64) error {

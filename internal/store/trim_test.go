@@ -364,3 +364,50 @@ func TestBrokenIndexHeals(t *testing.T) {
 		t.Errorf("%v %v", ds, err)
 	}
 }
+
+// A build cache of Go loses what was used longest ago, and only as much as has to go. Other caches go as a whole.
+func TestTrimAgesGoCaches(t *testing.T) {
+	s := open(t, t.TempDir())
+	data := s.path("cache", "go", "data")
+	for b := range 256 {
+		write(t, filepath.Join(data, fmt.Sprintf("%02x", b), "README"), "")
+	}
+	big := strings.Repeat("x", 1<<20)
+	file := func(i int) string { return filepath.Join(data, fmt.Sprintf("%02x", i), "entry-d") }
+	for i := range 10 {
+		write(t, file(i), big)
+		used := time.Now().Add(-time.Duration(10-i) * 24 * time.Hour)
+		if err := os.Chtimes(file(i), used, used); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Put("k", Key{1}, "recent"); err != nil {
+		t.Fatal(err)
+	}
+	write(t, s.path("cache", "other", "data", "f"), big)
+	ages := time.Now().Add(-30 * 24 * time.Hour)
+	if err := os.Chtimes(s.path("cache", "other"), ages, ages); err != nil {
+		t.Fatal(err)
+	}
+	f := trim(t, s, 6<<20) // the folders take 1 MB
+	if f.Caches != 1 || f.Bytes < 6<<20 {
+		t.Errorf("freed %+v", f)
+	}
+	for i := range 10 {
+		_, err := os.Stat(file(i))
+		if there := err == nil; there != (i >= 6) {
+			t.Errorf("entry %d, %d days old, is there: %v", i, 10-i, there)
+		}
+	}
+	var v string
+	if err := s.Get("k", Key{1}, &v); err != nil {
+		t.Errorf("a record that was used since is gone: %v", err)
+	}
+	if n := s.RoughSize(); n < 4<<20 || n > 7<<20 {
+		t.Errorf("it takes %d bytes now", n)
+	}
+	trim(t, s, 0)
+	if _, err := os.Stat(data); err == nil {
+		t.Error("prune leaves the cache")
+	}
+}

@@ -50,6 +50,25 @@ func (s *Store) DiskUsage() (Usage, error) {
 	return u, nil
 }
 
+// RoughSize is about what the root takes on the disk in bytes, in some milliseconds: what is small is left out, and of caches counts
+// what was measured last, which [Store.Trim] and this do anew when it is older than cacheSizeFor.
+func (s *Store) RoughSize() (n int64) {
+	_ = eachEntry(s.path("layers"), func(e fs.DirEntry) { n += s.layerSize(e.Name()) })
+	for _, dir := range []string{s.path("oci", "blobs", "sha256"), s.path("composed"), s.path("bin")} {
+		_ = eachEntry(dir, func(e fs.DirEntry) {
+			if i, err := e.Info(); err == nil {
+				n += onDisk(i)
+			}
+		})
+	}
+	_ = eachEntry(s.path("cache"), func(e fs.DirEntry) {
+		if c, ok := s.cacheItem(e); ok {
+			n += c.size
+		}
+	})
+	return n
+}
+
 // inventory is what the root holds.
 type inventory struct {
 	layers  map[string]int64    // by id: bytes
@@ -187,8 +206,8 @@ func (s *Store) layerSize(id string) int64 {
 	return n
 }
 
-// cacheSizeFor is how long the measured size of a cache mount is believed: Go's caches hold 10,000s of files.
-const cacheSizeFor = time.Hour
+// cacheSizeFor is how long the measured size of a cache mount is believed that was used since: Go's caches hold 10,000s of files.
+const cacheSizeFor = 10 * time.Minute
 
 // cacheItem measures ROOT/cache/NAME, whose last use is the folder's mtime. NAME.du beside it keeps the size.
 func (s *Store) cacheItem(e fs.DirEntry) (cacheItem, bool) {
@@ -198,7 +217,7 @@ func (s *Store) cacheItem(e fs.DirEntry) (cacheItem, bool) {
 	}
 	c := cacheItem{name: e.Name(), used: i.ModTime()}
 	du := s.path("cache", e.Name()+".du")
-	if i, err := os.Lstat(du); err == nil && younger(i.ModTime(), cacheSizeFor) {
+	if i, err := os.Lstat(du); err == nil && (younger(i.ModTime(), cacheSizeFor) || i.ModTime().After(c.used.Add(cacheSizeFor))) {
 		if n, ok := readSize(du); ok {
 			c.size = n
 			return c, true
