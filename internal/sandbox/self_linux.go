@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/hex"
@@ -67,10 +68,11 @@ func copySelf(dir string) (string, error) {
 	sys := st.Sys().(*syscall.Stat_t)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %d %d", sys.Dev, sys.Ino, st.Size(), st.ModTime().UnixNano()))
 	path := filepath.Join(dir, "skiff-"+hex.EncodeToString(sum[:8]))
-	if have, err := os.Stat(path); err == nil && have.Size() == st.Size() {
+	if have, err := os.Stat(path); err == nil && have.Size() == st.Size() && soundCopy(exe, path, have) {
 		now := time.Now()
 		if now.Sub(have.ModTime()) > time.Hour {
 			os.Chtimes(path, now, now) // it is in use; a failure only brings the copy's removal nearer
+			sealCopy(path)
 		}
 		return path, nil
 	}
@@ -79,6 +81,51 @@ func copySelf(dir string) (string, error) {
 	}
 	removeUnused(dir)
 	return path, writeCopy(exe, path)
+}
+
+// soundCopy reports whether the copy is what was copied: nothing has changed the file since it was sealed, or it is equal to the last
+// byte, as in a state that was moved.
+func soundCopy(exe *os.File, path string, have os.FileInfo) bool {
+	if b, err := os.ReadFile(path + ".seal"); err == nil && string(b) == stampOf(have) {
+		return true
+	}
+	copied, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer copied.Close()
+	if !equal(io.NewSectionReader(exe, 0, have.Size()), copied) {
+		return false
+	}
+	sealCopy(path)
+	return true
+}
+
+// sealCopy notes what stat says of the copy. Without it the next process compares all of it.
+func sealCopy(path string) {
+	if i, err := os.Stat(path); err == nil {
+		_ = os.WriteFile(path+".seal", []byte(stampOf(i)), 0o600)
+	}
+}
+
+// stampOf is what changes when somebody writes to the file; ctime cannot be set back.
+func stampOf(i os.FileInfo) string {
+	sys := i.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%d %d %d", i.Size(), sys.Mtim.Nano(), sys.Ctim.Nano())
+}
+
+func equal(a, b io.Reader) bool {
+	x, y := make([]byte, 256<<10), make([]byte, 256<<10)
+	for {
+		n, err := io.ReadFull(a, x)
+		m, _ := io.ReadFull(b, y)
+		if n != m || !bytes.Equal(x[:n], y[:m]) {
+			return false
+		}
+		if err != nil {
+			return err == io.EOF || err == io.ErrUnexpectedEOF
+		}
+	}
 }
 
 func writeCopy(exe *os.File, path string) error {
@@ -98,7 +145,11 @@ func writeCopy(exe *os.File, path string) error {
 	if err := tmp.Close(); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	sealCopy(path)
+	return nil
 }
 
 // removeUnused takes away copies of older builds, and what a crash left. A step that runs one keeps it by its mount.

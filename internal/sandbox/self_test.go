@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -47,6 +48,38 @@ func TestCopySelf(t *testing.T) {
 	}
 	if _, err := copySelf(dir); err != nil {
 		t.Fatal(err)
+	}
+	// A byte changed by a failing disk, which leaves the times alone; then a copy of a state that was moved.
+	good, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, first, string(good[:5000])+"X"+string(good[5001:]), 0o755)
+	if err := os.Chtimes(first, time.Time{}, before.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := copySelf(dir); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := os.ReadFile(first); err != nil || !bytes.Equal(now, good) {
+		t.Errorf("a damaged copy is used: %v", err)
+	}
+	if err := os.Remove(first + ".seal"); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := os.Stat(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := copySelf(dir); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := os.Stat(first); err != nil || !os.SameFile(moved, now) {
+		t.Errorf("an equal copy was made again: %v", err)
 	}
 	if st, err := os.Stat(first); err != nil || st.Size() != exe.Size() {
 		t.Error("a copy cut short was taken for a good one")
