@@ -31,6 +31,7 @@ func Handlers() map[string]sandbox.Handler {
 		methodConfine: handle(w, canConfine),
 		methodRemove:  handle(w, removePaths),
 		methodVerify:  handle(w, verify),
+		methodArchive: handle(w, archive),
 		methodEnd:     handle(w, w.end),
 	}
 }

@@ -243,6 +243,14 @@ func (n *node) unpackLayer(ctx context.Context, l imageLayer, path string, below
 	})
 }
 
+// ignorePipe is the error of writing to a pipe of the child: one that the child closed has a reason, which it tells itself.
+func ignorePipe(err error) error {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
 // unpackStream makes a layer of an uncompressed tar that is not a blob of the store.
 func (n *node) unpackStream(ctx context.Context, open func(context.Context) (io.ReadCloser, error), below []string, id string) error {
 	if n.e.o.Store.HasLayer(id) {
@@ -271,10 +279,7 @@ func (n *node) unpackStream(ctx context.Context, open func(context.Context) (io.
 		stop := context.AfterFunc(ctx, func() { pw.Close() })
 		defer stop()
 		_, err := io.Copy(pw, src)
-		if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
-			return nil // the child has its own reason, which it tells
-		}
-		return err
+		return ignorePipe(err)
 	})
 	g.Go(func() error {
 		defer pr.Close()

@@ -19,6 +19,7 @@ const (
 	methodConfine = "engine.confine"
 	methodRemove  = "engine.remove"
 	methodVerify  = "engine.verify"
+	methodArchive = "engine.archive"
 	methodEnd     = "engine.end"
 )
 
