@@ -142,7 +142,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	bases := &goBases{bases: b.bases}
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
-		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note,
+		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note, Confine: b.confine,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs),
 		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status,
 	})
@@ -293,6 +293,7 @@ func (b *build) run(ctx context.Context) (*BuildResult, error) {
 		case err != nil:
 			return nil, err
 		default:
+			defer b.shareModules(ctx)()
 			return b.export(ctx, parts)
 		}
 	}

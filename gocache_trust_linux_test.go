@@ -152,7 +152,7 @@ func TestOwnCachesAreTheProjects(t *testing.T) {
 			t.Fatal(err)
 		}
 		src := skifftest.Files(t, "Dockerfile", "FROM golang:"+version+"-alpine AS b\nENV CGO_ENABLED=0\nWORKDIR /src\nCOPY . .\nARG AGAIN\n"+
-			"RUN go build -x -trimpath -gcflags=all=-spectre=index -o lib.a . 2>&1 | cat\nFROM scratch\nCOPY --from=b /src/lib.a /\n",
+			"RUN go build -x -trimpath -gcflags=all=-spectre=index -o lib.a . 2>&1 | tee log\nFROM scratch\nCOPY --from=b /src/lib.a /\n",
 			"go.mod", "module example.com/same\n\ngo 1.21\n", "lib.go", "package lib\n\nimport \"unicode/utf8\"\n\nvar N = utf8.RuneLen('x')\n", "mark", mark)
 		if err := os.CopyFS(dir, os.DirFS(src)); err != nil {
 			t.Fatal(err)

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/skiff-build/skiff/internal/engine"
 	"github.com/skiff-build/skiff/internal/goaware"
@@ -94,4 +96,34 @@ func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtr
 	}
 	direct, vars, _ := gobase.Direct(s.Args)
 	return engine.StepExtras{Env: x.Env, Files: x.Files, Done: x.Done, Direct: direct, DirectEnv: vars}, nil
+}
+
+// confine says why a step that is the go command alone is not to write what all projects share.
+func (b *build) confine(hints map[string]string) (why string) {
+	if !b.tools.Released(hints[goaware.HintRelease], runtime.GOARCH) {
+		return "that its Go is the released one was not proved (GOSUMDB=off, or GOPROXY is a folder)"
+	}
+	return ""
+}
+
+// shareWait is how long a build waits at its end for the checksum database, so that other projects find what it has fetched.
+const shareWait = time.Second
+
+// shareModules has the modules that steps have fetched proved, beside what follows. done waits for it, not for long.
+func (b *build) shareModules(ctx context.Context) (done func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	shared := make(chan error, 1)
+	go func() { shared <- b.engine.ShareModules(ctx, b.tools.ModuleSums) }()
+	return func() {
+		defer cancel()
+		select {
+		case err := <-shared:
+			if err != nil && ctx.Err() == nil {
+				b.steps.note("modules that were fetched are not shared with other projects: " + err.Error())
+			}
+		case <-time.After(shareWait):
+			cancel()
+			<-shared
+		}
+	}
 }

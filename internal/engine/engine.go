@@ -58,6 +58,9 @@ type Options struct {
 	// StepEnv makes what a step in a built-in base gets of the machine: variables that are set unless the step has
 	// them, and read-only mounts. Neither is part of a key. nil: nothing.
 	StepEnv func(ctx context.Context, s StepInfo) (StepExtras, error)
+	// Confine says why a step, of which goaware's hints say that it is the go command alone, is not to write the caches that all
+	// projects share; "": it may. nil: none may.
+	Confine func(hints map[string]string) (why string)
 	// Note is told what a step did not get. nil: nobody is.
 	Note func(text string)
 	// Working is called once, when the first thing is about to run, beside it; Close waits for it. nil: nothing is.
@@ -159,6 +162,8 @@ type Engine struct {
 
 	mu    sync.Mutex
 	nodes map[nodeKey]*node
+	// fetched are modules that steps have fetched and that all may share, once they are proved.
+	fetched []fetchedModules
 
 	salted flight[string]
 	child  flight[*sandbox.Child]

@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/skiff-build/skiff/internal/gocache"
 	"github.com/skiff-build/skiff/internal/sandbox"
 )
 
@@ -72,8 +74,9 @@ type confineResp struct{ Why string }
 // confine decides whether the step runs confined. Its words say that it calls the go command alone; whether that is so depends on
 // the files that it will find.
 func (n *node) confine(ctx context.Context, o *pb.ExecOp, env []string, root result) (bool, error) {
-	commands := n.v.Meta.GetDescription()[hintGo]
-	if commands == "" || !root.GoBase {
+	hints := n.v.Meta.GetDescription()
+	commands := hints[hintGo]
+	if commands == "" || !root.GoBase || n.e.o.Confine == nil {
 		return false, nil
 	}
 	req := confineReq{Chain: realLayers(root.Layers), Commands: strings.Fields(commands), Args: o.Meta.Args, Env: env}
@@ -82,15 +85,62 @@ func (n *node) confine(ctx context.Context, o *pb.ExecOp, env []string, root res
 			req.Targets = append(req.Targets, dest)
 		}
 	}
-	var resp confineResp
-	if err := n.e.call(ctx, methodConfine, req, &resp, nil); err != nil {
-		return false, err
+	resp := confineResp{n.e.o.Confine(hints)}
+	if resp.Why == "" {
+		if err := n.e.call(ctx, methodConfine, req, &resp, nil); err != nil {
+			return false, err
+		}
 	}
 	if resp.Why != "" && n.e.o.Note != nil {
 		n.e.o.Note("gocache: " + n.v.Name() + ": what it writes to Go's caches stays this Dockerfile's own: " + resp.Why)
 	}
 	return resp.Why == "", nil
 }
+
+// fetchedModules are modules in the cache of a Dockerfile that a confined step has fetched.
+type fetchedModules struct {
+	Own, Shared string // names of caches
+	Modules     []gocache.Module
+}
+
+// ShareModules lets all projects have the modules that this engine's steps have fetched, those that have the checksums that sums
+// says. (A go.sum proves nothing to others: it is the project's own.) Nothing depends on it: what is not shared is fetched again.
+func (e *Engine) ShareModules(ctx context.Context, sums func(ctx context.Context, path, version string) (zip, mod string, ok bool)) error {
+	e.mu.Lock()
+	fetched := e.fetched
+	e.fetched = nil
+	e.mu.Unlock()
+	for _, f := range fetched {
+		proved := make([]bool, len(f.Modules))
+		var wg sync.WaitGroup
+		limit := make(chan struct{}, maxLookups)
+		for i, m := range f.Modules {
+			limit <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-limit }()
+				zip, mod, ok := sums(ctx, m.Path, m.Version)
+				proved[i] = ok && zip == m.Sum && mod == m.ModSum
+			})
+		}
+		wg.Wait()
+		var share []gocache.Module
+		for i, m := range f.Modules {
+			if proved[i] {
+				share = append(share, m)
+			}
+		}
+		if len(share) == 0 || ctx.Err() != nil {
+			continue
+		}
+		if err := e.call(ctx, methodShare, fetchedModules{f.Own, f.Shared, share}, nil, nil); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// maxLookups bounds how many checksums are asked for at a time.
+const maxLookups = 8
 
 // goOnlyPath is there in a step that is confined: skiff, which is all commands of the built-in base, is none but the shell that
 // the step begins with (see gobase.Applet).

@@ -58,7 +58,8 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 	if resp.Unserved = s.unserved(); resp.Unserved != "" {
 		return resp, nil // whatever its exit code is
 	}
-	if perr := s.promote(); err == nil {
+	var perr error
+	if resp.Fetched, perr = s.promote(); err == nil {
 		err = perr
 	}
 	if err != nil {

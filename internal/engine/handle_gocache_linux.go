@@ -26,7 +26,8 @@ type goCacheMount struct {
 	req     *goCacheReq
 	upper   string
 	unmount func() error
-	at      string // in the step
+	locks   []*os.File // of the caches that the step sees, shared while it runs
+	at      string     // in the step
 }
 
 // goCacheMount shows the caches of a Dockerfile and of all, below an empty directory that takes what the step writes.
@@ -57,6 +58,10 @@ func (s *step) goCacheMount(name string, m mountReq) (specs.Mount, error) {
 		return out, err
 	}
 	c := &goCacheMount{req: g, upper: upper, at: out.Destination}
+	s.later(c.release)
+	if err := c.lock(s.root); err != nil {
+		return out, err
+	}
 	mounted := true
 	c.unmount = func() error {
 		if !mounted {
@@ -72,6 +77,35 @@ func (s *step) goCacheMount(name string, m mountReq) (specs.Mount, error) {
 		return out, gocache.Dir(dir).Begin(time.Now())
 	}
 	return out, nil
+}
+
+// lock keeps others from trimming the caches.
+func (c *goCacheMount) lock(root string) error {
+	for _, name := range c.req.names() {
+		f, err := os.Open(filepath.Join(root, "cache", name))
+		if err != nil {
+			return err
+		}
+		c.locks = append(c.locks, f)
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_SH); err != nil {
+			return &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+	}
+	return nil
+}
+
+// release lets go of the locks, and trims the build caches that nobody else uses at this moment. It may be called again.
+func (c *goCacheMount) release() error {
+	locks := c.locks
+	c.locks = nil
+	var errs []error
+	for _, f := range locks {
+		if !c.req.Modules && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			errs = append(errs, gocache.Dir(filepath.Join(f.Name(), "data")).Trim(time.Now()))
+		}
+		f.Close()
+	}
+	return errors.Join(errs...)
 }
 
 // lowers are the caches that the step reads, topmost first. What a step wrote that was not confined is right only for those who
@@ -106,28 +140,39 @@ func (s *step) mountGoCache(base, dir string, lowers []string) (upper string, er
 
 // promote takes over what the step wrote to Go's caches, whether it ended well or not: what was compiled before an error is
 // needed again. The step has ended.
-func (s *step) promote() error {
+func (s *step) promote() (fetched []fetchedModules, err error) {
 	var errs []error
 	for _, c := range s.goCaches {
 		if err := c.unmount(); err != nil {
-			return err
+			return nil, err
 		}
-		if c.req.Modules {
-			errs = append(errs, s.promoteModules(c))
-		} else {
+		if !c.req.Modules {
 			errs = append(errs, s.promoteBuild(c))
+			continue
+		}
+		mods, err := s.promoteModules(c)
+		errs = append(errs, err)
+		if len(mods) > 0 && s.req.Confined && c.req.Shared != "" {
+			fetched = append(fetched, fetchedModules{c.req.Own, c.req.Shared, mods})
 		}
 	}
-	return errors.Join(errs...)
+	for _, c := range s.goCaches {
+		errs = append(errs, c.release())
+	}
+	return fetched, errors.Join(errs...)
 }
 
-func (s *step) promoteModules(c *goCacheMount) error {
+func (s *step) promoteModules(c *goCacheMount) ([]gocache.Module, error) {
 	var below []string
 	for _, n := range s.lowers(c.req) {
 		below = append(below, cacheDir(s.root, n, "data"))
 	}
-	_, err := gocache.Modules(c.upper, cacheDir(s.root, c.req.Own, "data"), below, s.req.Confined)
-	return err
+	return gocache.Modules(c.upper, cacheDir(s.root, c.req.Own, "data"), below, s.req.Confined)
+}
+
+// shareModules moves modules that were proved to where all projects see them.
+func shareModules(_ context.Context, j *job, req fetchedModules) (any, error) {
+	return nil, gocache.ShareModules(cacheDir(j.root, req.Own, "data"), cacheDir(j.root, req.Shared, "data"), req.Modules)
 }
 
 func (s *step) promoteBuild(c *goCacheMount) error {

@@ -62,6 +62,7 @@ type mountReq struct {
 // built-in base cannot be run there; then no layer was made.
 type execResp struct {
 	Layers   []string
+	Fetched  []fetchedModules
 	Unserved string
 }
 
@@ -102,6 +103,9 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	if req.done != nil {
 		req.done()
 	}
+	n.e.mu.Lock()
+	n.e.fetched = append(n.e.fetched, resp.Fetched...)
+	n.e.mu.Unlock()
 	n.e.writeBack()
 	return execOutputs(o, req, resp, inputs)
 }

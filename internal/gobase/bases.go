@@ -82,7 +82,8 @@ func (b *Bases) StepEnv(existing []string) StepExtras {
 	return x
 }
 
-// tarFormat is part of a layer's name: raise it when the layers' bytes change for the same input.
+// tarFormat is part of a layer's name: raise it when the layers' bytes, or what is noted when they are written, change for the same
+// input.
 const tarFormat = "3"
 
 // Layers returns the layers of a gobase:// identifier, lowest first. The toolchain is fetched and proved when
@@ -96,14 +97,14 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 		b.git.Store(true)
 	}
 	toolchain := Layer{
-		ID:   layerID("toolchain", moduleVersion(id.Release, id.Arch)),
+		ID:   layerName(id.Release, id.Arch),
 		Name: "the Go toolchain " + id.Release + " for linux/" + id.Arch,
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
 			tc, err := b.tools.get(ctx, id.Release, id.Arch)
 			if err != nil {
 				return nil, err
 			}
-			return stream(func(w io.Writer) error { return tc.writeTar(ctx, w) }), nil
+			return stream(func(w io.Writer) error { return b.tools.writeLayer(ctx, tc, w) }), nil
 		},
 	}
 	files := Layer{

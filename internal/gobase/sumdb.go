@@ -62,7 +62,7 @@ func newChecksums(gosumdb string, p *proxies, dir, machine string) (*checksums, 
 	return &checksums{sumdb.NewClient(ops), ops}, nil
 }
 
-// lookup returns the h1 checksum of a module's zip.
+// lookup returns the h1 checksum of a module's zip, or, of VERSION/go.mod, of its go.mod file.
 func (c *checksums) lookup(ctx context.Context, path, version string) (string, error) {
 	lines, err := c.client.Lookup(path, version)
 	if insecure := c.ops.securityError(); insecure != "" {

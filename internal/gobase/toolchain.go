@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -109,7 +110,7 @@ func (t *Toolchains) local(ctx context.Context, release, arch string) (*toolchai
 	var rec toolchainRecord
 	if t.state.Load(kindToolchain, version, &rec) == nil && len(rec.Blobs) == 1 {
 		if path, err := t.state.Blob(rec.Blobs[0]); err == nil {
-			return &toolchain{release: release, arch: arch, zip: path}, nil
+			return &toolchain{release: release, arch: arch, zip: path, released: rec.Sum != ""}, nil
 		}
 	}
 	if path := t.cachedZip(version); path != "" {
@@ -154,6 +155,7 @@ func (t *Toolchains) machineToolchain(ctx context.Context, release, arch string)
 	if tc.sum != want {
 		return nil, nil
 	}
+	tc.released = true
 	return tc, nil
 }
 
@@ -175,6 +177,50 @@ func (t *Toolchains) sum(ctx context.Context, version string) (string, error) {
 		return "", err
 	}
 	return sums.lookup(ctx, toolchainModule, version)
+}
+
+// provedKind is the kind of the record that says by what a toolchain's layer, whose content was written last, was proved.
+const provedKind = "goproved"
+
+type provedLayer struct {
+	Released bool `json:"released"` // by the checksum database
+}
+
+// Released says whether the toolchain in the layers of a base is the released one, as the checksum database has it: without a
+// database (GOSUMDB=off, or a folder in the place of a proxy) nobody knows which Go runs there.
+func (t *Toolchains) Released(release, arch string) bool {
+	var l provedLayer
+	return t.state.Load(provedKind, layerName(release, arch), &l) == nil && l.Released
+}
+
+// layerName is the name of the layer of a toolchain.
+func layerName(release, arch string) string {
+	return layerID("toolchain", moduleVersion(release, arch))
+}
+
+// writeLayer writes the layer of the toolchain and notes whether its content was proved.
+func (t *Toolchains) writeLayer(ctx context.Context, tc *toolchain, w io.Writer) error {
+	if err := tc.writeTar(ctx, w); err != nil {
+		return err
+	}
+	return t.state.Save(provedKind, layerName(tc.release, tc.arch), provedLayer{tc.released})
+}
+
+// ModuleSums are the checksums of a module's zip and of its go.mod that the checksum database has. ok is false where it is not to be
+// asked about this module, or does not answer.
+func (t *Toolchains) ModuleSums(ctx context.Context, path, version string) (zip, mod string, ok bool) {
+	if module.MatchPrefixPatterns(strings.Trim(t.env().GONOSUMDB+","+t.env().GOPRIVATE, ","), path) {
+		return "", "", false
+	}
+	sums, err := t.sums()
+	if err != nil {
+		return "", "", false
+	}
+	if zip, err = sums.lookup(ctx, path, version); err != nil {
+		return "", "", false
+	}
+	mod, err = sums.lookup(ctx, path, version+"/go.mod")
+	return zip, mod, err == nil
 }
 
 // download fetches the zip into the state; its files are proved when they are first read.
@@ -210,7 +256,7 @@ func (t *Toolchains) download(ctx context.Context, release, arch string) (*toolc
 // unproved is a toolchain in a zip whose checksum is still to be computed, which the first reading of all its
 // files does. blobs are kept in the state from then on.
 func (t *Toolchains) unproved(release, arch, path, want string, blobs []string) *toolchain {
-	tc := &toolchain{release: release, arch: arch, zip: path, want: want}
+	tc := &toolchain{release: release, arch: arch, zip: path, want: want, released: want != ""}
 	tc.proved = func() {
 		if len(blobs) == 0 {
 			return

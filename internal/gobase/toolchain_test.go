@@ -212,6 +212,43 @@ func TestGOSUMDBOffIsSaid(t *testing.T) {
 	}
 }
 
+// TestReleased: which Go lies in a layer is known where the checksum database proved it when the layer was written, and not from
+// anything that came later.
+func TestReleased(t *testing.T) {
+	p := newFakeProxy(t, "1.26.8")
+	state := newState(t)
+	write := func(gosumdb string) *Toolchains {
+		t.Helper()
+		tools := NewToolchains(state, &GoEnv{GOPROXY: p.URL, GOSUMDB: gosumdb}, nil)
+		layers, err := NewBases(tools).Layers(t.Context(), "gobase://1.26.8/alpine/amd64")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := layers[0].Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			t.Fatal(err)
+		}
+		return tools
+	}
+	if NewToolchains(state, &GoEnv{GOPROXY: p.URL, GOSUMDB: p.key}, nil).Released("1.26.8", "amd64") {
+		t.Error("released before there is a layer")
+	}
+	if write("off").Released("1.26.8", "amd64") {
+		t.Error("released without a checksum database")
+	}
+	if NewToolchains(state, &GoEnv{GOPROXY: p.URL, GOSUMDB: p.key}, nil).Released("1.26.8", "amd64") {
+		t.Error("what was written without proof is proved by a setting")
+	}
+	state = newState(t)
+	if !write(p.key).Released("1.26.8", "amd64") || write(p.key).Released("1.26.9", "amd64") {
+		t.Error("the release is not known")
+	}
+}
+
 func TestResolve(t *testing.T) {
 	p := newFakeProxy(t, "1.26.8", "1.26.11", "1.27.0", "1.13.15")
 	state := newState(t)

@@ -27,6 +27,7 @@ type toolchain struct {
 	zip           string // path of the module's zip; empty: root is used
 	root          string // the machine's GOROOT
 	names         []string
+	released      bool // its files are, or will be when they are all read, what the checksum database has
 
 	mu     sync.Mutex
 	proved func() // called once the files were found to have the checksum wanted; nil: they were

@@ -38,6 +38,14 @@ type Entry struct {
 	Time   time.Time // when it was made
 }
 
+// Module is a version of a module in a module cache whose files were seen to agree: the zip, what was unpacked from it,
+// and the checksum beside it.
+type Module struct {
+	Path, Version string
+	Sum           string // h1: of the zip
+	ModSum        string // h1: of go.mod, as go.sum has it
+}
+
 // ErrMiss is what [Dir.Get] returns where there is nothing for an action, or nothing that can be read.
 var ErrMiss = errors.New("not in the cache")
 

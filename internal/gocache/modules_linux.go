@@ -21,13 +21,6 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// Module is a version of a module in a module cache whose files were seen to agree: the zip, what was unpacked from it,
-// and the checksum beside it.
-type Module struct {
-	Path, Version string
-	Sum           string // h1: of the zip
-}
-
 // download is where the go command keeps what it fetched (go.dev/ref/mod#module-cache).
 const download = "cache/download"
 
@@ -36,8 +29,8 @@ const maxModule = 500 << 20
 
 // Modules takes what has the form of a module out of the module cache that a step wrote to over others (below), and moves it to
 // to: a zip whose content has the checksum in the file beside it, go.mod and info of a version, and a folder that holds what the
-// zip does. A script may have changed what it was given: whatever does not agree stays in from. It returns the modules that it
-// moved. sumdb takes over answers of the checksum database, too, which the go command proves when it uses them.
+// zip does. A script may have changed what it was given: whatever does not agree stays in from. It returns the modules of which it
+// moved all files, so that they come from this step and no other. sumdb takes over answers of the checksum database, too, which the go command proves when it uses them.
 func Modules(from, to string, below []string, sumdb bool) ([]Module, error) {
 	m := moduleMover{from: from, to: to, below: below}
 	versions, err := m.versions()
@@ -53,13 +46,13 @@ func Modules(from, to string, below []string, sumdb bool) ([]Module, error) {
 		limit <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-limit }()
-			sum, err := m.move(v)
+			mod, whole, err := m.move(v)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				errs = append(errs, fmt.Errorf("module cache: %s@%s: %w", v.Path, v.Version, err))
-			} else if sum != "" {
-				done = append(done, Module{v.Path, v.Version, sum})
+			} else if whole {
+				done = append(done, mod)
 			}
 		})
 	}
@@ -131,35 +124,89 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// move moves what a step wrote of one version. It returns the checksum if there is now all of the module, "" if not.
-func (m *moduleMover) move(v module.Version) (sum string, err error) {
-	escaped, err := module.EscapePath(v.Path)
+// move moves what a step wrote of one version. whole says that the zip, go.mod and info all come from this step.
+func (m *moduleMover) move(v module.Version) (mod Module, whole bool, err error) {
+	mod = Module{Path: v.Path, Version: v.Version}
+	name, folder, err := moduleFiles(v)
 	if err != nil {
-		return "", err
+		return mod, false, err
 	}
-	version, err := module.EscapeVersion(v.Version)
-	if err != nil {
-		return "", err
+	if mod.ModSum, err = modSum(filepath.Join(m.from, name+".mod")); err != nil {
+		mod.ModSum = ""
 	}
-	file := func(ext string) string { return filepath.Join(download, escaped, "@v", version+ext) }
+	whole = mod.ModSum != ""
 	for _, ext := range []string{".mod", ".info"} {
-		if err := m.moveFile(file(ext)); err != nil {
-			return "", err
+		moved, err := m.moveFile(name + ext)
+		if err != nil {
+			return mod, false, err
 		}
+		whole = whole && moved
 	}
-	sum, known := m.known(file(".ziphash"))
-	if !known {
-		if sum, err = m.checkZip(v, file(".zip"), file(".ziphash")); err != nil || sum == "" {
-			return "", err
+	known := false
+	if mod.Sum, known = m.known(name + ".ziphash"); !known {
+		if mod.Sum, err = m.checkZip(v, name+".zip", name+".ziphash"); err != nil || mod.Sum == "" {
+			return mod, false, err
 		}
 		// The checksum comes last: without it the go command does not take the zip for whole.
 		for _, ext := range []string{".zip", ".ziphash"} {
-			if err := m.moveFile(file(ext)); err != nil {
-				return "", err
+			moved, err := m.moveFile(name + ext)
+			if err != nil {
+				return mod, false, err
+			}
+			whole = whole && moved
+		}
+	}
+	return mod, whole && !known, m.moveFolder(v, folder, mod.Sum)
+}
+
+// moduleFiles are where a module cache has the files of a version, without what tells them apart, and what is unpacked.
+func moduleFiles(v module.Version) (name, folder string, err error) {
+	escaped, err := module.EscapePath(v.Path)
+	if err != nil {
+		return "", "", err
+	}
+	version, err := module.EscapeVersion(v.Version)
+	return filepath.Join(download, escaped, "@v", version), escaped + "@" + version, err
+}
+
+// modSum is the checksum of a go.mod file (cmd/go/internal/modfetch, goModSum).
+func modSum(name string) (string, error) {
+	f, err := openRegular(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := newTreeHash()
+	budget := int64(maxModule)
+	if err := h.add("go.mod", f, &budget); err != nil {
+		return "", err
+	}
+	return h.sum(), nil
+}
+
+// ShareModules moves modules from one cache to another, which has none of them in part: the files that came together, and what
+// was unpacked from them.
+func ShareModules(from, to string, mods []Module) error {
+	m := moduleMover{from: from, to: to}
+	for _, mod := range mods {
+		name, folder, err := moduleFiles(module.Version{Path: mod.Path, Version: mod.Version})
+		if err != nil {
+			return fmt.Errorf("share module %s: %w", mod.Path, err)
+		}
+		// Another process may have been here first, and the checksum beside the zip comes last.
+		if sum, there := (&moduleMover{below: []string{to}}).known(name + ".ziphash"); there && sum != mod.Sum {
+			continue
+		}
+		if err := m.moveUnpacked(folder); err != nil {
+			return fmt.Errorf("share module %s: %w", mod.Path, err)
+		}
+		for _, ext := range []string{".mod", ".info", ".zip", ".ziphash"} {
+			if _, err := m.moveFile(name + ext); err != nil {
+				return fmt.Errorf("share module %s: %w", mod.Path, err)
 			}
 		}
 	}
-	return sum, m.moveFolder(v, filepath.Join(escaped+"@"+version), sum)
+	return nil
 }
 
 // known is the checksum that a cache below has, which is not written again.
@@ -236,14 +283,22 @@ func (m *moduleMover) moveFolder(v module.Version, name, sum string) error {
 	if err != nil || h.sum() != sum {
 		return nil // none was unpacked, or something else stands there
 	}
-	to := filepath.Join(m.to, name)
+	return m.moveUnpacked(name)
+}
+
+// moveUnpacked moves a folder, if there is one, to where there is none.
+func (m *moduleMover) moveUnpacked(name string) error {
+	dir, to := filepath.Join(m.from, name), filepath.Join(m.to, name)
+	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+		return ignoreMissing(err)
+	}
 	if _, err := os.Lstat(to); err == nil {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	err = os.Rename(dir, to)
+	err := os.Rename(dir, to)
 	if errors.Is(err, syscall.EXDEV) {
 		err = m.copyFolder(dir, to)
 	}
@@ -268,27 +323,27 @@ func (m *moduleMover) copyFolder(dir, to string) error {
 }
 
 // moveFile moves a regular file that no cache below has.
-func (m *moduleMover) moveFile(name string) error {
+func (m *moduleMover) moveFile(name string) (moved bool, err error) {
 	for _, dir := range append([]string{m.to}, m.below...) {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
-			return nil
+			return false, nil
 		}
 	}
 	from := filepath.Join(m.from, name)
 	f, err := openRegular(from)
 	if err != nil {
-		return nil // none, or no file
+		return false, nil // none, or no file
 	}
 	defer f.Close()
 	to := filepath.Join(m.to, name)
 	err = renameInto(from, to, 0o644)
 	if errors.Is(err, syscall.EXDEV) {
-		return Dir(m.to).place(to, func(w io.Writer) error {
+		err = Dir(m.to).place(to, func(w io.Writer) error {
 			_, err := io.Copy(w, f)
 			return err
 		})
 	}
-	return err
+	return err == nil, err
 }
 
 // moveTree moves the regular files below a folder.
@@ -302,7 +357,8 @@ func (m *moduleMover) moveTree(name string) error {
 		if err != nil {
 			return err
 		}
-		return m.moveFile(rel)
+		_, err = m.moveFile(rel)
+		return err
 	})
 }
 

@@ -56,6 +56,7 @@ func TestModules(t *testing.T) {
 		}, false, false},
 		{"no checksum", func(t *testing.T, cache string) { must(t, os.Remove(filepath.Join(cache, base+".ziphash"))) }, false, false},
 		{"no zip", func(t *testing.T, cache string) { write(t, filepath.Join(cache, base+".zip"), "PK") }, false, false},
+		{"no go.mod beside the zip", func(t *testing.T, cache string) { must(t, os.Remove(filepath.Join(cache, base+".mod"))) }, false, true},
 		{"not unpacked", func(t *testing.T, cache string) { must(t, os.RemoveAll(filepath.Join(cache, folder))) }, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -76,13 +77,28 @@ func TestModules(t *testing.T) {
 				t.Errorf("folder taken: %v, want %v", got, c.folder)
 			}
 			_, err = os.Stat(filepath.Join(own, base+".zip"))
-			if got := err == nil; got != c.module {
+			if got := err == nil; got != (c.module || c.folder) {
 				t.Errorf("zip taken: %v, want %v", got, c.module)
 			}
 			for _, name := range []string{"PWNED", base + ".sh"} {
 				if _, err := os.Lstat(filepath.Join(own, name)); err == nil {
 					t.Errorf("%s was taken", name)
 				}
+			}
+			if c.module {
+				if mods[0].ModSum == "" || mods[0].Sum == "" {
+					t.Errorf("%+v: checksums are missing", mods[0])
+				}
+				shared := t.TempDir()
+				must(t, ShareModules(own, shared, mods))
+				if _, err := os.Stat(filepath.Join(shared, base+".ziphash")); err != nil {
+					t.Error(err)
+				}
+				_, err = os.Stat(filepath.Join(shared, folder, "go.mod"))
+				if (err == nil) != c.folder {
+					t.Errorf("folder shared: %v, want %v", err == nil, c.folder)
+				}
+				own = shared
 			}
 			// A second step that unpacks only what the first has fetched.
 			second := t.TempDir()
