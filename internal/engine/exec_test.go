@@ -390,3 +390,21 @@ func TestCancel(t *testing.T) {
 		}
 	}
 }
+
+// A step with cgo does not find what was compiled with other headers than those it has.
+func TestCacheOfC(t *testing.T) {
+	b := newBench(t)
+	build := func(header, script string) {
+		t.Helper()
+		src := b.base().File(llb.Mkdir("/src", 0o755).Mkdir("/src/include", 0o755).Mkfile("/src/include/x.h", 0o644, []byte(header)).Mkfile("/src/main.go", 0o644, []byte(script)))
+		sum := fmt.Sprintf("%x", sha256.Sum256([]byte("object")))
+		made := fmt.Sprintf("/c/%s/%s-d", sum[:2], sum)
+		entry := src.File(llb.Mkfile("/action", 0o644, fmt.Appendf(nil, "v1 %064x %s %20d %20d\n", 1, sum, len("object"), 1)))
+		script = strings.NewReplacer("PUT", fmt.Sprintf("mkdir /c/00 ; mkdir %s ; write %s object ; copy /action /c/00/%064x-a", path.Dir(made), made, 1), "MADE", made).Replace(script)
+		b.must(entry.Run(run(script), llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir(goCachePrefix+"build+p", llb.CacheMountShared)),
+			llb.WithDescription(map[string]string{hintC: "/src\n/usr/include"})).Root())
+	}
+	build("one", "PUT")
+	build("one", "cat MADE")
+	build("two", "missing MADE")
+}

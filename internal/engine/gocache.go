@@ -2,10 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"strings"
 	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/skiff-build/skiff/internal/fileop"
 	"github.com/skiff-build/skiff/internal/gocache"
 	"github.com/skiff-build/skiff/internal/sandbox"
 )
@@ -23,6 +26,39 @@ const (
 
 // hintGo is goaware's HintGo: the names of the commands of a step that calls the go command and what its shell is, a blank between.
 const hintGo = "skiff.go.only"
+
+// hintC is goaware's HintC: directories, a line each.
+const hintC = "skiff.go.c"
+
+// cPatterns are the names of what a C compiler or linker reads and the go command does not look at, outside of the packages'
+// own folders at least.
+var cPatterns = []string{
+	"**/*.h", "**/*.hh", "**/*.hpp", "**/*.hxx", "**/*.inc", "**/*.inl", "**/*.ipp", "**/*.def", "**/*.c", "**/*.cc", "**/*.cpp", "**/*.cxx",
+	"**/*.a", "**/*.o", "**/*.so", "**/*.so.*", "**/*.la", "**/*.ld", "**/*.pc",
+}
+
+// cFiles is a digest of the headers and libraries that a step with cgo may use of what was copied into its root; "" for one without.
+// An object that was compiled with others is not to be found in its cache.
+func (n *node) cFiles(ctx context.Context, o *pb.ExecOp, inputs []result) (string, error) {
+	dirs := n.v.Meta.GetDescription()[hintC]
+	root := mountAt(o, pb.RootMount)
+	if dirs == "" || root.Input < 0 {
+		return "", nil
+	}
+	k := newKey("c files", "")
+	for _, dir := range strings.Split(dirs, "\n") {
+		sum, err := n.e.layerDigests(ctx, inputs[root.Input].Layers, []fileop.Selector{{
+			Path: strings.TrimPrefix(dir, "/"), FollowLinks: true, Contents: true, Include: cPatterns,
+		}})
+		if errors.Is(err, fs.ErrNotExist) {
+			sum = ""
+		} else if err != nil {
+			return "", err
+		}
+		k.line("dir", dir, sum)
+	}
+	return " c " + k.sum().String(), nil
+}
 
 // goCacheReq are directories below ROOT/cache; empty: none.
 type goCacheReq struct {

@@ -22,6 +22,14 @@ func (n *node) mountRequests(ctx context.Context, o *pb.ExecOp, inputs []result,
 		if m.Input >= 0 {
 			r.Chain = realLayers(inputs[m.Input].Layers)
 		}
+		if m.MountType == pb.MountType_CACHE && strings.HasPrefix(m.CacheOpt.GetID(), goCachePrefix) {
+			around, err := n.cFiles(ctx, o, inputs)
+			if err != nil {
+				return nil, fmt.Errorf("mount %s: %w", m.Dest, err)
+			}
+			m = m.CloneVT()
+			m.CacheOpt.ID += around
+		}
 		use, err := n.mountRequest(ctx, m, &r, locks)
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", m.Dest, err)

@@ -22,6 +22,10 @@ const (
 	// calls, a blank between. An engine that can confine it to that lets it write the caches that all projects share.
 	HintGo = hintPrefix + "only"
 
+	// HintC are directories of a step that may use cgo, absolute, a line each: the headers and libraries in them, which no key of
+	// Go's cache knows, tell the step's build cache from others.
+	HintC = hintPrefix + "c"
+
 	hintPrefix = "skiff.go."
 )
 

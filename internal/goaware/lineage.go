@@ -30,13 +30,14 @@ type read string
 
 // step is one RUN.
 type step struct {
-	v      *graph.Vertex
-	op     *pb.ExecOp
-	env    map[string]string
-	script script
-	kind   kind // the most of its commands
-	ships  bool
-	around string // a digest of what C code may see: the base, and the steps before that are not go
+	v       *graph.Vertex
+	op      *pb.ExecOp
+	env     map[string]string
+	script  script
+	kind    kind // the most of its commands
+	ships   bool
+	sources []string // directories in which a C compiler may find what was copied
+	around  string   // a digest of what C code may see: the base, and the steps before that are not go
 }
 
 // lineages sorts the graph's steps. Only those with a step that runs go, or may, are returned.
@@ -133,7 +134,7 @@ func (s *sorter) exec(v *graph.Vertex, op *pb.ExecOp) {
 		}
 		l := s.above(v, m.Input)
 		out := output{v, int(m.Output)}
-		st.around = l.surroundings()
+		st.around, st.sources = l.surroundings(), l.sources(op.Meta.Cwd)
 		st.ships = m.Output >= 0 && s.ships[out]
 		l.steps = append(l.steps, st)
 		l.ships = l.ships || st.ships && st.kind >= callsGo
@@ -156,6 +157,27 @@ func (l *lineage) surroundings() string {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// sources are the directories in which a C compiler that runs at cwd may find what came from a context or another stage.
+func (l *lineage) sources(cwd string) (dirs []string) {
+	add := func(dir string) {
+		if dir != "/" && !slices.ContainsFunc(dirs, func(d string) bool { return within(dir, d) }) {
+			dirs = append(dirs, dir)
+		}
+	}
+	top := path.Clean("/" + cwd)
+	if !systemPath(top) {
+		top = "/" + strings.SplitN(top, "/", 3)[1]
+	}
+	add(top)
+	for _, p := range l.files {
+		if path.Ext(p) != "" { // a file: what lies beside it counts, too
+			p = path.Dir(p)
+		}
+		add(p)
+	}
+	return dirs
 }
 
 // file enters copies and their kin: each writes into one lineage, and a copy reads another.

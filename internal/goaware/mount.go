@@ -26,6 +26,7 @@ func (c *client) apply(p plan) {
 		around := ""
 		if p.cgo {
 			around = p.around + c.o.Cgo
+			p.hint(HintC, strings.Join(p.sources, "\n"))
 		}
 		p.mount(p.build, c.cacheID("build."+format, around))
 		got = append(got, "build cache")
