@@ -408,3 +408,14 @@ func TestCacheOfC(t *testing.T) {
 	build("one", "cat MADE")
 	build("two", "missing MADE")
 }
+
+// A step that removes the folder where a cache of Go's is mounted does so: the mount makes way.
+func TestStepThatRemovesGoCaches(t *testing.T) {
+	b := newBench(t)
+	st := b.base().File(llb.Mkdir("/c", 0o755).Mkfile("/c/x", 0o644, nil)).Run(run("rm /c ; missing /c"),
+		llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir(goCachePrefix+"mod+p", llb.CacheMountShared))).Root()
+	b.must(st)
+	if out := b.build(b.base().Run(run("rm /c ; fail"), llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir("user", llb.CacheMountShared))).Root()); out.err == nil {
+		t.Error("a mount of the Dockerfile's own makes way, too")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -93,6 +94,19 @@ func (g *goCacheReq) names() (list []string) {
 		}
 	}
 	return list
+}
+
+// wantsRealCaches says of the last lines of a step that failed whether it may have tried to remove a mount point, as
+// `go clean -modcache` in a Makefile does.
+func wantsRealCaches(lines []string) bool {
+	return slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(strings.ToLower(l), "resource busy") })
+}
+
+// dropGoCaches takes Go's caches out of a step that is not confined; false: there are none.
+func (r *execReq) dropGoCaches() bool {
+	n := len(r.Mounts)
+	r.Mounts = slices.DeleteFunc(r.Mounts, func(m mountReq) bool { return m.Cache != nil && m.Cache.Go != nil })
+	return !r.Confined && len(r.Mounts) < n
 }
 
 // confineReq asks whether a step can be confined to the go command of the toolchain that its base began with.

@@ -84,13 +84,23 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	}
 	log := &stepLog{n: n}
 	var resp execResp
-	err = n.e.call(ctx, methodExec, req, &resp, func(raw []byte) {
-		var ev execEvent
-		if unmarshal(raw, &ev) == nil {
-			log.write(ev.Stream, ev.Data)
-		}
-	})
+	run := func() error {
+		return n.e.call(ctx, methodExec, req, &resp, func(raw []byte) {
+			var ev execEvent
+			if unmarshal(raw, &ev) == nil {
+				log.write(ev.Stream, ev.Data)
+			}
+		})
+	}
+	err = run()
 	var exit *sandbox.ExitError
+	if errors.As(err, &exit) && wantsRealCaches(log.lines(maxErrorLines)) && req.dropGoCaches() {
+		// The mounts are skiff's own idea: a step fails for what it does itself, or not at all.
+		if n.e.o.Note != nil {
+			n.e.o.Note("gocache: " + n.v.Name() + ": it removes Go's caches, so it runs again, without any mounted")
+		}
+		err = run()
+	}
 	if errors.As(err, &exit) {
 		return nil, &StepError{Args: o.Meta.Args, Log: log.lines(maxErrorLines), Err: exit}
 	}

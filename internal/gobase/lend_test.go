@@ -69,6 +69,26 @@ func TestLendCache(t *testing.T) {
 	}
 }
 
+// TestOtherGo: that the machine's cache is of no use, since floating tags give a newer patch, is said once.
+func TestOtherGo(t *testing.T) {
+	cache := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(cache, "00"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := newFakeProxy(t, "1.26.8")
+	var notes []string
+	state := newState(t)
+	for range 2 {
+		tools := NewToolchains(state, &GoEnv{GOPROXY: p.URL, GOSUMDB: p.key, GOCACHE: cache, GOVERSION: "go1.26.7"}, func(s string) { notes = append(notes, s) })
+		if _, ok := tools.LendCache(t.Context(), CacheLoan{Release: "1.26.8", Cache: "/c"}); ok {
+			t.Fatal("lent")
+		}
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "FROM golang:1.26.7") || !strings.Contains(notes[0], "GOTOOLCHAIN=go1.26.8+auto") {
+		t.Errorf("notes %q", notes)
+	}
+}
+
 // TestLendModules: single versions that the machine has are served, and nothing else.
 func TestLendModules(t *testing.T) {
 	modcache := t.TempDir()

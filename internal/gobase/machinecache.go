@@ -63,6 +63,7 @@ func (t *Toolchains) LendCache(ctx context.Context, l CacheLoan) (x StepExtras, 
 		return x, false
 	}
 	if !t.machineHas(ctx, l.Release) {
+		t.otherGo(l.Release)
 		return x, false
 	}
 	return StepExtras{
@@ -74,6 +75,25 @@ func (t *Toolchains) LendCache(ctx context.Context, l CacheLoan) (x StepExtras, 
 			}
 		},
 	}, true
+}
+
+// otherGo says, once for a state, that the machine's build cache is of no use for a release, and what would make it so.
+func (t *Toolchains) otherGo(release string) {
+	own, ok := strings.CutPrefix(t.env().GOVERSION, "go")
+	if !ok || own == release {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	name := own + " " + release
+	if t.state.Load("othergo", name, new(struct{})) == nil {
+		return
+	}
+	t.note(fmt.Sprintf("usercache: this machine's own build cache is not used: its go is %s and the steps' is %s; "+
+		"FROM golang:%[1]s, or `go env -w GOTOOLCHAIN=go%[2]s+auto` on this machine, brings them together", own, release))
+	if err := t.state.Save("othergo", name, struct{}{}); err != nil {
+		t.note("remember that this was said: " + err.Error())
+	}
 }
 
 // machineHas reports whether the go command of this machine that compiles with a release is the released one.
