@@ -10,14 +10,14 @@
 // What a RUN does is read off its words (shell.go, commands.go, gocommand.go), what becomes of its files off the graph
 // (lineage.go). Where either is unclear the step stays as it is: a rewrite that is left out costs time only.
 //
-// Go's build cache trusts whoever wrote an entry. So only steps that consist of the go command alone, run on the
-// official toolchain in a stage that nothing else has touched, write the cache that all builds share (ID
-// "skiff-go:build"). Others see it as the lower side of an overlay of their own ("skiff-go:build+PROJECT"). The module
-// cache ("skiff-go:mod-GENERATION") is shared out alike. A step that filled it leaves no modules in its layer, so the
-// generation, which is drawn anew when the caches are lost, is part of the ID and with that of each such step's key.
+// Go's build cache trusts whoever wrote an entry. So the caches that all builds share are written by steps alone that an
+// engine confines to the toolchain of the built-in base (confined.go says which lose nothing by that, [HintGo] tells the
+// engine). All others read those and write their Dockerfile's own. The id of a mount names both: "skiff-go:build.2+PROJECT",
+// "skiff-go:mod.2-GENERATION+PROJECT"; what follows the plus is in no key. A step that filled the module cache leaves no modules in its
+// layer, so the generation, which is drawn anew when the caches are lost, is in each such step's key.
 //
 // C code is another matter: headers and libraries are in no key. A step that may use cgo keeps its -a, and writes to a
-// cache of its own for one Dockerfile, base and row of steps before it.
+// cache of its own for one Dockerfile, base, row of steps before it, and what C files it has ([HintC]).
 //
 // What usercache and usermodules need is of this machine, and no part of a key. They are hints (hint.go) beside the
 // operation: an engine that knows nothing of them runs the step without.
