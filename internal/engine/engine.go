@@ -165,8 +165,9 @@ type Engine struct {
 	// fetched are modules that steps have fetched and that all may share, once they are proved.
 	fetched []fetchedModules
 
-	salted flight[string]
-	child  flight[*sandbox.Child]
+	salted  flight[string]
+	assumed sandbox.Mode // see lastMode; set with salted
+	child   flight[*sandbox.Child]
 
 	closing sync.Once
 	closed  chan struct{}
@@ -288,6 +289,10 @@ func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
 		c, err := sandbox.Enter(ctx, sandbox.Options{Mode: e.o.Mode, Root: e.o.Store.Root(), Step: e.stepAhead.Load()})
 		if err != nil {
 			return nil, err
+		}
+		if e.assumed != "" && e.assumed != c.Mode() {
+			c.Close()
+			return nil, fmt.Errorf("steps run in mode %s now, and the build was begun for mode %s: build again", c.Mode(), e.assumed)
 		}
 		select {
 		case <-e.closed:

@@ -34,15 +34,16 @@ func (e *Engine) salt(ctx context.Context) (string, error) {
 	})
 }
 
-// mode settles the mode for this engine. Where the machine has no namespaces at all it is "none": sources can still be
-// read, and what has to run says itself why it cannot.
+// mode settles the mode for this engine. Where the machine has no namespaces at all it is the one that this user had last,
+// with this state: steps that it has may still be used. Else it is "none": sources can be read. What has to run says itself
+// why it cannot.
 func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
 	if e.o.Mode != "" {
 		return e.o.Mode, nil
 	}
 	probed, err := sandbox.Probe()
 	if err != nil {
-		return "none", nil
+		return e.lastMode(), nil
 	}
 	key := hashLines("mode", "probed", string(probed), "uid", fmt.Sprint(os.Geteuid()))
 	var rec modeRecord
@@ -59,11 +60,24 @@ func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
 		if ctx.Err() != nil {
 			return "", err
 		}
-		return "none", nil
+		return e.lastMode(), nil
 	}
 	e.o.Mode = c.Mode() // of one that is started later, too
 	e.introduce(c)
-	return c.Mode(), e.o.Store.Put(kindMode, key, modeRecord{c.Mode()})
+	rec.Mode = c.Mode()
+	return c.Mode(), errors.Join(e.o.Store.Put(kindMode, key, rec), e.o.Store.Put(kindMode, lastModeKey(), rec))
+}
+
+func lastModeKey() store.Key { return hashLines("mode", "last", "uid", fmt.Sprint(os.Geteuid())) }
+
+// lastMode is for a machine on which no child comes up: none may, once the keys are for this mode, in another.
+func (e *Engine) lastMode() sandbox.Mode {
+	var rec modeRecord
+	if err := e.o.Store.Get(kindMode, lastModeKey(), &rec); err != nil || rec.Mode == "" {
+		return "none"
+	}
+	e.assumed = rec.Mode
+	return rec.Mode
 }
 
 // introduce says, the first time that steps run with this state, what they lack.

@@ -46,3 +46,28 @@ func TestKeysKnowTheMode(t *testing.T) {
 		t.Errorf("got %v", salts)
 	}
 }
+
+// Where no child comes up any more the keys are for the mode that there was, so that cached steps are found; and none that
+// comes up in another after all makes layers under them.
+func TestLastMode(t *testing.T) {
+	b := newBench(t)
+	e := b.engine(nil)
+	if mode := e.lastMode(); mode != "none" {
+		t.Errorf("a new state has mode %s", mode)
+	}
+	e.Close()
+	b.must(b.base())
+	e = b.engine(nil)
+	defer e.Close()
+	mode, err := e.mode(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := e.lastMode(); last != mode {
+		t.Errorf("the last mode is %s, and it was %s", last, mode)
+	}
+	e.assumed = "another"
+	if _, err := e.startChild(t.Context()); err == nil || !strings.Contains(err.Error(), "begun for mode another") {
+		t.Errorf("a child in mode %s: %v", mode, err)
+	}
+}
