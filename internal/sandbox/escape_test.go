@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -295,5 +297,50 @@ func TestEnvironmentStaysOutside(t *testing.T) {
 		if out := mustRun(t, c, step(t, "environ")); out != "HOME=/ PATH=/usr/libexec\n" {
 			t.Errorf("got %q", out)
 		}
+	})
+}
+
+// peek tries to get at the root of each process that /all shows, and prints the processes that let it, but for itself.
+var _ = helper("peek", func([]string) error {
+	if err := os.WriteFile("/all/here", nil, 0o600); err == nil {
+		return errors.New("/all is no /proc")
+	}
+	for range 100 { // the step beside this one may take its time
+		roots, _ := filepath.Glob("/all/[0-9]*/root")
+		for _, root := range roots {
+			cmd := readAll(filepath.Join(filepath.Dir(root), "cmdline"))
+			if _, err := os.Stat(root + "/"); err == nil && !strings.Contains(cmd, "peek") {
+				return fmt.Errorf("got at the root of %q", cmd)
+			}
+			if strings.Contains(cmd, "sleep") {
+				fmt.Println("seen and kept out")
+				return nil
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return errors.New("the step beside this one was not seen")
+})
+
+// Where steps see each other, since no fresh /proc was to be had, none gets at what another one has.
+func TestStepsKeepApart(t *testing.T) {
+	if v, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION); errno != 0 || v < scopeABI {
+		t.Skipf("the kernel has no Landlock with scopes (version %d, %v)", v, errno)
+	}
+	modes(t, func(t *testing.T, c *Child) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		beside := step(t, "sleep")
+		go func() {
+			ended <- c.Call(ctx, "run", runRequest{Spec: beside, FakeIDs: c.Mode() == ModeOneID}, nil, nil)
+		}()
+		s := step(t, "peek")
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/all", Type: "bind", Source: "/proc", Options: []string{"rbind", "ro"}})
+		if out := mustRun(t, c, s); out != "seen and kept out\n" {
+			t.Errorf("got %q", out)
+		}
+		cancel()
+		<-ended
 	})
 }

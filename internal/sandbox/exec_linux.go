@@ -117,6 +117,7 @@ func executable(f *os.File) error {
 
 // exec becomes the program by its descriptor: it is the file that was looked at. The kernel refuses a script that way, whose
 // interpreter has to open it by a name, and some emulators of other processors: for those the name is looked up once more.
+// Before Linux 6.14 a program run so has a number for its name in ps(1), and the name is looked up as well.
 func (p *foundFile) exec(args, env []string) error {
 	argv, err := syscall.SlicePtrFromStrings(args)
 	if err != nil {
@@ -128,6 +129,9 @@ func (p *foundFile) exec(args, env []string) error {
 	}
 	// Go has raised the soft limit on open files, and puts it back before an execve of its own alone: here, one of nothing.
 	_ = syscall.Exec("", args, env)
+	if older(kernelVersion(), [2]int{6, 14}) {
+		return syscall.Exec(p.name, args, env)
+	}
 	empty := [1]byte{}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, p.file.Fd(), uintptr(unsafe.Pointer(&empty)),
 		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envv[0])), unix.AT_EMPTY_PATH, 0)

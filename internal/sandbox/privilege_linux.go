@@ -42,6 +42,9 @@ func (cfg *stepConfig) dropPrivilege() error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("set no_new_privs: %w", err)
 		}
+		if err := ownDomain(); err != nil {
+			return err
+		}
 		return cfg.installFilters()
 	}
 	return nil
