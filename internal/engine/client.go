@@ -21,13 +21,13 @@ import (
 
 var _ gwclient.Client = (*Engine)(nil)
 
-// refused are the capabilities of this BuildKit version that the engine does not have. All others it announces.
+// refused are the capabilities of this BuildKit version that the engine does not have. All others it announces, and that of
+// devices: without it the frontend leaves RUN --device out in silence, and with it allowedExec says no.
 var refused = map[apicaps.CapID]bool{
 	pb.CapBuildOpLLBFileName:        true,
 	pb.CapDiffOp:                    true,
 	pb.CapPassthroughOp:             true,
 	pb.CapExecMetaCgroupParent:      true,
-	pb.CapExecMetaCDI:               true,
 	pb.CapExecMetaLinuxResources:    true,
 	pb.CapExecMetaNetworkProxy:      true,
 	pb.CapExecCgroupsMounted:        true,

@@ -331,10 +331,8 @@ func (e *Engine) allowedExec(o *pb.ExecOp, v *graph.Vertex) error {
 	if r := v.Meta.GetLinuxResources(); r != nil && (r.Memory != 0 || r.MemorySwap != 0 || r.CpuShares != 0 || r.CpuPeriod != 0 || r.CpuQuota != 0 || r.CpusetCpus != "" || r.CpusetMems != "") {
 		return errors.New("limits on memory and CPU are not supported: there is no cgroup that a build could hand on")
 	}
-	for _, d := range o.CdiDevices {
-		if !d.Optional {
-			return fmt.Errorf("device %s: CDI devices are not supported", d.Name)
-		}
+	for _, d := range o.CdiDevices { // one that may be missing, too: what a step is to have is not left out in silence
+		return fmt.Errorf("device %s: devices of the machine are not lent to steps (RUN --device)", d.Name)
 	}
 	return nil
 }
