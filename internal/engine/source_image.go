@@ -191,6 +191,12 @@ func (n *node) fetch(ctx context.Context, l imageLayer) (path string, err error)
 	if path, size, err := n.e.o.Store.Blob(l.desc.Digest); err == nil && size == l.desc.Size {
 		return path, nil
 	}
+	if r, err := n.e.o.Store.OpenBlob(l.desc.Digest); err == nil { // it was made here, and is made again
+		r.Close()
+		if path, size, err := n.e.o.Store.Blob(l.desc.Digest); err == nil && size == l.desc.Size {
+			return path, nil
+		}
+	}
 	release, err := acquire(ctx, n.e.pulls)
 	if err != nil {
 		return "", err

@@ -39,6 +39,18 @@ func diskSize(path string) (int64, error) {
 	return int64(st.Blocks) * int64(st.Bsize), nil
 }
 
+// inode tells files of one file system apart.
+type inode struct{ dev, ino uint64 }
+
+// linked reports whether a file, no folder, has several names, and which one it is.
+func linked(i os.FileInfo) (key inode, many bool) {
+	st, ok := i.Sys().(*unixStat)
+	if !ok || i.IsDir() || st.Nlink < 2 {
+		return key, false
+	}
+	return inode{uint64(st.Dev), uint64(st.Ino)}, true
+}
+
 // ownerOf returns the id of the user whose file it is.
 func ownerOf(i os.FileInfo) (id int, ok bool) {
 	st, ok := i.Sys().(*unixStat)

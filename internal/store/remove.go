@@ -60,12 +60,14 @@ func foldersBelow(dir string, depth int) []string {
 	return list
 }
 
-// treeSize sums what the files below dir take on the disk, as far as they can be seen. A file of several names counts once a name.
+// treeSize sums what the files below dir take on the disk, as far as they can be seen. A file of several
+// names counts once: BusyBox has 400.
 func treeSize(dir string) int64 {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
 		n    int64
+		seen = map[inode]bool{} // of those with several names
 		slot = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	)
 	var walk func(dir string)
@@ -75,6 +77,15 @@ func treeSize(dir string) int64 {
 		entries, _ := os.ReadDir(dir) // not readable, or gone meanwhile
 		for _, e := range entries {
 			if i, err := e.Info(); err == nil {
+				if key, many := linked(i); many {
+					mu.Lock()
+					known := seen[key]
+					seen[key] = true
+					mu.Unlock()
+					if known {
+						continue
+					}
+				}
 				sum += onDisk(i)
 			}
 			if e.IsDir() {

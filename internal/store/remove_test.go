@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -30,9 +31,14 @@ func TestRemoveAllAndSize(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(dir, "cache/x/data/00/link")); err != nil {
 		t.Fatal(err)
 	}
+	for i := range 5 { // which count once
+		if err := os.Link(filepath.Join(dir, "cache/x/data/00/0"), filepath.Join(dir, fmt.Sprintf("cache/x/data/01/linked%d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var want int64
 	err := filepath.WalkDir(dir, func(_ string, e os.DirEntry, err error) error {
-		if i, ierr := e.Info(); err == nil && ierr == nil {
+		if i, ierr := e.Info(); err == nil && ierr == nil && !strings.Contains(e.Name(), "linked") {
 			want += onDisk(i)
 		}
 		return err
