@@ -19,8 +19,8 @@ import (
 // ROOT/names, the same bytes behind a checksum. Manifests and configs of images that have a name are kept twice as well, the second
 // time in records: with those and the layers an image is whole.
 //
-// An index.json that differs from the copy was written by another tool, if it parses and has another length: no tool writes just as
-// many bytes. Else it is damaged; it is moved aside, and the copy takes its place.
+// An index.json that differs from the copy was written by another tool, or an older skiff, if it parses and has another length, or
+// differs in as many bytes as a digest has. Else it is damaged; it is moved aside, and the copy takes its place.
 
 const (
 	namesMagic   = "skiff-names 1 "
@@ -69,10 +69,27 @@ func (s *Store) soundIndex() (*v1.IndexManifest, error) {
 	}
 	ix, perr := parseIndex(b)
 	kept := s.namesCopy()
-	if perr != nil || err != nil || kept != nil && len(b) == len(kept) && !bytes.Equal(b, kept) {
+	if perr != nil || err != nil || kept != nil && damaged(b, kept) {
 		return nil, nil
 	}
 	return ix, nil
+}
+
+// fewBytes is less than any writer changes who gives a name to another image: of a digest's 64 digits about 60 differ.
+const fewBytes = 32
+
+// damaged reports whether b is what was kept, but for a few bytes.
+func damaged(b, kept []byte) bool {
+	if len(b) != len(kept) {
+		return false
+	}
+	n := 0
+	for i := range b {
+		if b[i] != kept[i] {
+			n++
+		}
+	}
+	return n > 0 && n < fewBytes
 }
 
 func parseIndex(b []byte) (*v1.IndexManifest, error) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -131,6 +132,22 @@ func TestDamagedIndexIsTold(t *testing.T) {
 		t.Errorf("after another tool: %q, %q", warned, names)
 	}
 
+	// So does what an older skiff wrote, which keeps no copy: the same names for other images.
+	kept, err := os.ReadFile(filepath.Join(root, "names"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, kept, _ = bytes.Cut(kept, []byte{'\n'})
+	y, _ := putImage(t, s, "y")
+	write(t, index, strings.ReplaceAll(string(kept), d.Digest.Hex, y.Digest.Hex))
+	if warned, _ := reopen(); warned != "" {
+		t.Errorf("after an older skiff: %q", warned)
+	}
+	if got, err := s.Tagged("docker.io/library/x:1"); err != nil || got.Digest != y.Digest {
+		t.Errorf("after an older skiff: %v, %v", got.Digest, err)
+	}
+	d, blobs = y, nil
+
 	// With both lists gone the images are found by their manifests.
 	for _, f := range []string{index, filepath.Join(root, "names")} {
 		if err := os.Remove(f); err != nil {
@@ -138,11 +155,11 @@ func TestDamagedIndexIsTold(t *testing.T) {
 		}
 	}
 	warned, names = reopen()
-	if !strings.Contains(warned, "was gone") || len(names) != 1 || names[0] != "" {
+	if !strings.Contains(warned, "was gone") || len(names) != 2 || names[0] != "" {
 		t.Errorf("without both: %q, %q", warned, names)
 	}
 	trim(t, s, 1<<40)
-	for _, h := range blobs {
+	for _, h := range append(blobs, d.Digest) {
 		if _, err := s.BlobSize(h); err != nil {
 			t.Errorf("a blob of it is gone: %v", err)
 		}
