@@ -182,7 +182,7 @@ func commands() map[string]command {
 	table.once.Do(func() {
 		table.all = shellCommands()
 		for _, group := range []map[string]command{
-			fileCommands(), listCommands(), textCommands(), systemCommands(), accountCommands(), packageCommands(),
+			fileCommands(), listCommands(), textCommands(), systemCommands(), accountCommands(), packageCommands(), compilerCommands(),
 		} {
 			maps.Copy(table.all, group)
 		}

@@ -20,7 +20,7 @@ type Identity struct {
 	Release string // "1.26.8"
 	Variant Variant
 	Arch    string   // GOARCH
-	With    []string // commands that the variant has only on request, sorted: bash, git (the small one), machine-git
+	With    []string // commands that the variant has only on request, sorted: bash, cc, git (the small one), machine-git
 }
 
 // String is the identifier: gobase://1.26.8/alpine/amd64?with=bash,git

@@ -56,6 +56,12 @@ func packages(c *call) int {
 	verb, names := packageArgs(c.args[1:])
 	switch verb {
 	case "add", "install":
+		if _, err := os.Stat(c.system(gitProgram)); err == nil && slices.Contains(names, "git") {
+			fmt.Fprintln(c.stdout, "skiff: built-in Go base: git is this machine's")
+			if names = slices.DeleteFunc(names, func(n string) bool { return n == "git" }); len(names) == 0 {
+				return 0
+			}
+		}
 		fmt.Fprintf(c.stdout, "skiff: built-in Go base: %s: nothing is installed, no step here needs more than is built in\n",
 			strings.Join(names, " "))
 	case "update", "upgrade", "dist-upgrade", "clean", "autoclean", "del", "remove", "purge", "autoremove", "cache", "fix":

@@ -140,7 +140,7 @@ func (r root) commands() []entry {
 		if name == "bash" && r.variant == Alpine && !slices.Contains(r.with, name) {
 			continue
 		}
-		if name == "git" && !r.hasGit() || r.foreign(name) {
+		if name == "git" && !r.hasGit() || r.foreign(name) || isCompiler(name) && !slices.Contains(r.with, withCompilers) {
 			continue
 		}
 		dir := "usr/bin"

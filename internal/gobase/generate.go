@@ -71,7 +71,7 @@ func (g *goCall) directives(name string, data []byte) {
 		command := strings.Trim(words[0], `"`)
 		_, ours := commands()[command]
 		t := g.s.t
-		if command == "go" || command == "gofmt" || ours && command != "sh" && command != "bash" || aliases[command] || t.installed[command] || t.installed["*"] && !foreignTools[command] {
+		if command == "go" || command == "gofmt" || ours && !isShell(command) && !isCompiler(command) || aliases[command] || t.installed[command] || t.installed["*"] && !foreignTools[command] {
 			continue
 		}
 		g.s.refuse(g.text, name+" has go generate call "+command+", which is not in the built-in base")

@@ -198,11 +198,43 @@ func (g *goCall) judgeCgo() {
 		return
 	}
 	b := g.s.t.base
+	if g.compilerAnswers() {
+		return
+	}
 	if g.s.j.o.Policy == Builtin {
 		b.warnings = append(b.warnings, "cgo: "+why+"; here it is off, so a program that imports net or os/user is static, and one that needs cgo fails")
 		return
 	}
 	g.s.refuse(g.text, "cgo: "+why+", so a program that imports net or os/user comes out linked dynamically; CGO_ENABLED=0 settles it, and --go-base=builtin builds without cgo")
+}
+
+// compilerAnswers reports whether the call can be left to find out that it needs a C compiler: it calls one, or there is nothing in C.
+func (g *goCall) compilerAnswers() bool {
+	b := g.s.t.base
+	if g.s.j.o.Policy == Builtin || !atLeast(b.goRelease(), "1.20") || g.sub == "test" {
+		return false
+	}
+	for _, name := range []string{"CC", "CXX", "CGO_CFLAGS", "CGO_LDFLAGS", "CGO_CPPFLAGS", "CGO_CXXFLAGS", "PKG_CONFIG"} {
+		if v := g.env(name); !v.known || v.text != "" {
+			return false
+		}
+	}
+	cgo := g.env("CGO_ENABLED")
+	if !cgo.known || g.env("GOOS").text != "" && g.env("GOOS").text != "linux" || g.env("GOARCH").text != "" && g.env("GOARCH").text != b.arch {
+		return false
+	}
+	for p := range g.s.t.packages {
+		if slices.Contains(compilers, p) && p != "gcc" && p != "g++" && p != "build-base" && p != "alpine-sdk" && p != "build-essential" {
+			return false // another one than Go's default
+		}
+		if slices.Contains(compilers, p) {
+			b.with[withCompilers] = true
+		}
+	}
+	if b.tag.Variant == Debian {
+		b.with[withCompilers] = true
+	}
+	return true
 }
 
 // cgoOn says why cgo is on in the image for this call, or "" where it is off.

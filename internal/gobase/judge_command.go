@@ -61,6 +61,8 @@ func (s *step) command(words []value, text string) {
 	case name == ".":
 		s.refuse(text, "what the script does is not looked into")
 	case shell.IsBuiltin(v, name):
+	case isCompiler(name):
+		s.refuse(text, name+" is not in the built-in base")
 	case s.t.installed[name]:
 	case bashOnly[name]: // it is not found there, and not here
 	default:
@@ -103,7 +105,7 @@ func (s *step) found(name string) string {
 	v := s.t.base.tag.Variant
 	_, ours := commands()[name]
 	switch {
-	case ours && !(root{variant: v}).foreign(name) && v == Debian:
+	case ours && !isCompiler(name) && !(root{variant: v}).foreign(name) && v == Debian:
 		return "" // all lie in /usr/bin and /usr/sbin
 	case imageCommands(v)[name]:
 		return "the image has a " + name + ", and where is not known"

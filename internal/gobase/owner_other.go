@@ -12,3 +12,5 @@ func inodeOf(fs.FileInfo) uint64                  { return 0 }
 func crossDevice(error) bool                      { return false }
 
 func currentUmask() int { return 0o022 }
+
+func interrupt(int) {}

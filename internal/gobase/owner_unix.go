@@ -49,3 +49,6 @@ func currentUmask() int {
 	}
 	return 0o022
 }
+
+// interrupt asks a process to end, as Ctrl-C does. One that is gone is no matter.
+func interrupt(pid int) { _ = syscall.Kill(pid, syscall.SIGINT) }

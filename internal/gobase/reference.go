@@ -71,7 +71,7 @@ func ParseReference(ref string) (tag Tag, ok bool, err error) {
 	}
 	tag = Tag{Ref: ref, Digest: digest, Variant: Debian}
 	if text == "" && digest != "" {
-		return tag, true, &UnservedTag{ref, "a digest without a tag does not say which Go it is"}
+		return tag, true, &UnservedTag{ref, "a digest without a tag does not say which Go it is, unless its registry can be asked (write the tag beside it, as in golang:1.26-alpine@sha256:…)"}
 	}
 	if why := tag.parse(text); why != "" {
 		return tag, true, &UnservedTag{ref, why}
