@@ -1,6 +1,9 @@
 package gobase
 
 import (
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -231,6 +234,9 @@ func (g *goCall) compilerAnswers() bool {
 			b.with[withCompilers] = true
 		}
 	}
+	if g.callsC() {
+		return false
+	}
 	if b.tag.Variant == Debian {
 		b.with[withCompilers] = true
 	}
@@ -287,4 +293,59 @@ func (g *goCall) judgeStamp() {
 			return
 		}
 	}
+}
+
+// cgoPackage reports packages of the standard library that have C in them where cgo is on, or that import one that has.
+func cgoPackage(name string) bool {
+	switch name {
+	case "C", "net", "os/user", "plugin", "runtime/cgo", "crypto/tls", "crypto/x509", "log/syslog", "expvar", "mime/multipart":
+		return true
+	}
+	return strings.HasPrefix(name, "net/") && name != "net/netip" && name != "net/url"
+}
+
+// callsC reports whether Go files of the context name a package with C in it: then the image is needed in all likelihood, and is
+// taken before anything is compiled. What modules bring shows when they are compiled.
+func (g *goCall) callsC() bool {
+	seen := 0
+	for _, c := range g.s.t.copies {
+		l := g.s.j.open(c.local)
+		if l.files == nil {
+			return false
+		}
+		found := false
+		// What cannot be read is the build's own error later.
+		_ = fs.WalkDir(l.files, orDot(strings.TrimPrefix(c.from, "/")), func(name string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return nil
+			case d.IsDir() && slices.Contains([]string{".git", "vendor", "node_modules", "testdata"}, d.Name()):
+				return fs.SkipDir
+			case d.IsDir() || path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") || !selected(c, name):
+				return nil
+			}
+			if seen++; seen > maxGenerate {
+				return fs.SkipAll
+			}
+			data, err := fs.ReadFile(l.files, name)
+			if err != nil {
+				return nil
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, data, parser.ImportsOnly)
+			if err != nil {
+				return nil
+			}
+			for _, i := range file.Imports {
+				if cgoPackage(strings.Trim(i.Path.Value, "`\"")) {
+					found = true
+					return fs.SkipAll
+				}
+			}
+			return nil
+		})
+		if found {
+			return true
+		}
+	}
+	return false
 }

@@ -35,7 +35,6 @@ func TestDecision(t *testing.T) {
 		{"cgo on Debian", "1.26", "RUN go build -o /app .", ""},
 		{"cgo on Alpine with gcc", "1.26-alpine", "RUN apk add --no-cache build-base\nRUN go build -o /app .", ""},
 		{"cgo with a compiler of its own", "1.26-alpine", "RUN apk add --no-cache musl-dev clang\nRUN CC=clang go build -o /app .", "clang was asked for"},
-		{"cgo on Debian before 1.20", "1.19", "RUN go build -o /app .", "cgo: CGO_ENABLED is not 0"},
 		{"gcc out of habit", "1.26-alpine", "RUN apk add --no-cache gcc musl-dev\n" + build, ""},
 		{"cgo before 1.20", "1.19-alpine", "RUN go build -o /app .", "before Go 1.20"},
 		{"race detector", "1.26-alpine", "RUN CGO_ENABLED=0 go test -race ./...\n" + build, "-race needs cgo"},
