@@ -220,3 +220,43 @@ func TestVerdictsEnd(t *testing.T) {
 		t.Errorf("a test that fails on the files of this build passes:\n%s", out)
 	}
 }
+
+// TestConfinedStepsShipTheSame: what a step that is confined prints to files, about itself and its surroundings, is what it prints
+// without any rewrite; and where it could not be, the step is not confined.
+func TestConfinedStepsShipTheSame(t *testing.T) {
+	version := strings.TrimPrefix(skifftest.GoVersion(t), "go")
+	c := newCLI(t)
+	for _, k := range []struct {
+		steps    string
+		confined bool
+	}{
+		{"RUN go env GOOS GOMODCACHE GOPATH GOFLAGS GOROOT GOTOOLCHAIN > env && echo \"$PATH $HOME\" >> env && ls / > ls && mkdir sub && go build -o lib.a .", true},
+		{"RUN V=$(ls /; cat go.mod | head -n 1) && go list -f '{{.Dir}} {{.Imports}}' . > list && echo \"$V\" > v && if [ -d sub ]; then exit 1; fi && go vet . && cp go.mod copy", true},
+		{"RUN echo one > /etc/one\nRUN rm -rf /usr/src\nRUN go mod tidy && go mod vendor && go list -deps . > list", true},
+		{"RUN go env GOCACHE GOENV > env; go env | grep -v GOGCCFLAGS > all; echo \"$GOCACHE $GOENV\" >> env", false},
+		{"RUN go env -w GOFLAGS=-trimpath\nRUN go env GOFLAGS > env && go build -o lib.a .", false},
+	} {
+		dir := skifftest.Files(t, "Dockerfile", "FROM golang:"+version+"-alpine AS b\nENV CGO_ENABLED=0\nWORKDIR /src\nCOPY . .\n"+k.steps+"\nFROM scratch\nCOPY --from=b /src /src\n",
+			"go.mod", "module example.com/same\n\ngo 1.21\n", "lib.go", "package lib\n\nimport \"unicode/utf8\"\n\nvar N = utf8.RuneLen('x')\n")
+		id := func(flags ...string) (digest, out string) {
+			out = c.run(append([]string{"build", "--progress=plain", "--no-cache"}, append(flags, dir)...)...)
+			_, digest, _ = strings.Cut(out, "writing image ")
+			digest, _, _ = strings.Cut(digest, " ")
+			return digest, out
+		}
+		got, out := id()
+		if want, plain := id("--faithful"); got != want || got == "" {
+			t.Errorf("%s: image %s, without rewrites %s\n%s\n%s", k.steps, got, want, out, plain)
+		}
+		lines := strings.Split(out, "\n")
+		last := ""
+		for _, l := range lines {
+			if strings.Contains(l, "gocache: ") {
+				last = l
+			}
+		}
+		if confined := strings.Contains(last, "what it compiles is shared)"); confined != k.confined {
+			t.Errorf("%s: confined: %v, want %v\n%s", k.steps, confined, k.confined, out)
+		}
+	}
+}

@@ -285,10 +285,10 @@ func mountNoexec(dir string) error {
 	return nil
 }
 
-// confinedEnv is the environment of a step that is confined: what decides where the go command reads, writes and looks for
-// programs has fixed values.
+// confinedEnv is the environment of a step that is confined: what decides where the go command reads and writes has fixed values.
+// PATH stays as it is, since a script may print it: what it leads to was looked at, and nothing else can be run.
 func (s *step) confinedEnv() []string {
-	fixed := map[string]string{"HOME": "/root", "PATH": confinedPath, "GOENV": "off", "GOTOOLCHAIN": "local", "TMPDIR": "", "GOTMPDIR": ""}
+	fixed := map[string]string{"HOME": "/root", "GOENV": "off", "GOTOOLCHAIN": "local", "TMPDIR": "", "GOTMPDIR": ""}
 	for _, c := range s.goCaches {
 		if c.req.Modules {
 			fixed["GOMODCACHE"] = c.at
@@ -309,9 +309,6 @@ func (s *step) confinedEnv() []string {
 	slices.Sort(env)
 	return env
 }
-
-// confinedPath is where programs are looked for in a step that is confined.
-const confinedPath = goroot + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // canConfine looks for what a step would find, or miss, if it were not confined, and has nothing to do with what it is then.
 func canConfine(ctx context.Context, j *job, req confineReq) (resp confineResp, err error) {
@@ -392,18 +389,15 @@ func (c *confiner) commands(req confineReq) (string, error) {
 		}
 	}
 	for _, name := range slices.Concat(req.Commands, lookedFor) {
-		for _, dirs := range []string{search, confinedPath} {
-			found, err := c.look(name, dirs)
-			if err != nil {
-				return "", err
-			}
-			switch {
-			case found == "", name == "go" && found == goroot+"/bin/go":
-			default:
-				if ours, err := c.ours(found); err != nil || !ours {
-					return found + " is not the base's", err
-				}
-			}
+		found, err := c.look(name, search)
+		if err != nil {
+			return "", err
+		}
+		if found == "" || name == "go" && found == goroot+"/bin/go" {
+			continue
+		}
+		if ours, err := c.ours(found); err != nil || !ours {
+			return found + " is not the base's", err
 		}
 	}
 	return "", nil

@@ -58,7 +58,8 @@ func (s *step) foreignCommand() string {
 		ok := false
 		switch name := c.words[0]; {
 		case name == "go":
-			ok = !c.unsure && !within(path.Clean("/"+cwd), goroot) && trustedGo(c.words)
+			ok = !c.unsure && !within(path.Clean("/"+cwd), goroot) && trustedGo(c.words) &&
+				(!tellsPlaces(c.words) || !c.substituted && !s.script.writes)
 		case slices.Contains(harmlessBuiltins, name):
 			// What is printed, and what is tested, may be anything.
 			ok = (!c.unsure || slices.Contains(printing, name)) && harmlessBuiltin(c.words, &cwd)
@@ -74,6 +75,20 @@ func (s *step) foreignCommand() string {
 		}
 	}
 	return ""
+}
+
+// changed are variables that have another value in a step that is confined.
+var changed = words("GOCACHE GOENV GOTMPDIR TMPDIR GOCACHEPROG")
+
+// tellsPlaces says whether a go command prints what is different where it is confined: the build cache lies elsewhere. In
+// the log it does no harm; what is made of such output may ship.
+func tellsPlaces(w []string) bool {
+	if w[1] == "env" {
+		return len(w) == 2 || slices.ContainsFunc(w[2:], func(a string) bool {
+			return strings.HasPrefix(a, "-") || slices.Contains(changed, a) || a == "GOGCCFLAGS"
+		})
+	}
+	return slices.ContainsFunc(w[2:], func(a string) bool { return slices.Contains(words("x n work export compiled"), flagName(a)) })
 }
 
 var (
@@ -128,17 +143,17 @@ const goroot = "/usr/local/go"
 func harmlessBuiltin(w []string, cwd *string) bool {
 	switch w[0] {
 	case "cd":
-		if len(w) != 2 || strings.HasPrefix(w[1], "-") || strings.Contains(w[1], dynamic) {
+		if len(w) != 2 || strings.HasPrefix(w[1], "-") || elsewhere(w[1]) {
 			return false
 		}
 		*cwd = absolute(*cwd, w[1])
 	case "export":
-		return !slices.ContainsFunc(w[1:], func(a string) bool {
+		return len(w) > 1 && !slices.ContainsFunc(w[1:], func(a string) bool {
 			name, _, _ := strings.Cut(a, "=")
 			return strings.HasPrefix(name, "-") || strings.Contains(name, dynamic)
 		})
 	case "set":
-		return !slices.ContainsFunc(w[1:], func(a string) bool {
+		return len(w) > 1 && !slices.ContainsFunc(w[1:], func(a string) bool {
 			letters, option := strings.CutPrefix(a, "-")
 			return option && strings.Trim(letters, "euxo") != "" || !option && a != "pipefail"
 		})

@@ -19,6 +19,7 @@ type script struct {
 	parsed   bool   // false: nothing is known
 	plain    bool   // nothing but commands one after the other, by && and ends of lines
 	odd      string // why what the commands are, or where their output goes, is not to be told; "": it is
+	writes   bool   // output goes to a file, or into a pipe
 	usual    bool   // the shell is one of the image, with options that run nothing else
 	cgoOff   bool   // CGO_ENABLED=0 is exported before any command
 	commands []command
@@ -64,6 +65,8 @@ func readScript(args []string, env map[string]string) script {
 			s.odd = why
 		}
 		switch n := n.(type) {
+		case *syntax.BinaryCmd:
+			s.writes = s.writes || n.Op == syntax.Pipe || n.Op == syntax.PipeAll
 		case *syntax.CmdSubst:
 			syntax.Walk(n, func(n syntax.Node) bool {
 				if call, ok := n.(*syntax.CallExpr); ok {
@@ -81,6 +84,7 @@ func readScript(args []string, env map[string]string) script {
 			s.cgoOff = s.cgoOff || len(s.commands) == 0 && n.Variant.Value == "export" && x.disablesCgo(n.Args)
 			s.commands = append(s.commands, command{words: append([]string{"export"}, x.declared(n)...)})
 		case *syntax.Redirect:
+			s.writes = s.writes || n.Op != syntax.DplIn && n.Op != syntax.DplOut && n.Op != syntax.RdrIn && n.Word.Lit() != "/dev/null"
 			s.loose = append(s.loose, x.fields(n.Word)...)
 		case *syntax.WordIter:
 			s.loose = append(s.loose, x.fields(n.Items...)...)
@@ -172,6 +176,10 @@ func (x *expander) odd(n syntax.Node) string {
 		return "it calculates"
 	case *syntax.ProcSubst:
 		return "it has a <( )"
+	case *syntax.ParamExp:
+		if n.Param != nil && slices.Contains(changed, n.Param.Value) {
+			return "it reads $" + n.Param.Value
+		}
 	case *syntax.Redirect:
 		if n.Op == syntax.DplOut || n.Op == syntax.DplIn || n.Op == syntax.Hdoc || n.Op == syntax.DashHdoc || n.Op == syntax.WordHdoc {
 			return ""
