@@ -78,7 +78,7 @@ func (s *step) foreignCommand() string {
 }
 
 // changed are variables that have another value in a step that is confined.
-var changed = words("GOCACHE GOENV GOTMPDIR TMPDIR GOCACHEPROG")
+var changed = words("GOCACHE GOENV GOTMPDIR TMPDIR GOCACHEPROG GOPROXY")
 
 // tellsPlaces says whether a go command prints what is different where it is confined: the build cache lies elsewhere. In
 // the log it does no harm; what is made of such output may ship.

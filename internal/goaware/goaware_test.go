@@ -317,6 +317,8 @@ func TestConfinedStep(t *testing.T) {
 		{sh("go env GOOS GOMODCACHE > f && go build"), "", true},
 		{sh("go env GOCACHE > f && go build"), "", false},
 		{sh("go env | sort && go build"), "", false},
+		{sh("go env GOPROXY > f && go build"), "", false}, // modules may be lent
+		{sh("echo $GOPROXY > f && go build"), "", false},
 		{sh("go build -ldflags \"-X main.c=$(go env GOCACHE)\""), "", false},
 		{sh("go build -ldflags \"-X main.c=$GOCACHE\""), "", false},
 		{sh("go build -ldflags \"-X main.c=$GOCACHE\""), "GOCACHE=/c", false},
