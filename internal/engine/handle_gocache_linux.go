@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/buildkit/solver/pb"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -184,6 +185,10 @@ func (s *step) promoteBuild(c *goCacheMount) error {
 	for _, n := range s.lowers(c.req) {
 		p.Below = append(p.Below, dir(n))
 	}
+	p.Elsewhere = func() bool {
+		found, err := gocache.IncludesElsewhere(s.sources()...)
+		return found || err != nil
+	}
 	p.Indexes = func() (map[gocache.ActionID]gocache.Dir, error) {
 		known := map[gocache.ActionID]gocache.Dir{}
 		release := s.env("GOLANG_VERSION")
@@ -215,6 +220,20 @@ func (s *step) promoteBuild(c *goCacheMount) error {
 		return known, nil
 	}
 	return p.Build(gocache.Dir(c.upper), time.Now())
+}
+
+// sources are the directories in which packages of the step's own lie: not the toolchain, and no modules.
+func (s *step) sources() (dirs []string) {
+	for i, m := range s.req.Mounts[1:] {
+		if m.Type == pb.MountType_BIND {
+			dirs = append(dirs, s.made[i].Source)
+		}
+	}
+	top, rest, _ := strings.Cut(strings.TrimPrefix(path.Clean("/"+s.req.Cwd), "/"), "/")
+	if next, _, _ := strings.Cut(rest, "/"); top == "go" && next == "src" || top == "usr" && next == "src" {
+		top = path.Join(top, next)
+	}
+	return append(dirs, filepath.Join(s.spec.Root.Path, top))
 }
 
 func (s *step) env(name string) string {

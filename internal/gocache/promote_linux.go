@@ -51,6 +51,10 @@ type Promotion struct {
 	// sizes of files, not by their content: all others are dropped. It is asked once, when the first is met; nil: none is.
 	Indexes func() (map[ActionID]Dir, error)
 
+	// Elsewhere says whether sources of the step may include files that lie outside of their packages, and so are in no key: then no
+	// package with assembly is taken. It is asked once, when the first is met; nil: they do not.
+	Elsewhere func() bool
+
 	known map[ActionID]Dir
 	now   time.Time
 }
@@ -74,12 +78,27 @@ func (p *Promotion) Build(from Dir, now time.Time) error {
 		}
 	}
 	outputs := from.verify(fresh)
+	p.dropAssembled(outputs)
 	for _, a := range fresh {
 		if err := p.take(from, a, outputs[a.entry.Output]); err != nil {
 			return fmt.Errorf("build cache: action %x: %w", a.id, err)
 		}
 	}
 	return nil
+}
+
+func (p *Promotion) dropAssembled(outputs map[OutputID]verified) {
+	some := false
+	for _, v := range outputs {
+		some = some || v.assembled
+	}
+	if !some || p.Elsewhere == nil || !p.Elsewhere() {
+		return
+	}
+	for out, v := range outputs {
+		v.dropped = v.assembled
+		outputs[out] = v
+	}
 }
 
 type action struct {
@@ -175,6 +194,8 @@ type verified struct {
 	ok    bool // it is there, and its content has the digest that names it
 	size  int64
 	index bool
+	// assembled: it is a package with assembly; dropped: so it is not taken.
+	assembled, dropped bool
 }
 
 // verify reads the outputs that actions name, as many at a time as there are processors.
@@ -221,11 +242,16 @@ func (d Dir) verifyOutput(out OutputID) (v verified) {
 	if err != nil {
 		return v
 	}
-	return verified{ok: OutputID(h.Sum(nil)) == out, size: int64(n) + rest, index: bytes.Equal(head[:n], magicIndex)}
+	v = verified{ok: OutputID(h.Sum(nil)) == out, size: int64(n) + rest, index: bytes.Equal(head[:n], magicIndex)}
+	v.assembled = bytes.HasPrefix(head[:n], []byte(magicArchive)) && assembled(f)
+	return v
 }
 
 // take moves an entry. An output that the step did not write itself is one of a cache below.
 func (p *Promotion) take(from Dir, a action, out verified) error {
+	if out.dropped {
+		return nil
+	}
 	source := from
 	if !out.ok || out.size != a.entry.Size {
 		source = ""
@@ -375,4 +401,76 @@ func (d Dir) trim(now time.Time) error {
 		}
 		return os.Remove(file)
 	})
+}
+
+// magicArchive begins a compiled package, which is an archive in the form of Unix (cmd/internal/archive).
+const magicArchive = "!<arch>\n"
+
+// assembled says whether a compiled package has members that the compiler did not make: the assembler did, or a C compiler.
+// What they include from outside of their package's folder is in no key.
+func assembled(f io.ReadSeeker) bool {
+	const header = 60 // name 16, time 12, owner 6, group 6, mode 8, size 10, end 2
+	pos := int64(len(magicArchive))
+	var h [header]byte
+	for {
+		if _, err := f.Seek(pos, io.SeekStart); err != nil {
+			return true
+		}
+		if n, err := io.ReadFull(f, h[:]); n == 0 && errors.Is(err, io.EOF) {
+			return false
+		} else if err != nil {
+			return true
+		}
+		switch strings.TrimRight(string(h[:16]), " ") {
+		case "__.PKGDEF", "_go_.o":
+		default:
+			return true
+		}
+		size, err := strconv.ParseInt(strings.TrimRight(string(h[48:58]), " "), 10, 64)
+		if err != nil || size < 0 {
+			return true
+		}
+		pos += header + size + size%2
+	}
+}
+
+// IncludesElsewhere says whether a file of assembly, or a header, below one of the directories includes a file by a path: one
+// that may lie outside of its package.
+func IncludesElsewhere(dirs ...string) (found bool, err error) {
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return ignoreMissing(err)
+			}
+			if ext := filepath.Ext(p); d.Type().IsRegular() && (ext == ".s" || ext == ".h") {
+				data, err := readRegular(p, maxSource)
+				if err != nil {
+					return err
+				}
+				if found = found || len(data) == maxSource || includesPath(data); found {
+					return filepath.SkipAll
+				}
+			}
+			return nil
+		})
+		if err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+// maxSource bounds a source file that is looked into, in bytes.
+const maxSource = 16 << 20
+
+func includesPath(source []byte) bool {
+	for line := range bytes.Lines(source) {
+		line, isDirective := bytes.CutPrefix(bytes.TrimSpace(line), []byte("#"))
+		line, isInclude := bytes.CutPrefix(bytes.TrimSpace(line), []byte("include"))
+		if isDirective && isInclude && bytes.ContainsAny(line, "/") {
+			// A comment has one, too: what is taken for a path wrongly is compiled again.
+			return true
+		}
+	}
+	return false
 }

@@ -228,3 +228,41 @@ func TestTrim(t *testing.T) {
 		t.Errorf("%d outputs, want 2", outputs)
 	}
 }
+
+// TestAssembly: the go command knows nothing of files that assembly includes from outside of its package, so what was made with
+// them is not kept; all else is.
+func TestAssembly(t *testing.T) {
+	src := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(src, "asm"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(src, "plain"), 0o755))
+	write(t, filepath.Join(src, "go.mod"), "module example.com/app\n\ngo 1.24\n")
+	write(t, filepath.Join(src, "plain", "a.go"), "package plain\n\nvar A = 1\n")
+	write(t, filepath.Join(src, "asm", "a.go"), "package asm\n\nfunc f()\n")
+	build := func(cache string, packages ...string) (compiled int) {
+		cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", "-x", "-o", os.DevNull}, packages...)...)
+		cmd.Dir, cmd.Env = src, append(os.Environ(), "GOCACHE="+cache, "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off", "GOTOOLCHAIN=local")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return strings.Count(string(out), "/compile -o ")
+	}
+	for _, c := range []struct {
+		include string
+		again   int // packages that have to be compiled again
+	}{{"textflag.h", 0}, {"../inc.h", 1}} {
+		must(t, os.WriteFile(filepath.Join(src, "inc.h"), []byte("#define NOSPLIT 4\n"), 0o644))
+		write(t, filepath.Join(src, "asm", "a.s"), "#include \""+c.include+"\"\n\nTEXT ·f(SB), NOSPLIT, $0-0\n\tRET\n")
+		step, shared := Dir(t.TempDir()), Dir(t.TempDir())
+		build(string(step), "./asm", "./plain")
+		p := Promotion{Below: []Dir{shared}, To: shared, Elsewhere: func() bool {
+			found, err := IncludesElsewhere(src)
+			must(t, err)
+			return found
+		}}
+		must(t, p.Build(step, time.Now()))
+		if n := build(string(shared), "./asm", "./plain"); n != c.again {
+			t.Errorf("%s: %d packages compiled again, want %d", c.include, n, c.again)
+		}
+	}
+}
