@@ -25,11 +25,10 @@ func harmlessVariable(name, value string) bool {
 		return value == "local"
 	case "GOROOT":
 		return value == "/usr/local/go" || value == ""
-	case "GOPROXY":
-		// A proxy of the Dockerfile's choice, with a go.sum of its choice, would fill the module cache as it likes.
-		return slices.Contains([]string{"", "off", "https://proxy.golang.org", "https://proxy.golang.org,direct"}, value)
-	case "GOSUMDB":
-		return value == "" || value == "sum.golang.org"
+	case "GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOINSECURE":
+		// Where modules come from, and whether the step checks them, is its own matter: what is made of them is kept under their
+		// content, and others see a module only when skiff has proved it, by the machine's settings.
+		return true
 	case "GOFLAGS":
 		return !strings.Contains(value, dynamic) && harmlessGoFlags(value)
 	case "GOBIN":
