@@ -153,6 +153,20 @@ func (in *importer) add(ctx context.Context, name string, r io.Reader, size int6
 	return nil
 }
 
+// readable reads the layers of what came, as a pull does: an image with one that nothing can unpack is an error now, not at its first use.
+func (in *importer) readable(ctx context.Context, c Content) error {
+	images, err := ImagesFor(c, nil)
+	if err != nil {
+		return err
+	}
+	for _, img := range images {
+		if _, err := in.l.UnpackedSize(ctx, img); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // finish makes images of what was collected.
 func (in *importer) finish(ctx context.Context) (loaded []Loaded, err error) {
 	switch {

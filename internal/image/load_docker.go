@@ -35,6 +35,9 @@ func (in *importer) finishDocker(ctx context.Context) ([]Loaded, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := in.readable(ctx, img); err != nil {
+			return nil, fmt.Errorf("image %s: %w", e.Config, err)
+		}
 		if _, err := in.l.Put(ctx, img, names...); err != nil {
 			return nil, err
 		}

@@ -147,6 +147,9 @@ func (in *importer) finishOCI(ctx context.Context) ([]Loaded, error) {
 		if e.Names, err = canonicalNames(e.Names); err != nil {
 			return nil, err
 		}
+		if err := in.readable(ctx, e.content); err != nil {
+			return nil, err
+		}
 		if _, err := in.l.Put(ctx, e.content, e.Names...); err != nil {
 			return nil, err
 		}
