@@ -265,19 +265,19 @@ func (d *delivery) output(ctx context.Context, st *step, x *image.Exporter, o Ou
 		res.ID, res.Tags = made.id, names
 	}
 	var err error
-	if res.Descriptor.Size == 0 && res.ID != "" {
-		if res.Descriptor, err = describe(made); err != nil {
-			return err
-		}
-	}
+	var out image.Exported
 	if docker {
 		_, err = image.LoadIntoDocker(ctx, []image.Named{{Content: made.Content, Names: names}}, made.epoch)
+		if err == nil {
+			out.Descriptor, err = describe(made)
+		}
 	} else {
-		_, err = x.Export(ctx, made.Content, names, o)
+		out, err = x.Export(ctx, made.Content, names, o)
 	}
 	if err != nil {
 		return err
 	}
+	res.note(o, out)
 	if o.Type == "image" || o.Type == "registry" {
 		st.did("writing image " + made.id)
 	}
@@ -287,6 +287,23 @@ func (d *delivery) output(ctx context.Context, st *step, x *image.Exporter, o Ou
 		}
 	}
 	return nil
+}
+
+// note keeps what an output made. Of several digests that of a registry counts, since others go by it; else the first.
+func (r *BuildResult) note(o Output, out image.Exported) {
+	if out.Size == 0 {
+		return
+	}
+	r.Outputs = append(r.Outputs, Made{Type: o.Type, Dest: o.Dest, Descriptor: out.Descriptor})
+	if r.Descriptor.Size == 0 || len(r.Pushed) == 0 && len(out.Pushed) > 0 {
+		r.Descriptor = out.Descriptor
+	}
+	for _, name := range out.Pushed {
+		r.Pushed = append(r.Pushed, Moved{Name: name, Digest: out.Digest.String()})
+	}
+	if r.Descriptor.MediaType.IsIndex() {
+		r.ID = r.Descriptor.Digest.String()
+	}
 }
 
 // loadWhereDocker gives the image to the Docker daemon, if one answers: what --load asks for beside keeping it.

@@ -23,9 +23,9 @@ type Image struct {
 	ID         string // digest of the config, "sha256:…"
 	Repository string // short, as docker shows it; "" for an image without a name
 	Tag        string
-	Digest     string // of the manifest or index
-	Built      time.Time
-	Size       int64 // bytes of the files in its layers
+	Digest     string    // of the manifest or index in its registry; "" where it was neither pushed nor pulled
+	Built      time.Time // zero where nobody knows
+	Size       int64     // bytes of the files in its layers
 }
 
 // Images lists the images of the state, the newest first. A pattern, REPOSITORY or REPOSITORY:TAG, leaves the others out.
@@ -43,9 +43,11 @@ func (s *State) Images(ctx context.Context, pattern string) ([]Image, error) {
 		if pattern != "" && pattern != repository && pattern != repository+":"+tag {
 			continue
 		}
-		out = append(out, Image{
-			ID: r.ID.String(), Repository: repository, Tag: tag, Digest: r.Digest.String(), Built: r.Built, Size: r.Size,
-		})
+		image := Image{ID: r.ID.String(), Repository: repository, Tag: tag, Built: r.Made, Size: r.Size}
+		if r.Registry != (v1.Hash{}) {
+			image.Digest = r.Registry.String()
+		}
+		out = append(out, image)
 	}
 	return out, nil
 }

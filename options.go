@@ -92,11 +92,13 @@ func ParseOutput(text string) (Output, error) { return image.ParseOutput(text) }
 
 // BuildResult is what a build came to.
 type BuildResult struct {
-	ID          string // digest of the image's config, or of the index; "" where only files were asked for
-	Descriptor  v1.Descriptor
-	Tags        []string // canonical names
-	Size        int64    // bytes of the files in the layers of the image, or of all images of the index
-	StageBytes  int64    // Size, and bytes on the disk of what the build needed and left behind: other stages, their bases
+	ID          string        // digest of the image's config, or of the index; "" where only files were asked for
+	Descriptor  v1.Descriptor // of the manifest or index: as a registry has it where it was pushed, else as it left or is kept
+	Pushed      []Moved       // where registries have it, in the order of the outputs and names
+	Outputs     []Made        // what each of several outputs made, in their order
+	Tags        []string      // canonical names
+	Size        int64         // bytes of the files in the layers of the image, or of all images of the index
+	StageBytes  int64         // Size, and bytes on the disk of what the build needed and left behind: other stages, their bases
 	Built       time.Time
 	Warnings    []client.VertexWarning
 	Reports     []*Report    // of the images, one for each platform; none unless asked for
@@ -104,9 +106,17 @@ type BuildResult struct {
 	StdoutUsed  bool         // an output went to [BuildOptions.Stdout]
 }
 
+// Made is what one output made of an image: a registry, an archive and the state may have it in different compressions, and so with
+// different digests. Outputs of files alone have none.
+type Made struct {
+	Type       string // of the output
+	Dest       string // file or folder
+	Descriptor v1.Descriptor
+}
+
 // Images are the result as rows of a list of images: one for each tag, or one without a name.
 func (r *BuildResult) Images() []Image {
-	row := Image{ID: r.ID, Digest: r.Descriptor.Digest.String(), Built: r.Built, Size: r.Size}
+	row := Image{ID: r.ID, Built: r.Built, Size: r.Size}
 	if len(r.Tags) == 0 {
 		return []Image{row}
 	}

@@ -173,7 +173,9 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 	var ids []string
 	var rows []skiff.Image
 	for _, res := range results {
-		if res.ID != "" {
+		if res.ID != "" && len(res.Pushed) > 0 {
+			ids, rows = append(ids, res.Descriptor.Digest.String()), append(rows, res.Images()...)
+		} else if res.ID != "" {
 			ids, rows = append(ids, res.ID), append(rows, res.Images()...)
 		}
 	}
@@ -198,6 +200,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 	}
 	switch {
 	case slices.ContainsFunc(results, func(r *skiff.BuildResult) bool { return r.StdoutUsed }):
+		printPushed(errOut, results)
 		return nil
 	case f.quiet:
 		for _, id := range ids {
@@ -222,6 +225,7 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 		}
 	}
 	printSummary(errOut, reports)
+	printPushed(out, results)
 	return nil
 }
 

@@ -64,12 +64,50 @@ func writeText(path, text string) error {
 	})
 }
 
+// printPushed names what registries have now, last, by digest: what to deploy.
+func printPushed(w io.Writer, results []*skiff.BuildResult) {
+	seen := map[string]bool{}
+	for _, res := range results {
+		for _, p := range res.Pushed {
+			repository := p.Name
+			if colon := strings.LastIndex(repository, ":"); colon > strings.LastIndex(repository, "/") {
+				repository = repository[:colon]
+			}
+			line := repository + "@" + p.Digest
+			if len(seen) == 0 {
+				fmt.Fprintln(w)
+			}
+			if !seen[line] {
+				fmt.Fprintln(w, line)
+			}
+			seen[line] = true
+		}
+	}
+}
+
+// metadataOf has BuildKit's keys (exporter/containerimage/exptypes in moby/buildkit). Where outputs came to different digests, the list of
+// them all is one of ours.
 func metadataOf(res *skiff.BuildResult) map[string]any {
 	m := map[string]any{}
 	if res.ID != "" {
-		m["containerimage.config.digest"] = res.ID
+		if !res.Descriptor.MediaType.IsIndex() { // an index has no config
+			m["containerimage.config.digest"] = res.ID
+		}
 		m["containerimage.digest"] = res.Descriptor.Digest
 		m["containerimage.descriptor"] = res.Descriptor
+	}
+	digests := map[string]bool{}
+	var outputs []map[string]any
+	for _, o := range res.Outputs {
+		digests[o.Descriptor.Digest.String()] = true
+		out := map[string]any{"type": o.Type, "containerimage.digest": o.Descriptor.Digest, "containerimage.descriptor": o.Descriptor}
+		if o.Dest != "" {
+			out["dest"] = o.Dest
+		}
+		outputs = append(outputs, out)
+	}
+	if len(digests) > 1 {
+		m["skiff.outputs"] = outputs
 	}
 	if len(res.Tags) > 0 {
 		m["image.name"] = strings.Join(res.Tags, ",")

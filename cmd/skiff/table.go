@@ -9,6 +9,7 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/docker/cli/templates"
 	"github.com/docker/go-units"
 
 	"github.com/skiff-build/skiff"
@@ -43,11 +44,13 @@ func newRow(i skiff.Image, noTrunc bool) row {
 	if !noTrunc {
 		id = shortID(id)
 	}
+	since, at := "N/A", "N/A" // as docker says it
+	if !i.Built.IsZero() {
+		since, at = units.HumanDuration(time.Since(i.Built))+" ago", i.Built.Local().Format("2006-01-02 15:04:05 -0700 MST")
+	}
 	return row{
 		Repository: none(i.Repository), Tag: none(i.Tag), Digest: none(i.Digest), ID: id,
-		CreatedSince: units.HumanDuration(time.Since(i.Built)) + " ago",
-		CreatedAt:    i.Built.Local().Format("2006-01-02 15:04:05 -0700 MST"),
-		Size:         humanSize(i.Size),
+		CreatedSince: since, CreatedAt: at, Size: humanSize(i.Size),
 	}
 }
 
@@ -79,13 +82,13 @@ func printTable(w io.Writer, images []skiff.Image, o tableOptions) error {
 			format = digestFormat
 		}
 	}
-	t, err := template.New("format").Funcs(template.FuncMap{"json": toJSON, "lower": strings.ToLower, "upper": strings.ToUpper}).Parse(format + "\n")
+	t, err := templates.New("format").Parse(format + "\n")
 	if err != nil {
 		return &usageError{text: "--format: " + err.Error()}
 	}
 	out := tabwriter.NewWriter(w, 0, 1, 3, ' ', 0)
 	if isTable {
-		if err := t.Execute(out, headings); err != nil {
+		if err := template.Must(t.Clone()).Funcs(templates.HeaderFunctions).Execute(out, headings); err != nil {
 			return &usageError{text: "--format: " + err.Error()}
 		}
 	}

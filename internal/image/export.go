@@ -23,7 +23,8 @@ type Exporter struct {
 
 // Exported tells what an export made.
 type Exported struct {
-	Digest v1.Hash // of the manifest or index as it left; zero for tar and local
+	v1.Descriptor          // of the manifest or index as it left, or is kept; zero for tar and local
+	Pushed        []string // full names under which registries have that
 }
 
 // Export brings c to o. names are those of --tag; o.Names go before them.
@@ -55,7 +56,7 @@ func (x *Exporter) image(ctx context.Context, c Content, names []string, o Outpu
 	if err != nil {
 		return Exported{}, err
 	}
-	out := Exported{Digest: d.Digest}
+	out := Exported{Descriptor: d}
 	if !o.Push {
 		return out, nil
 	}
@@ -69,9 +70,10 @@ func (x *Exporter) image(ctx context.Context, c Content, names []string, o Outpu
 		}
 	}
 	for _, name := range names {
-		if out.Digest, err = reg.Push(ctx, c, name, PushOptions{Format: o.Format, Progress: x.Progress}); err != nil {
+		if out.Descriptor, err = reg.pushed(ctx, c, name, PushOptions{Format: o.Format, Progress: x.Progress}); err != nil {
 			return out, err
 		}
+		out.Pushed = append(out.Pushed, name)
 	}
 	return out, nil
 }
@@ -111,18 +113,19 @@ func (x *Exporter) archive(ctx context.Context, c Content, names []string, o Out
 	if err != nil {
 		return Exported{}, err
 	}
-	h, err := c.Digest()
+	d, err := describe(c)
 	if err != nil {
 		return Exported{}, err
 	}
+	out := Exported{Descriptor: d}
 	if x.Stored != nil {
 		x.Stored()
 	}
 	images := []Named{{c, names}}
 	if o.Dir {
-		return Exported{h}, WriteLayout(ctx, o.Dest, images, x.Epoch)
+		return out, WriteLayout(ctx, o.Dest, images, x.Epoch)
 	}
-	return Exported{h}, writeTo(o.Dest, x.Stdout, func(w io.Writer) error { return write(ctx, w, images, x.Epoch) })
+	return out, writeTo(o.Dest, x.Stdout, func(w io.Writer) error { return write(ctx, w, images, x.Epoch) })
 }
 
 // SaveOptions say how [Library.Save] writes images.

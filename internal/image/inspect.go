@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -120,12 +122,30 @@ func (l *Library) addNames(ctx context.Context, in *Inspection, row Row) error {
 			in.RepoDigests = append(in.RepoDigests, FamiliarName(d))
 		}
 	}
+	sort.Strings(in.RepoDigests)
 	return nil
+}
+
+// inRegistry is the digest that the image of a manifest in the store has in the repository of a full name, as far as that is known: it
+// was pushed there, or pulled. It is another one than in the store where layers were compressed on their way.
+func (l *Library) inRegistry(manifest v1.Hash, name string) (v1.Hash, bool) {
+	n, err := parseName(name)
+	var o origin
+	if err != nil || l.st.Get(recordOrigin, originKey(manifest), &o) != nil {
+		return v1.Hash{}, false
+	}
+	for _, full := range slices.Backward(o.Digests) {
+		if repository, digest, _ := strings.Cut(full, "@"); repository == n.Name() {
+			h, err := v1.NewHash(digest)
+			return h, err == nil
+		}
+	}
+	return v1.Hash{}, false
 }
 
 // origin is a record of where registries have the image of a manifest in the store.
 type origin struct {
-	Digests []string `json:"digests"` // "docker.io/library/x@sha256:…", without doubles
+	Digests []string `json:"digests"` // "docker.io/library/x@sha256:…", without doubles; the last is the newest
 }
 
 const recordOrigin = store.KindOrigin
@@ -143,12 +163,9 @@ func (l *Library) noteOrigin(manifest v1.Hash, name string, digest v1.Hash) erro
 	full := reference.TrimNamed(n).Name() + "@" + digest.String()
 	var o origin
 	l.st.Get(recordOrigin, originKey(manifest), &o) // none yet: an empty one
-	for _, d := range o.Digests {
-		if d == full {
-			return nil
-		}
+	if n := len(o.Digests); n > 0 && o.Digests[n-1] == full {
+		return nil
 	}
-	o.Digests = append(o.Digests, full)
-	sort.Strings(o.Digests)
+	o.Digests = append(slices.DeleteFunc(o.Digests, func(d string) bool { return d == full }), full)
 	return l.st.Put(recordOrigin, originKey(manifest), o)
 }

@@ -24,6 +24,12 @@ import (
 // itself says 1970. It is in RFC 3339.
 const annotationBuilt = "dev.skiff.built"
 
+// annotationFrom says that an image was built elsewhere: it was pulled or loaded, and annotationBuilt is when that was.
+const (
+	annotationFrom = "dev.skiff.from"
+	fromElsewhere  = "elsewhere"
+)
+
 // NotFoundError says that the store has no such image.
 type NotFoundError struct{ Name string }
 
@@ -36,9 +42,11 @@ type Row struct {
 	Name            string // in full; "" for an image without one
 	Repository, Tag string // as `docker images` shows them; "<none>" where there is none
 	ID              v1.Hash
-	Digest          v1.Hash   // of the manifest or index
+	Digest          v1.Hash   // of the manifest or index, as it lies here
+	Registry        v1.Hash   // of what the registry of Name has; zero where it was neither pushed nor pulled
 	Created         time.Time // of the config: mostly 1970
 	Built           time.Time // when it got its name; Created where that is not known
+	Made            time.Time // when it was built, here or as its config says; zero where nobody knows: 1970 is no such time
 	Size            int64     // bytes of the regular files in all layers, as `docker images` counts
 	Platforms       []string  // "linux/amd64"
 
@@ -48,6 +56,10 @@ type Row struct {
 // Put keeps an image or index in the store under the names given, and under none where there are none. What
 // the names meant before loses them.
 func (l *Library) Put(ctx context.Context, c Content, names ...string) (v1.Descriptor, error) {
+	return l.put(ctx, c, "", names)
+}
+
+func (l *Library) put(ctx context.Context, c Content, from string, names []string) (v1.Descriptor, error) {
 	var full []string
 	for _, n := range names {
 		t, err := parseTag(n)
@@ -64,15 +76,19 @@ func (l *Library) Put(ctx context.Context, c Content, names ...string) (v1.Descr
 		return v1.Descriptor{}, err
 	}
 	for _, name := range full {
-		if err := l.tag(name, d); err != nil {
+		if err := l.tag(name, d, from); err != nil {
 			return v1.Descriptor{}, err
 		}
 	}
 	return d, nil
 }
 
-func (l *Library) tag(name string, d v1.Descriptor) error {
+// tag gives a name to an image that was built here, or came from elsewhere.
+func (l *Library) tag(name string, d v1.Descriptor, from string) error {
 	d.Annotations = map[string]string{annotationBuilt: time.Now().UTC().Format(time.RFC3339Nano)}
+	if from != "" {
+		d.Annotations[annotationFrom] = from
+	}
 	d.Platform = nil
 	return l.st.Tag(name, d)
 }
@@ -101,6 +117,7 @@ func (l *Library) row(ctx context.Context, d v1.Descriptor) (Row, error) {
 	row := Row{Name: store.NameOf(d), Repository: "<none>", Tag: "<none>", Digest: d.Digest, desc: d}
 	if row.Name != "" {
 		row.Repository, row.Tag = splitName(row.Name)
+		row.Registry, _ = l.inRegistry(d.Digest, row.Name)
 	}
 	c, err := l.load(d)
 	if err != nil {
@@ -123,6 +140,12 @@ func (l *Library) row(ctx context.Context, d v1.Descriptor) (Row, error) {
 	row.Created, row.Built = cf.Created.Time, cf.Created.Time
 	if t, err := time.Parse(time.RFC3339Nano, d.Annotations[annotationBuilt]); err == nil {
 		row.Built = t
+	}
+	if row.Made = row.Built; d.Annotations[annotationFrom] == fromElsewhere {
+		row.Made = row.Created
+	}
+	if row.Made.Year() <= 1980 { // reproducible builds say 1970, or as zip begins to count
+		row.Made = time.Time{}
 	}
 	row.Size, err = l.UnpackedSize(ctx, img)
 	return row, err
@@ -242,7 +265,7 @@ func (l *Library) findDigest(ctx context.Context, ref string, h v1.Hash) ([]Row,
 		return nil, err
 	}
 	for _, r := range rows {
-		if r.Digest == h {
+		if r.Digest == h || r.Registry == h {
 			return []Row{r}, nil
 		}
 	}
@@ -260,7 +283,7 @@ func (l *Library) findID(ctx context.Context, ref string) ([]Row, error) {
 	}
 	var found []Row
 	for _, r := range rows {
-		if !strings.HasPrefix(r.ID.Hex, prefix) && !strings.HasPrefix(r.Digest.Hex, prefix) {
+		if !strings.HasPrefix(r.ID.Hex, prefix) && !strings.HasPrefix(r.Digest.Hex, prefix) && !strings.HasPrefix(r.Registry.Hex, prefix) {
 			continue
 		}
 		if len(found) > 0 && found[0].ID != r.ID {

@@ -38,7 +38,7 @@ func (in *importer) finishDocker(ctx context.Context) ([]Loaded, error) {
 		if err := in.readable(ctx, img); err != nil {
 			return nil, fmt.Errorf("image %s: %w", e.Config, err)
 		}
-		if _, err := in.l.Put(ctx, img, names...); err != nil {
+		if _, err := in.l.put(ctx, img, fromElsewhere, names); err != nil {
 			return nil, err
 		}
 		loaded = append(loaded, Loaded{Names: names, ID: id})

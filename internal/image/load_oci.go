@@ -150,7 +150,7 @@ func (in *importer) finishOCI(ctx context.Context) ([]Loaded, error) {
 		if err := in.readable(ctx, e.content); err != nil {
 			return nil, err
 		}
-		if _, err := in.l.Put(ctx, e.content, e.Names...); err != nil {
+		if _, err := in.l.put(ctx, e.content, fromElsewhere, e.Names); err != nil {
 			return nil, err
 		}
 		loaded = append(loaded, e.Loaded)

@@ -130,7 +130,7 @@ func (r *Registry) Pull(ctx context.Context, ref string, p *v1.Platform, all boo
 			name = reference.TrimNamed(n).Name() + ":" + t.Tag()
 		}
 	}
-	if err := r.lib.tag(name, keep); err != nil {
+	if err := r.lib.tag(name, keep, fromElsewhere); err != nil {
 		return v1.Descriptor{}, err
 	}
 	return keep, r.lib.noteOrigin(keep.Digest, n.String(), d.Digest)

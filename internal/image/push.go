@@ -30,24 +30,30 @@ type PushOptions struct {
 // there. Blobs that the registry has are not sent again, and those that another of its repositories has it takes
 // from there. Layers that have to be compressed are sent while they are.
 func (r *Registry) Push(ctx context.Context, c Content, ref string, o PushOptions) (v1.Hash, error) {
+	d, err := r.pushed(ctx, c, ref, o)
+	return d.Digest, err
+}
+
+// pushed is Push; it returns the descriptor that the image has in the registry.
+func (r *Registry) pushed(ctx context.Context, c Content, ref string, o PushOptions) (d v1.Descriptor, err error) {
 	full, err := parseTag(ref)
 	if err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	n, err := parseName(full)
 	if err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	if err := o.Format.check(); err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	sources, err := r.sources(n)
 	if err != nil {
-		return v1.Hash{}, fmt.Errorf("push %s: %w", full, err)
+		return d, fmt.Errorf("push %s: %w", full, err)
 	}
 	from, err := c.Digest()
 	if err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	p := &push{
 		r: r, name: n, target: sources[len(sources)-1], // the registry itself: nothing is pushed to mirrors
@@ -57,11 +63,11 @@ func (r *Registry) Push(ctx context.Context, c Content, ref string, o PushOption
 	if p.report == nil {
 		p.report = func(Transfer) {}
 	}
-	digest, err := p.push(ctx, c, from)
+	d, err = p.push(ctx, c, from)
 	if err := p.r.failure(ctx, "push", full, reference.Domain(n), err); err != nil {
-		return v1.Hash{}, err
+		return v1.Descriptor{}, err
 	}
-	return digest, r.lib.noteOrigin(from, full, digest)
+	return d, r.lib.noteOrigin(from, full, d.Digest)
 }
 
 // push is one image or index on its way.
@@ -84,26 +90,26 @@ type push struct {
 	done map[v1.Hash]func() error // each blob once
 }
 
-func (p *push) push(ctx context.Context, c Content, from v1.Hash) (v1.Hash, error) {
+func (p *push) push(ctx context.Context, c Content, from v1.Hash) (d v1.Descriptor, err error) {
 	images, err := imagesOf(c)
 	if err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	if err := p.login(ctx, images, from); err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	if err := p.blobs(ctx, images); err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	// All layers are compressed by now: this makes the manifests.
 	out, err := p.r.lib.Convert(ctx, c, p.format)
 	if err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
 	if err := p.manifests(ctx, p.target.tag(p.name.(reference.Tagged).Tag()), out); err != nil {
-		return v1.Hash{}, err
+		return d, err
 	}
-	return out.Digest()
+	return describe(out)
 }
 
 // imagesOf lists the images in c.
