@@ -132,7 +132,11 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b.doctor = newCheckup(s, o, b.steps, &origin{File: b.df.File(), Target: o.Target, Text: text})
+	var from *origin
+	if text != nil {
+		from = &origin{File: b.df.File(), Target: o.Target, Text: text}
+	}
+	b.doctor = newCheckup(s, o, b.steps, from)
 	images, err := s.imagesFor(b.steps.note, o.Pull)
 	if err != nil {
 		return nil, err

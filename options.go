@@ -13,9 +13,9 @@ import (
 
 // BuildOptions says what to build and what to do with it. Only Context is required.
 type BuildOptions struct {
-	Context string    // folder
-	File    string    // path of the Dockerfile; "" is Dockerfile in Context, "-" is Stdin
-	Stdin   io.Reader // for File "-"
+	Context string    // folder, URL of a git repository (…#REF:FOLDER), of a tar or of a Dockerfile, or "-", a tar or a Dockerfile from Stdin
+	File    string    // path of the Dockerfile, in Context where that is none of the machine's folders; "" is Dockerfile in Context, "-" is Stdin
+	Stdin   io.Reader // for Context or File "-"
 
 	Target        string            // stage; "" is the last
 	BuildArgs     map[string]string // SOURCE_DATE_EPOCH among them sets the times in the image

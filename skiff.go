@@ -53,6 +53,9 @@ type NoDockerfileError = dockerfile.NoDockerfileError
 // NotDirectoryError says that the build context is a file.
 type NotDirectoryError = dockerfile.NotDirectoryError
 
+// IsRemote tells whether a build context is fetched: from a git repository, or by http.
+func IsRemote(context string) bool { return dockerfile.IsRemote(context) }
+
 // DockerfileNames are those of a Dockerfile that nobody named, in the order in which they are looked for.
 var DockerfileNames = dockerfile.Names
 

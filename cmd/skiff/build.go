@@ -49,9 +49,9 @@ type buildFlags struct {
 func newBuild(g *global) *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
-		Use:   "build [FLAGS] FOLDER|PACKAGE...",
+		Use:   "build [FLAGS] FOLDER|URL|PACKAGE...|-",
 		Short: "Build an image from a Dockerfile, or from Go packages",
-		Long: "Build an image from the Dockerfile in FOLDER; where there is none, from the Go main package in it, or from the " +
+		Long: "Build an image from the Dockerfile in FOLDER, in the git repository or tar at URL, or in the tar on standard input (-); where there is none, from the Go main package in it, or from the " +
 			"packages that patterns and import paths name, with the machine's own go command. A name that ends in a slash, " +
 			"-t PREFIX/, makes an image of each main package.",
 		Example: "  skiff build -t app:1 .\n" +

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -17,7 +18,7 @@ func (f *buildFlags) resolve(stdin io.Reader) error {
 	o := &f.opts
 	o.Stdin = stdin
 	for _, set := range []func() error{
-		f.setBuildArgs, f.setLabels, f.setContexts, f.setSecrets, f.setSSH, f.setSizes, f.setOutputs, f.setPull, f.setCall, f.setTimestamps, f.setDoctor,
+		f.setBuildArgs, f.setLabels, f.setContexts, f.setSecrets, f.setSSH, f.setContextLogin, f.setSizes, f.setOutputs, f.setPull, f.setCall, f.setTimestamps, f.setDoctor,
 	} {
 		if err := set(); err != nil {
 			return err
@@ -148,6 +149,28 @@ func (f *buildFlags) setSSH() error {
 			return badFlag("ssh", text, "SSH_AUTH_SOCK is not set: start ssh-agent or name its socket, --ssh "+id+"=SOCKET")
 		}
 		f.opts.SSH = append(f.opts.SSH, skiff.SSHAgent{ID: id, Paths: strings.Split(path, ",")})
+	}
+	return nil
+}
+
+// setContextLogin gives what the user has for git to a context that is fetched, as docker buildx does: the ssh agent, and the token or
+// header of the environment.
+func (f *buildFlags) setContextLogin() error {
+	o := &f.opts
+	if !skiff.IsRemote(o.Context) {
+		return nil
+	}
+	for _, name := range []string{"GIT_AUTH_TOKEN", "GIT_AUTH_HEADER"} {
+		given := slices.ContainsFunc(o.Secrets, func(s skiff.Secret) bool { return s.ID == name })
+		if _, ok := os.LookupEnv(name); ok && !given {
+			o.Secrets = append(o.Secrets, skiff.Secret{ID: name, Env: name})
+		}
+	}
+	given := slices.ContainsFunc(o.SSH, func(a skiff.SSHAgent) bool { return a.ID == "default" })
+	if sock := os.Getenv("SSH_AUTH_SOCK"); sock != "" && !given {
+		if _, err := os.Stat(sock); err == nil {
+			o.SSH = append(o.SSH, skiff.SSHAgent{ID: "default", Paths: []string{sock}})
+		}
 	}
 	return nil
 }

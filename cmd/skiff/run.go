@@ -78,7 +78,7 @@ func newRun(g *global) *cobra.Command {
 	f.StringArrayVarP(&o.Env, "env", "e", nil, "`NAME=VALUE`; NAME alone takes the value of the environment")
 	f.StringArrayVar(&envFiles, "env-file", nil, "`FILE` of such lines")
 	f.StringArrayVarP(&o.Volumes, "volume", "v", nil, "`HOST:INSIDE[:ro]`, a file or folder of the host")
-	f.StringArrayVar(&o.Mounts, "mount", nil, "`type=bind,source=HOST,target=INSIDE[,readonly]` or type=tmpfs,target=INSIDE[,tmpfs-size=SIZE][,tmpfs-mode=MODE]")
+	f.StringArrayVar(&o.Mounts, "mount", nil, "`MOUNT`: type=bind,source=HOST,target=INSIDE[,readonly], or type=tmpfs,target=INSIDE with tmpfs-size=SIZE, tmpfs-mode=MODE")
 	f.StringArrayVar(&o.Tmpfs, "tmpfs", nil, "`INSIDE[:OPTIONS]`, a folder in memory: size=64m, mode=1777, exec, …")
 	f.StringArrayVar(&o.AddHosts, "add-host", nil, "`HOST:IP` for /etc/hosts")
 	f.BoolVar(&o.Init, "init", false, "let skiff be the first process: it passes signals on and takes care of orphans")

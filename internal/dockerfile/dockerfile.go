@@ -72,6 +72,7 @@ type Dockerfile struct {
 	locals  map[string]string
 	layouts map[string]string
 	temp    string
+	remote  bool // the context is at a URL, and so is the Dockerfile, but one from standard input
 
 	mu       sync.Mutex
 	warnings []client.VertexWarning
@@ -79,10 +80,13 @@ type Dockerfile struct {
 
 // Open checks that what o names exists and prepares it for the frontend. The caller closes it.
 func Open(o Options) (*Dockerfile, error) {
-	if err := checkContext(o.Context); err != nil {
-		return nil, err
+	d := &Dockerfile{locals: map[string]string{}, layouts: map[string]string{}}
+	if d.remote = isURL(o.Context); !d.remote && o.Context != "-" {
+		if err := checkContext(o.Context); err != nil {
+			return nil, err
+		}
+		d.locals["context"] = o.Context
 	}
-	d := &Dockerfile{locals: map[string]string{"context": o.Context}, layouts: map[string]string{}}
 	attrs, err := attributes(o)
 	if err != nil {
 		return nil, &OptionError{err}
@@ -91,7 +95,14 @@ func Open(o Options) (*Dockerfile, error) {
 	if err := d.addContexts(o.Contexts); err != nil {
 		return nil, err
 	}
-	if err := d.locate(o); err != nil {
+	find := d.locate
+	switch {
+	case d.remote:
+		find = d.locateRemote
+	case o.Context == "-":
+		find = func(o Options) error { return d.contextFromStdin(&o) }
+	}
+	if err := find(o); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -108,7 +119,17 @@ func (d *Dockerfile) Close() error {
 	if d.temp == "" {
 		return nil
 	}
-	return os.RemoveAll(d.temp)
+	err := os.RemoveAll(d.temp)
+	if errors.Is(err, fs.ErrPermission) { // a context that was unpacked has folders that cannot be written to
+		_ = filepath.WalkDir(d.temp, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				err = os.Chmod(path, 0o700)
+			}
+			return err
+		})
+		err = os.RemoveAll(d.temp)
+	}
+	return err
 }
 
 // Build is a [gwclient.BuildFunc]: it runs the frontend on c. It may run more than once.
@@ -131,10 +152,6 @@ func checkContext(dir string) error {
 	switch {
 	case dir == "":
 		return errors.New("build context: the path is empty")
-	case dir == "-":
-		return errors.New("build context: standard input is not read as a context; for a Dockerfile from there: skiff build -f - FOLDER; unpack a tar archive and give its directory")
-	case isURL(dir):
-		return fmt.Errorf("build context: %s: a context by URL is not fetched; clone it and give the directory", dir)
 	}
 	st, err := os.Stat(dir)
 	switch {
@@ -148,6 +165,9 @@ func checkContext(dir string) error {
 	return nil
 }
 
+// IsRemote tells whether a context is fetched: from a git repository, or by http.
+func IsRemote(context string) bool { return isURL(context) }
+
 func isURL(s string) bool {
 	for _, prefix := range []string{"http://", "https://", "git://", "ssh://", "git@", "github.com/"} {
 		if strings.HasPrefix(s, prefix) {
@@ -155,6 +175,22 @@ func isURL(s string) bool {
 		}
 	}
 	return false
+}
+
+// locateRemote leaves it to the frontend to find the Dockerfile in a context at a URL: a git repository with #REF:FOLDER, a tar, or
+// the Dockerfile alone.
+func (d *Dockerfile) locateRemote(o Options) error {
+	d.attrs["context"] = o.Context
+	switch {
+	case o.File == "-":
+		if err := d.fromStdin(o); err != nil {
+			return err
+		}
+		d.attrs["dockerfilekey"] = "dockerfile" // else the one in the context counts
+	case o.File != "":
+		d.attrs["filename"] = filepath.ToSlash(o.File)
+	}
+	return nil
 }
 
 // locate finds the Dockerfile and names it to the frontend as a file of the local directory "dockerfile".
@@ -222,8 +258,10 @@ func (d *Dockerfile) fromStdin(o Options) error {
 	if len(text) == 0 {
 		return errors.New("read Dockerfile: standard input: it is empty")
 	}
-	if d.temp, err = os.MkdirTemp(o.TempDir, "dockerfile-"); err != nil {
-		return fmt.Errorf("read Dockerfile: standard input: %w", err)
+	if d.temp == "" {
+		if d.temp, err = os.MkdirTemp(o.TempDir, "dockerfile-"); err != nil {
+			return fmt.Errorf("read Dockerfile: standard input: %w", err)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(d.temp, "Dockerfile"), text, 0o644); err != nil {
 		return fmt.Errorf("read Dockerfile: standard input: %w", err)

@@ -30,8 +30,11 @@ type Instruction struct {
 	Dest    string   // likewise
 }
 
-// Text reads the Dockerfile.
+// Text reads the Dockerfile; nil where it is in a context at a URL.
 func (d *Dockerfile) Text() ([]byte, error) {
+	if d.remote && d.temp == "" {
+		return nil, nil
+	}
 	text, err := os.ReadFile(d.path())
 	if os.IsNotExist(err) { // the name in lower case: see locate
 		text, err = os.ReadFile(filepath.Join(d.locals["dockerfile"], strings.ToLower(d.attrs["filename"])))
