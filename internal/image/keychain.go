@@ -104,19 +104,28 @@ func readAuthFile(path string) (*authFile, error) {
 		return nil, err
 	}
 	cf, err := config.LoadFromReader(bytes.NewReader(text))
+	if err != nil {
+		return nil, jsonError(path, text, -1, err)
+	}
+	return &authFile{cf, path, text}, nil
+}
+
+// jsonError names the file and, where it is known, the line of an error of reading its JSON. Without a place of its own it is at the
+// byte at; -1 is unknown.
+func jsonError(path string, text []byte, at int64, err error) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
-	case err == nil:
-		return &authFile{cf, path, text}, nil
 	case errors.As(err, &syntax):
-		return nil, fmt.Errorf("%s:%d: it is no JSON: %w", path, lineAt(text, syntax.Offset), syntax)
+		at, err = syntax.Offset, fmt.Errorf("it is no JSON: %w", syntax)
 	case errors.As(err, &kind):
-		return nil, fmt.Errorf("%s:%d: %w", path, lineAt(text, kind.Offset), kind)
+		at, err = kind.Offset, kind
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, fmt.Errorf("%s:%d: the file ends within its JSON", path, lineAt(text, int64(len(text))))
+		at, err = int64(len(text)), errors.New("the file ends within its JSON")
+	case at < 0:
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	return nil, fmt.Errorf("%s: %w", path, err)
+	return fmt.Errorf("%s:%d: %w", path, lineAt(text, at), err)
 }
 
 // authFile is a file of credentials as it was read.

@@ -217,8 +217,10 @@ func TestRegistryConfig(t *testing.T) {
 	if err != nil || c.Mirrors["docker.io"][0] != "http://127.0.0.1:5099" || c.Insecure[0] != "h:1" {
 		t.Errorf("%+v %v", c, err)
 	}
-	write(t, file, `{"mirror":{}}`)
-	if _, err := LoadRegistryConfig(); err == nil || !strings.Contains(err.Error(), file) {
-		t.Errorf("a misspelled key: %v", err)
+	for text, line := range map[string]string{`{"mirror":{}}`: ":1: ", "{\n\"mirrors\": {\n": ":3: ", "{\n\"insecure\": {}\n}": ":2: "} {
+		write(t, file, text)
+		if _, err := LoadRegistryConfig(); err == nil || !strings.Contains(err.Error(), file+line) {
+			t.Errorf("%q: %v, want %s", text, err, line)
+		}
 	}
 }

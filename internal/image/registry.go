@@ -137,7 +137,7 @@ func LoadRegistryConfig() (RegistryConfig, error) {
 	d := json.NewDecoder(strings.NewReader(string(b)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return c, fmt.Errorf("read configuration: %s: %w", path, err)
+		return c, fmt.Errorf("read configuration: %w", jsonError(path, b, d.InputOffset(), err))
 	}
 	return c, nil
 }
