@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -56,6 +57,9 @@ type build struct {
 	multi   bool // the result is an index, even of one platform
 
 	generation string // of Go's module cache
+
+	mu        sync.Mutex
+	explained []Explained // guarded by mu: steps run side by side
 }
 
 // Build builds o and makes what o.Outputs asks for. Errors name the step; where they are about a line of the Dockerfile,
@@ -148,13 +152,38 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
 		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note, Confine: b.confine,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs),
-		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status,
+		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status, Explain: b.explainer(),
 	})
 	if err != nil {
 		return b, err
 	}
 	b.engine.Sweep(context.Background())
 	return b, nil
+}
+
+// explainer collects why steps run; nil where nobody asked.
+func (b *build) explainer() *engine.Explainer {
+	if !b.o.Explain {
+		return nil
+	}
+	return &engine.Explainer{Project: b.project() + "\n" + strings.Join(b.o.Platforms, ","), Because: func(step, why string) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.explained = append(b.explained, Explained{step, why})
+	}}
+}
+
+// explain hands out what the explainer collected. out is nil after a failed export.
+func (b *build) explain(out *BuildResult) {
+	if out == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out.Explained = b.explained
+	if b.o.Explain && len(out.Explained) == 0 {
+		b.steps.note("explain: nothing ran: every step is as it was")
+	}
 }
 
 // read takes the options that are read before anything is opened: what is wrong with one of them is the caller's mistake.
@@ -298,7 +327,9 @@ func (b *build) run(ctx context.Context) (*BuildResult, error) {
 			return nil, err
 		default:
 			defer b.shareModules(ctx)()
-			return b.export(ctx, parts)
+			out, err := b.export(ctx, parts)
+			b.explain(out)
+			return out, err
 		}
 	}
 }

@@ -49,6 +49,7 @@ type BuildOptions struct {
 	KeepTimes   bool     // files of new layers keep their times instead of SOURCE_DATE_EPOCH, else 0
 	KeepStorage int64    // bytes of the state above which the least recently used goes; 0 is 10 GB or a tenth of the disk
 
+	Explain      bool      // say of each step that runs why: [BuildResult.Explained]
 	Progress     io.Writer // nil shows nothing
 	ProgressMode string    // auto (or ""), plain, tty, quiet, rawjson
 	Stdout       io.Writer // what outputs with Dest "-" write to; nil is this process's
@@ -103,6 +104,7 @@ type BuildResult struct {
 	Warnings    []client.VertexWarning
 	Reports     []*Report    // of the images, one for each platform; none unless asked for
 	SizeChoices []SizeChoice // what was tried to make Go programs smaller; of several images only the first has them
+	Explained   []Explained  // of the steps that ran, in the order in which they began; none unless asked for
 	StdoutUsed  bool         // an output went to [BuildOptions.Stdout]
 }
 
@@ -112,6 +114,12 @@ type Made struct {
 	Type       string // of the output
 	Dest       string // file or folder
 	Descriptor v1.Descriptor
+}
+
+// Explained is a step that ran, and why: a file of the context, an argument, a base, or the first time.
+type Explained struct {
+	Step string `json:"step"`
+	Why  string `json:"why"`
 }
 
 // Images are the result as rows of a list of images: one for each tag, or one without a name.

@@ -92,6 +92,7 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.StringArrayVarP(&f.outputs, "output", "o", nil, "`OUTPUT`: type=local, tar, oci, docker, image or registry with ,dest=PATH; a folder; or - for a tar on standard output (several)")
 	flags.BoolVar(&f.push, "push", false, "push the image: -o type=registry")
 	flags.BoolVar(&f.load, "load", false, "keep the image, and load it into the Docker daemon where there is one")
+	flags.BoolVar(&o.Explain, "explain", false, "say of each step that runs why: a file of the context, an argument, a base, or the first time")
 	flags.BoolVar(&f.check, "check", false, "check the Dockerfile, or the Go packages, and build nothing")
 	flags.StringVar(&f.call, "call", "build", "`METHOD`: build, or check[,format=json]")
 	flags.StringVar(&o.Network, "network", "default", "`NETWORK` of the RUN steps: default, none or host")

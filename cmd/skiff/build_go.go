@@ -33,7 +33,7 @@ var (
 		"add", "base", "cmd", "debug", "entrypoint", "env", "expose", "gcflags", "image-env", "label-vcs", "ldflags", "optimize", "tags", "user", "workdir",
 	}
 	dockerOnly = []string{
-		"add-host", "add-missing", "allow", "build-arg", "build-context", "faithful", "file", "go-base", "network", "no-cache-filter",
+		"add-host", "add-missing", "allow", "build-arg", "build-context", "explain", "faithful", "file", "go-base", "network", "no-cache-filter",
 		"secret", "shm-size", "ssh", "target", "ulimit",
 	}
 )

@@ -34,7 +34,7 @@ var buildGroups = []flagGroup{
 		"dockerfile", "base", "add", "entrypoint", "cmd", "env", "tags", "ldflags", "gcflags", "debug", "label-vcs", "optimize",
 		"image-env", "user", "workdir", "expose",
 	}},
-	{"Caches, and what knowing Go allows", []string{"no-cache-filter", "keep-storage", "go-base", "faithful"}},
+	{"Caches, and what knowing Go allows", []string{"explain", "no-cache-filter", "keep-storage", "go-base", "faithful"}},
 }
 
 // groupsOf are the groups of a verb's flags. Flags that no group names make one at the end.

@@ -109,6 +109,9 @@ func metadataOf(res *skiff.BuildResult) map[string]any {
 	if len(digests) > 1 {
 		m["skiff.outputs"] = outputs
 	}
+	if res.Explained != nil {
+		m["skiff.explain"] = res.Explained
+	}
 	if len(res.Tags) > 0 {
 		m["image.name"] = strings.Join(res.Tags, ",")
 	}

@@ -87,6 +87,8 @@ type Options struct {
 	BuildPlatform *ocispecs.Platform
 	// Mode of the sandbox; empty: the best that the machine has.
 	Mode sandbox.Mode
+	// Explain is told why steps run; nil is nobody.
+	Explain *Explainer
 	// Steps bounds how many steps run at once. 0: the number of CPUs, at least 2.
 	Steps int
 	// Status is told what happens, in order, and must not block for long. nil: nobody is told.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -154,6 +155,10 @@ func (n *node) runOnce(ctx context.Context, key store.Key, inputs []result) ([]r
 	}
 	defer release()
 	n.started()
+	remember, err := n.explain(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
 	var outs []result
 	switch o := n.v.Op.Op.(type) {
 	case *pb.Op_Exec:
@@ -164,7 +169,7 @@ func (n *node) runOnce(ctx context.Context, key store.Key, inputs []result) ([]r
 	if err != nil {
 		return nil, err
 	}
-	if err := n.keep(key, outs); err != nil {
+	if err := errors.Join(n.keep(key, outs), remember()); err != nil {
 		return nil, err
 	}
 	n.completed()

@@ -189,7 +189,7 @@ func (s Static) checkLink(name string) error {
 	}
 	target, err := filepath.EvalSymlinks(name)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: the link leads nowhere: %w", name, err)
 	}
 	if target, err = filepath.Abs(target); err != nil {
 		return err
