@@ -17,6 +17,7 @@ import (
 // TestContextOfAnyKind builds with a context that has all that a folder can hold, and sees in the image what it says: a name keeps its
 // bytes, a link its target, wherever that leads; a socket is an empty file; and nothing is opened that would block.
 func TestContextOfAnyKind(t *testing.T) {
+	skifftest.Long(t, "it compiles a program")
 	c := newCLI(t)
 	outside := filepath.Join(skifftest.Files(t, "secret", "not for the image"), "secret")
 	files := []string{"inside", "inside", "many/", "", "Dockerfile", "FROM scratch\nCOPY . /all\nCOPY not* /one/\n"}

@@ -47,6 +47,7 @@ func main() {
 // TestScratchImageOfAClient is the mistake that most people make first: a scratch image of an HTTPS client by
 // COPY --from=builder /src /. The doctor names what is wrong with it, with its lines; --add-missing mends the first.
 func TestScratchImageOfAClient(t *testing.T) {
+	skifftest.Long(t, "it compiles an HTTP client in an image")
 	c := newCLI(t)
 	dir := skifftest.Files(t, "go.mod", "module example.com/client\n\ngo 1.21\n", "main.go", client,
 		"Dockerfile", "FROM golang:1.26-alpine AS builder\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -o client .\n\n"+

@@ -121,6 +121,7 @@ func TestDoorOnABase(t *testing.T) {
 // TestDoorSameForEverybody builds the same sources in another folder, with other modes and times, as another user with a home, caches,
 // a time zone and a language of its own: the image is the same.
 func TestDoorSameForEverybody(t *testing.T) {
+	skifftest.Long(t, "it builds for several users")
 	c := newCLI(t)
 	dir := tellerModule(t)
 	id := func(build func(args ...string)) string {
@@ -185,6 +186,7 @@ func TestDoorSameForEverybody(t *testing.T) {
 
 // TestDoorForPlatforms: an index with an image for each, whose program is for that processor, and where the doctor reads both.
 func TestDoorForPlatforms(t *testing.T) {
+	skifftest.Long(t, "it compiles for several platforms")
 	c := newCLI(t)
 	dir := tellerModule(t)
 	out := c.run("build", "--dockerfile=none", "--platform", "linux/amd64,linux/arm64", "-t", "teller:both", dir)
@@ -238,6 +240,7 @@ func main() { fmt.Println("the root of two:", float64(C.sqrt(C.double(2+C.abs(0)
 // TestDoorCGO: a program with C runs in its image on nothing, where its loader and libraries come along, and on a base that has them. One
 // that lacks them is refused.
 func TestDoorCGO(t *testing.T) {
+	skifftest.Long(t, "it compiles a C program")
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("no C compiler")
 	}
@@ -272,6 +275,7 @@ func TestDoorCGO(t *testing.T) {
 // TestDoorSmallest holds the example to its sizes: with what --optimize=size applies the whole image is below 6.81 MB, and with HTTP/1.1
 // alone below 2.6 MB to pull.
 func TestDoorSmallest(t *testing.T) {
+	skifftest.Long(t, "it builds the example in several ways")
 	c := newCLI(t)
 	src := copyTree(t, "examples/slackbot")
 	dest := filepath.Join(t.TempDir(), "layout")
@@ -311,6 +315,7 @@ func TestDoorSmallest(t *testing.T) {
 // TestDoorRealPrograms: images of real programs have no finding, and the report that comes of what was read when they were built is that
 // of one who reads them anew.
 func TestDoorRealPrograms(t *testing.T) {
+	skifftest.Long(t, "it compiles public programs")
 	c := newCLI(t)
 	build := []string{"build", "-t", "real/"}
 	programs := map[string]string{ // of modules that this one needs, by what they need

@@ -106,6 +106,7 @@ func (c *cli) run(args ...string) string {
 
 // TestReadme does what the README's first lines say, then builds again unchanged and with one line changed.
 func TestReadme(t *testing.T) {
+	skifftest.Long(t, "it builds the README's example")
 	c := newCLI(t)
 	src := copyTree(t, "examples/slackbot")
 	build := []string{"build", "-t", "slackbot:0.1", src}
@@ -150,6 +151,7 @@ func TestReadme(t *testing.T) {
 
 // Test2021 builds the program of 2021 with the true Go 1.13.
 func Test2021(t *testing.T) {
+	skifftest.Long(t, "it compiles a program with an older Go")
 	c := newCLI(t)
 	out := c.run("build", "-t", "old:1", "examples/slackbot-2021")
 	if !strings.Contains(out, "built-in Go 1.13.15") {
@@ -189,6 +191,7 @@ func main() {
 // TestBuiltinBaseGivesTheImagesBinary holds the rule of the built-in base: bit for bit the binary that an image of that
 // Go version gives. The image is a plain root file system made here, with this machine's toolchain.
 func TestBuiltinBaseGivesTheImagesBinary(t *testing.T) {
+	skifftest.Long(t, "it compiles programs on two bases")
 	version := strings.TrimPrefix(skifftest.GoVersion(t), "go")
 	r := skifftest.NewRegistry(t, nil)
 	c := newCLI(t)
@@ -309,6 +312,7 @@ func main() {
 
 // TestPlantedCacheEntryIsDropped: what a program of a project writes into the build cache is no entry, and no later step sees it.
 func TestPlantedCacheEntryIsDropped(t *testing.T) {
+	skifftest.Long(t, "it compiles programs")
 	c := newCLI(t)
 	project := func() string {
 		return skifftest.Files(t, "go.mod", "module example.com/planter\n\ngo 1.21\n", "main.go", planter, "Dockerfile",

@@ -4,11 +4,14 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // TestExamples runs the tests of the examples. They are modules of their own, which `./...` of this
 // module does not reach; their dependencies come from the module cache or the module proxy.
 func TestExamples(t *testing.T) {
+	skifftest.Long(t, "it builds and tests the examples")
 	for _, c := range []struct {
 		dir  string
 		args []string

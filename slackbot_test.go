@@ -8,11 +8,14 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // TestSlackbotInItsImage builds the example and runs it in its image against the Slack and the registry of the example's own
 // tests: a mention is answered, the file that comes along is right byte for byte, and nothing works without a CA.
 func TestSlackbotInItsImage(t *testing.T) {
+	skifftest.Long(t, "it compiles the example")
 	c := newCLI(t)
 	c.run("build", "-t", "slackbot:e2e", "examples/slackbot")
 	size := regexp.MustCompile(`"Size": (\d+)`).FindStringSubmatch(c.run("inspect", "slackbot:e2e"))

@@ -15,6 +15,7 @@ import (
 // TestUserCaches: a step of the go command alone takes compiled packages and modules from the user's caches, once; the
 // caches stay as they are; what is there in the wrong form is not taken.
 func TestUserCaches(t *testing.T) {
+	skifftest.Long(t, "it compiles a program")
 	version := strings.TrimPrefix(skifftest.GoVersion(t), "go")
 	c := newCLI(t)
 	cache := t.TempDir()
