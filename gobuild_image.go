@@ -213,6 +213,7 @@ func (m *goMaker) config() *v1.ConfigFile {
 	c := &v1.ConfigFile{}
 	if m.base != nil {
 		c = m.base.config.DeepCopy()
+		//lint:ignore SA1019 bases have it
 		c.Config.OnBuild, c.Config.Cmd, c.Container, c.DockerVersion = nil, nil, "", ""
 	}
 	c.OS, c.Architecture, c.Variant = m.platform.OS, m.platform.Arch, m.platform.Variant

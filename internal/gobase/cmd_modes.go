@@ -253,7 +253,7 @@ func (c *call) chownOne(path, owner string, link bool) error {
 }
 
 func (c *call) userID(name string) (uid, gid int, err error) {
-	if line := c.account("passwd", name); line != nil && len(line) > 3 {
+	if line := c.account("passwd", name); len(line) > 3 {
 		uid, _ = strconv.Atoi(line[2])
 		gid, _ = strconv.Atoi(line[3])
 		return uid, gid, nil
@@ -265,7 +265,7 @@ func (c *call) userID(name string) (uid, gid int, err error) {
 }
 
 func (c *call) groupID(name string) (int, error) {
-	if line := c.account("group", name); line != nil && len(line) > 2 {
+	if line := c.account("group", name); len(line) > 2 {
 		return strconv.Atoi(line[2])
 	}
 	if gid, err := strconv.Atoi(name); err == nil {

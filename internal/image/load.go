@@ -103,7 +103,8 @@ func (in *importer) readTar(ctx context.Context, r io.Reader) error {
 			return fmt.Errorf("%.100q: %w", h.Name, err)
 		}
 		switch h.Typeflag {
-		case tar.TypeReg, tar.TypeRegA: //nolint:staticcheck // old tars have it
+		//lint:ignore SA1019 old tars have it
+		case tar.TypeReg, tar.TypeRegA:
 			if err := in.add(ctx, name, tr, h.Size); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}

@@ -54,7 +54,8 @@ func EachEntry(ctx context.Context, r io.Reader, fn func(e Entry, content io.Rea
 			return fmt.Errorf("read tar: %w", err)
 		}
 		sparse := isSparse(h)
-		if h.Typeflag == tar.TypeRegA || h.Typeflag == tar.TypeGNUSparse { //nolint:staticcheck // old tars have it
+		//lint:ignore SA1019 old tars have it
+		if h.Typeflag == tar.TypeRegA || h.Typeflag == tar.TypeGNUSparse {
 			h.Typeflag = tar.TypeReg
 		}
 		if err := fn(Entry{h, h.Name, sparse, in.n}, tr); err != nil {

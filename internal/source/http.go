@@ -95,7 +95,7 @@ func parseChecksum(s string) (newHash func() hash.Hash, sum string, err error) {
 	case "sha512":
 		newHash = sha512.New
 	default:
-		return nil, "", errors.New("a checksum begins with sha256:, sha384: or sha512:")
+		return nil, "", errors.New("a checksum begins with the name of its hash: sha256, sha384 or sha512")
 	}
 	if b, err := hex.DecodeString(sum); err != nil || len(b) != newHash().Size() || sum != strings.ToLower(sum) {
 		return nil, "", fmt.Errorf("not a %s in hexadecimal", algorithm)

@@ -175,9 +175,7 @@ func TestTrimSweeps(t *testing.T) {
 	write(t, filepath.Join(mine, "f"), "x")
 	var removed []string
 	if _, err := s.Trim(t.Context(), math.MaxInt64, func(ctx context.Context, paths []string) error {
-		for _, p := range paths {
-			removed = append(removed, p)
-		}
+		removed = append(removed, paths...)
 		return removeAll(ctx, paths)
 	}); err != nil {
 		t.Fatal(err)
