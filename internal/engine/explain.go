@@ -10,10 +10,12 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
+
 	"github.com/skiff-build/skiff/internal/fileop"
 	"github.com/skiff-build/skiff/internal/graph"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/localdir"
+	"github.com/skiff-build/skiff/internal/store"
 )
 
 // Explainer is told why steps run. What a step was made of is remembered, by the project and the step's text, and compared the next
@@ -24,7 +26,7 @@ type Explainer struct {
 	Because func(step, why string)
 }
 
-const kindExplain = "explain"
+const kindExplain = store.KindExplain
 
 // madeOf is what a step was made of when it ran.
 type madeOf struct {

@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"golang.org/x/mod/module"
+
+	"github.com/skiff-build/skiff/internal/store"
 )
 
 // toolchainModule holds each released Go as one version of a module (go.dev/doc/toolchain).
@@ -180,7 +182,7 @@ func (t *Toolchains) sum(ctx context.Context, version string) (string, error) {
 }
 
 // provedKind is the kind of the record that says by what a toolchain's layer, whose content was written last, was proved.
-const provedKind = "goproved"
+const provedKind = store.KindGoProved
 
 type provedLayer struct {
 	Released bool `json:"released"` // by the checksum database

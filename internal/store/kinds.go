@@ -15,6 +15,7 @@ const (
 	KindTarIndex Kind = "tarindex" // engine: where the files of a tar are
 	KindCopied   Kind = "copied"   // engine: what a large copy was made of
 	KindMode     Kind = "mode"     // engine: the sandbox's mode on this machine
+	KindExplain  Kind = "explain"  // engine: what a step was when it ran last
 
 	KindLocalDir Kind = "localdir" // localdir: digests of the files of a build context
 	KindFolder   Kind = "folder"   // localdir: digests of selections of one
@@ -37,6 +38,7 @@ const (
 	KindGoDigest    Kind = "godigest"      // gobase: the tag of an image that was named by its digest
 	KindGoModule    Kind = "gomod"         // gobase: what a proxy and the checksum database say of a module
 	KindGoFilled    Kind = "gocachefilled" // gobase: when the user's cache was read last
+	KindGoProved    Kind = "goproved"      // gobase: a toolchain's layer that the checksum database has proved
 	KindGoRoot      Kind = "goroot"        // gobase: a toolchain of this machine that was proved
 	KindGoRelease   Kind = "gorelease"     // gobase: the release that a tag of golang means
 	KindGoToolchain Kind = "gotoolchain"   // gobase: the blobs of a toolchain
@@ -52,12 +54,12 @@ const (
 
 // kinds is all of them. The compiler refuses a key that comes twice.
 var kinds = map[Kind]bool{
-	KindResult: true, KindBase: true, KindPack: true, KindDigest: true, KindTarIndex: true, KindCopied: true, KindMode: true,
+	KindResult: true, KindBase: true, KindPack: true, KindDigest: true, KindTarIndex: true, KindCopied: true, KindMode: true, KindExplain: true,
 	KindLocalDir: true, KindFolder: true,
 	KindHTTP: true,
 	KindTag:  true, KindCompressed: true, KindChunks: true, KindLayerSize: true, KindOrigin: true, KindBlobOrigin: true,
 	KindGoMemory: true, KindGoProgram: true, KindGoFiles: true, KindGoGeneration: true,
-	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true,
+	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoProved: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true,
 	KindReport: true, KindDockerfile: true, KindNotes: true, KindSupplied: true,
 	kindStates: true, kindSpare: true,
 }
