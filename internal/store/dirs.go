@@ -111,7 +111,7 @@ func (s *Store) sweepable(drafts bool) ([]string, error) {
 	return old, nil
 }
 
-// Leftovers lists what dead processes left in tmp: what has a lock there that nobody holds, and files of a Store that nobody has open.
+// Leftovers lists what dead processes left in tmp: what has no lock, or one that nobody holds, and files of a Store that nobody has open.
 // The names are never used again, so that the caller may remove them beside whatever runs. All else is left to [Store.Trim], which is
 // alone.
 func (s *Store) Leftovers() []string {
@@ -124,9 +124,14 @@ func (s *Store) Leftovers() []string {
 			return
 		}
 		lock := s.path("tmp", strings.TrimSuffix(name, ".lock")+".lock")
-		if mark, _, ok := strings.Cut(name, "-"); ok && len(mark) == len(NewID()) {
-			if _, err := os.Lstat(lock); err != nil {
-				lock = s.alivePath(mark + "-")
+		if _, err := os.Lstat(lock); err != nil {
+			first, _, _ := strings.Cut(name, "-")
+			switch {
+			case len(first) == len(NewID()):
+				lock = s.alivePath(first + "-")
+			case !unlockedNames[first]:
+				old = append(old, s.path("tmp", name)) // every process takes a lock first
+				return
 			}
 		}
 		gone, known := dead[lock]
@@ -156,6 +161,10 @@ func (s *Store) unlocked(lock string) bool {
 	defer f.Close()
 	return flock(f, true, false) == nil
 }
+
+// unlockedNames begin the names in tmp, up to a hyphen, of what has no lock: drafts, which are continued, damaged layers, which a mount
+// may still show, and what an older skiff makes there.
+var unlockedNames = map[string]bool{"draft": true, "damaged": true, "job": true, "layer": true, "cache": true}
 
 // alivePath names the file that a Store holds locked while it is open, by its mark.
 func (s *Store) alivePath(mark string) string { return s.path("locks", mark+"open") }
