@@ -2,6 +2,7 @@ package skiff
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/store"
 )
 
 // NotFoundError says that the state has no image of that name.
@@ -146,6 +148,18 @@ func (s *State) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 				return done, err
 			}
 			done.Untagged = append(done.Untagged, removed.Untagged...)
+		}
+		broken, err := s.store.Tags() // no list shows images whose manifests are gone
+		if err != nil {
+			return done, err
+		}
+		for _, d := range broken {
+			if err := s.store.Forget(d.Digest); err != nil && !errors.Is(err, store.ErrMiss) {
+				return done, err
+			}
+			if name := store.NameOf(d); name != "" {
+				done.Untagged = append(done.Untagged, image.FamiliarName(name))
+			}
 		}
 	}
 	freed, err := s.trim(ctx, o.Keep)
