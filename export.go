@@ -277,6 +277,7 @@ func (d *delivery) output(ctx context.Context, st *step, x *image.Exporter, o Ou
 	if err != nil {
 		return err
 	}
+	res.Kept = res.Kept || o.Type == "image" || o.Type == "registry"
 	res.note(o, out)
 	if o.Type == "image" || o.Type == "registry" {
 		st.did("writing image " + made.id)

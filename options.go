@@ -96,6 +96,7 @@ type BuildResult struct {
 	ID          string        // digest of the image's config, or of the index; "" where only files were asked for
 	Descriptor  v1.Descriptor // of the manifest or index: as a registry has it where it was pushed, else as it left or is kept
 	Pushed      []Moved       // where registries have it, in the order of the outputs and names
+	Kept        bool          // the image is in the state, where its names and ID mean it
 	Outputs     []Made        // what each of several outputs made, in their order
 	Tags        []string      // canonical names
 	Size        int64         // bytes of the files in the layers of the image, or of all images of the index

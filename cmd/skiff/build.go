@@ -225,7 +225,9 @@ func (f *buildFlags) finish(cmd *cobra.Command, results []*skiff.BuildResult) er
 			fmt.Fprintln(out, line)
 		}
 	}
-	printSummary(errOut, reports)
+	for _, res := range results {
+		printSummary(errOut, res.Reports, res.Kept)
+	}
 	printPushed(out, results)
 	return nil
 }

@@ -155,7 +155,7 @@ func writeReport(path string, reports []*skiff.Report) error {
 const most = 12
 
 // printSummary says in a line each what was found in a build's images that is a warning or worse.
-func printSummary(w io.Writer, reports []*skiff.Report) {
+func printSummary(w io.Writer, reports []*skiff.Report, kept bool) {
 	w = coloured(w)
 	for _, r := range reports {
 		lines := r.Summary(skiff.SeverityWarning)
@@ -170,7 +170,11 @@ func printSummary(w io.Writer, reports []*skiff.Report) {
 		if len(reports) > 1 {
 			platform = " --platform " + r.Platform
 		}
-		fmt.Fprintf(w, "\nskiff check %s%s tells more of:\n", name, platform)
+		if kept {
+			fmt.Fprintf(w, "\nskiff check %s%s tells more of:\n", name, platform)
+		} else { // an archive or a folder has it alone
+			fmt.Fprintf(w, "\nfound in the image%s, of which --report FILE tells more:\n", strings.Replace(platform, " --platform", " for", 1))
+		}
 		for _, line := range lines[:min(most, len(lines))] {
 			fmt.Fprintf(w, "  %s\n", line)
 		}

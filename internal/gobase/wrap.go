@@ -65,7 +65,7 @@ func (r *Refusal) Error() string {
 
 // NoImageError says that a stage needs more than the built-in base has, and that the image cannot be had.
 type NoImageError struct {
-	Ref     string // as people write it
+	Ref     string // as people write it, with its digest: the key of a build context that stands in for it
 	Refusal *Refusal
 	Err     error // why the image cannot be had
 }
@@ -137,6 +137,15 @@ func familiar(ref string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(name, "docker.io/"), "library/")
 }
 
+// written is a reference as people write it in FROM.
+func written(ref string) string {
+	_, digest, ok := strings.Cut(ref, "@")
+	if !ok {
+		return familiar(ref)
+	}
+	return familiar(ref) + "@" + digest
+}
+
 // attempt is the gateway client of one run of the frontend.
 type attempt struct {
 	gwclient.Client
@@ -202,7 +211,7 @@ func (a *attempt) ResolveImageConfig(ctx context.Context, ref string, opt source
 	}
 	name, dgst, config, err := a.Client.ResolveImageConfig(ctx, ref, opt)
 	if err != nil {
-		return "", "", nil, &NoImageError{Ref: familiar(ref), Refusal: refusal, Err: err}
+		return "", "", nil, &NoImageError{Ref: written(ref), Refusal: refusal, Err: err}
 	}
 	return name, dgst, config, nil
 }
