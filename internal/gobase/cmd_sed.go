@@ -117,19 +117,44 @@ func parseSedArgs(args []string) (a sedArgs, err error) {
 	return a, nil
 }
 
-func checkSed(_ Variant, args []value) string {
+func checkSed(v Variant, args []value) string {
 	texts, all := known(args)
 	if !all {
 		return ""
 	}
 	a, err := parseSedArgs(texts)
+	var commands []*sedCommand
 	if err == nil {
-		_, err = parseSed(a.script, a.extended)
+		commands, err = parseSed(a.script, a.extended)
+	}
+	if err == nil {
+		err = sedUnserved(v, commands)
 	}
 	if err != nil {
 		return err.Error()
 	}
 	return ""
+}
+
+// sedUnserved says what BusyBox's does in ways of its own: after the first match ^ matches again, an empty match is counted in another
+// way, and a range of numbers begins at a line that n has passed over.
+func sedUnserved(v Variant, commands []*sedCommand) error {
+	if v != Alpine {
+		return nil
+	}
+	passes := slices.ContainsFunc(commands, func(c *sedCommand) bool { return c.name == 'n' || c.name == 'N' })
+	for _, c := range commands {
+		if c.re != nil && (c.global || c.nth > 0) && strings.Contains(strings.ReplaceAll(c.re.String(), "[^", ""), "^") {
+			return errors.New("^ in s with g or a number is not served")
+		}
+		if c.nth > 0 && c.re.MatchString("") {
+			return errors.New("s with a number, of what may be empty, is not served")
+		}
+		if passes && c.second != nil && c.first.line > 0 {
+			return errors.New("a range of lines beside n or N is not served")
+		}
+	}
+	return nil
 }
 
 // sedParser reads a script.
@@ -489,6 +514,9 @@ func sed(c *call) int {
 		return c.unserved("%v", err)
 	}
 	commands, err := parseSed(a.script, a.extended)
+	if err == nil {
+		err = sedUnserved(c.variant(), commands)
+	}
 	if err != nil {
 		return c.unserved("%v", err)
 	}

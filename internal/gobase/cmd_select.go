@@ -102,6 +102,9 @@ func sortLines(c *call) int {
 		}
 		keys = append(keys, k)
 	}
+	if c.variant() == Alpine && c.opt.has("u") && (c.opt.has("n") || c.opt.has("f") || len(keys) > 0) {
+		return c.unserved("-u with -n, -f or -k is not served: which of several lines stays is BusyBox's own")
+	}
 	if len(keys) == 0 {
 		keys = []sortKey{{first: 1, numeric: c.opt.has("n"), reverse: c.opt.has("r")}}
 	} else if c.opt.has("V") || c.opt.has("f") {
@@ -252,6 +255,10 @@ func cut(c *call) int {
 	if err != nil {
 		return c.unserved("%v", err)
 	}
+	lastField := 0
+	for _, s := range spans {
+		lastField = max(lastField, s.from)
+	}
 	sep := "\t"
 	if c.opt.has("d") {
 		sep = c.opt.value("d")
@@ -270,6 +277,9 @@ func cut(c *call) int {
 			}
 			fmt.Fprintf(c.stdout, "%s\n", keep)
 			return nil
+		}
+		if c.variant() == Alpine && (line == "" && c.opt.has("s") || len(spans) > 1 && strings.Count(line, sep) < lastField-1 && strings.Contains(line, sep)) {
+			c.unserved("-s of an empty line, and a field that a line has not beside one that it has, are BusyBox's own")
 		}
 		if !strings.Contains(line, sep) {
 			if !c.opt.has("s") {

@@ -70,24 +70,24 @@ func (c *call) quoted(name string) string {
 	return "can't execute '" + name + "'"
 }
 
+// isShebang reports whether env was started by the first line of a script: the kernel gives it one argument, and the script.
+func isShebang(c *call) bool { return len(c.args) == 3 && strings.Contains(c.args[1], " ") }
+
 // runEnv is env [-i] [-u NAME] [NAME=value]... [command [args]].
 func runEnv(c *call) int {
 	args := c.args[1:]
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		switch arg := args[0]; {
-		case arg == "-i" || arg == "-" || arg == "--ignore-environment":
+		case arg == "-i" || arg == "-":
 			c.env = nil
 		case arg == "-u" && len(args) > 1:
 			args = args[1:]
 			c.env = slices.DeleteFunc(slices.Clone(c.env), func(e string) bool { return strings.HasPrefix(e, args[0]+"=") })
-		case strings.HasPrefix(arg, "-S") && len(args) == 1: // "#!/usr/bin/env -S go run"
-			args = append([]string{""}, strings.Fields(arg[2:])...)
-		case arg == "-S" && len(args) > 1:
-			args = append(strings.Fields(args[1]), args[2:]...)
-			continue
+		case strings.HasPrefix(arg, "-S") && len(args) >= 1 && isShebang(c): // "#!/usr/bin/env -S go run"
+			args = append([]string{""}, append(strings.Fields(arg[2:]), args[1:]...)...)
 		case arg == "--":
 		default:
-			return c.fail(125, "unrecognized option %s", arg)
+			return c.unserved("the option %s is not served", arg)
 		}
 		args = args[1:]
 	}
@@ -236,17 +236,17 @@ func which(c *call) int {
 	return code
 }
 
-// xargs is xargs [-0] [-r] [-t] [-n N] [-I TEXT] [-P N] [command [args]]; commands run one after another.
+// xargs is xargs [-0] [-r] [-n N] [-I TEXT] [-P N] [command [args]]; commands run one after another.
 func xargs(c *call) int {
-	var null, quiet, trace bool
+	var null, quiet bool
 	atOnce, place := 5000, ""
 	args := c.args[1:]
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		flag, value := args[0], ""
 		args = args[1:]
-		if len(flag) > 2 && strings.Contains("nIPL", flag[1:2]) {
+		if len(flag) > 2 && strings.Contains("nIP", flag[1:2]) {
 			flag, value = flag[:2], flag[2:]
-		} else if strings.Contains("-n -I -P -L", flag) && len(flag) == 2 {
+		} else if strings.Contains("-n -I -P", flag) && len(flag) == 2 {
 			if len(args) == 0 {
 				return c.fail(1, "option %s requires an argument", flag)
 			}
@@ -258,9 +258,7 @@ func xargs(c *call) int {
 			null = true
 		case "-r", "--no-run-if-empty":
 			quiet = true
-		case "-t":
-			trace = true
-		case "-n", "-L":
+		case "-n":
 			if atOnce = n; err != nil || n < 1 {
 				return c.fail(1, "invalid number '%s'", value)
 			}
@@ -268,7 +266,7 @@ func xargs(c *call) int {
 			place = value
 		case "-P":
 		default:
-			return c.fail(1, "unrecognized option %s", flag)
+			return c.unserved("the option %s is not served", flag)
 		}
 	}
 	if len(args) == 0 {
@@ -277,6 +275,12 @@ func xargs(c *call) int {
 	data, err := io.ReadAll(c.stdin)
 	if err != nil {
 		return c.fail(1, "%v", err)
+	}
+	if !null && (strings.Contains(string(data), `\`) || place != "" && strings.ContainsAny(string(data), "'\"")) {
+		return c.unserved("a backslash, or quotes with -I, is not served")
+	}
+	if len(data) > maxTogether && place == "" && atOnce > 1 {
+		return c.unserved("more names than one command takes")
 	}
 	items := splitItems(string(data), null, place != "")
 	if len(items) == 0 && (quiet || place != "") {
@@ -287,15 +291,12 @@ func xargs(c *call) int {
 		argv := slices.Clone(args)
 		if place != "" {
 			for i := range argv {
-				argv[i] = strings.ReplaceAll(argv[i], place, items[0])
+				argv[i] = strings.ReplaceAll(argv[i], place, strings.TrimLeft(items[0], " \t"))
 			}
 			items = items[1:]
 		} else {
 			n := min(atOnce, len(items))
 			argv, items = append(argv, items[:n]...), items[n:]
-		}
-		if trace {
-			fmt.Fprintln(c.stderr, strings.Join(argv, " "))
 		}
 		switch n := c.runOther(argv, bytes.NewReader(nil)); {
 		case n == 127 || n == 126:

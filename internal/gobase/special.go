@@ -2,6 +2,7 @@ package gobase
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -102,6 +103,9 @@ func (s *step) wrapper(name string, args []value, text string) {
 		case name == "env" && isAssign && !strings.HasPrefix(word.text, "-"):
 			changed[assigns] = s.env[assigns]
 			s.env[assigns] = value{val, word.known}
+		case strings.HasPrefix(word.text, "-") && word.known && !wrapperOption.MatchString(name+" "+word.text):
+			s.refuse(text, "the option "+word.text+" of "+name+" is not served")
+			return
 		case strings.HasPrefix(word.text, "-") && word.known:
 			if takesValue[name+" "+word.text] && len(args) > 1 {
 				args = args[1:]
@@ -120,8 +124,11 @@ func (s *step) wrapper(name string, args []value, text string) {
 
 // takesValue are options of wrapping commands whose value is the next word.
 var takesValue = map[string]bool{
-	"env -u": true, "xargs -n": true, "xargs -I": true, "xargs -P": true, "xargs -L": true, "exec -a": true,
+	"env -u": true, "xargs -n": true, "xargs -I": true, "xargs -P": true,
 }
+
+// wrapperOption are the options of wrapping commands that are served.
+var wrapperOption = regexp.MustCompile(`^(env -(i|u)?|xargs (-0|-r|--null|--no-run-if-empty|-[nIP].*)|(env|exec|command|time|xargs) --)$`)
 
 // compilers are packages that bring a C compiler along, by the names of Alpine and Debian.
 var compilers = []string{"gcc", "g++", "build-base", "alpine-sdk", "clang", "build-essential", "tcc", "musl-tools", "zig"}

@@ -185,7 +185,7 @@ func compareGenerated(t *testing.T, o *oracle, seed uint64) (served bool) {
 }
 
 // generated is how many scripts [TestGenerated] makes for each shell.
-const generated = 400
+const generated = 200
 
 // TestGenerated compares scripts of the grammar with the real shells of this machine.
 func TestGenerated(t *testing.T) {
