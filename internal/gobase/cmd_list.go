@@ -2,6 +2,7 @@ package gobase
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -28,7 +29,14 @@ func listCommands() map[string]command {
 	}
 }
 
+// logOnly reports whether a command writes to the log of the step, where nothing reads what it says. What ls -l and du print depends
+// on the file system and is laid out by each image in a way of its own.
+func (c *call) logOnly() bool { return c.raw == io.Writer(os.Stdout) }
+
 func ls(c *call) int {
+	if c.opt.has("l") && !c.logOnly() {
+		return c.unserved("-l is served for the log of a step alone")
+	}
 	names := c.opt.args
 	if len(names) == 0 {
 		names = []string{"."}

@@ -95,6 +95,9 @@ func dirname(c *call) int {
 }
 
 func du(c *call) int {
+	if !c.opt.has("b") && !c.logOnly() {
+		return c.unserved("it is served for the log of a step alone")
+	}
 	if len(c.opt.args) == 0 {
 		c.opt.args = []string{"."}
 	}
