@@ -13,6 +13,7 @@ import (
 func (e *examination) needs() {
 	for _, p := range e.programs {
 		for _, n := range p.Needs {
+			n.Level = e.level(p, n)
 			switch {
 			case n.Level == None || e.has(p, n):
 			case n.Level == Possible:
@@ -29,6 +30,18 @@ func (e *examination) needs() {
 			e.undecided("%s: %s", p.path, u)
 		}
 	}
+}
+
+// level is that of a need in this image: what a program that it starts needs is needed where that is there.
+func (e *examination) level(p goProgram, n Need) Level {
+	started := p.Need(NeedProgram).Values
+	if n.Kind != NeedHome && n.Kind != NeedTemp || n.Level != Possible || !slices.ContainsFunc(started, func(name string) bool { return path.Base(name) == "go" }) {
+		return n.Level
+	}
+	if _, err := e.lookPath("go", ""); err == nil {
+		return Likely
+	}
+	return n.Level
 }
 
 // wanted are the needs in words; others are supplied by container runtimes, or are none of the image's.

@@ -57,7 +57,7 @@ func users(p *program) *Need {
 	var need *Need
 	add := func(level Level, evidence string) { need = raise(need, NeedUsers, level, evidence) }
 	outside := p.notIn("os/user")
-	tar := false
+	tar, fallback := false, ""
 	for _, name := range userFuncs {
 		if !p.has(name) {
 			continue
@@ -70,6 +70,15 @@ func users(p *program) *Need {
 		}
 		calls := p.refs(name, outside)
 		n := len(calls)
+		if name == "os/user.Current" || name == "os/user.current" {
+			calls = slices.DeleteFunc(calls, func(r gobin.Ref) bool {
+				if p.asksForHome(r) {
+					fallback = p.Name(r.From)
+				}
+				return p.asksForHome(r)
+			})
+			n = len(calls)
+		}
 		for i := 0; i < len(calls); {
 			if p.Name(calls[i].From) == "archive/tar.statUnix" || !p.reached(calls[i].From) {
 				calls = slices.Delete(calls, i, i+1)
@@ -96,10 +105,34 @@ func users(p *program) *Need {
 			add(Possible, name+" is stored as a value")
 		}
 	}
+	if need == nil && fallback != "" {
+		add(None, fallback+" looks the user up where HOME is not set, and every container has one set")
+	}
 	if need == nil && tar {
 		add(None, "archive/tar.statUnix looks up owners, and leaves their names out where it cannot")
 	}
 	return need
+}
+
+// asksForHome says that before a call its function asked for HOME, and comes to the call only where there is none: it looks the user
+// up for a home that the environment did not name. Container runtimes always set HOME (runc's init_linux.go), so
+// [os.UserHomeDir], which fails only where it is empty, does not fail either.
+func (p *program) asksForHome(r gobin.Ref) bool {
+	if r.Kind != gobin.Call {
+		return false
+	}
+	for _, name := range []string{"os.Getenv", "os.LookupEnv", "syscall.Getenv", "os.UserHomeDir"} {
+		fn, ok := p.Lookup(name)
+		if !ok {
+			continue
+		}
+		for _, q := range p.Refs(fn) {
+			if q.From == r.From && q.Kind == gobin.Call && (name == "os.UserHomeDir" || slices.Contains(p.Arg(q, 0).Values, "HOME")) && p.OnlyWithout(q, r) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tempDir finds whether temporary files are made where the system keeps them.
@@ -107,8 +140,7 @@ func tempDir(p *program) *Need {
 	var need *Need
 	add := func(level Level, evidence string) { need = raise(need, NeedTemp, level, evidence) }
 	for _, name := range []string{"os.CreateTemp", "os.MkdirTemp"} {
-		fn, ok := p.Lookup(name)
-		if !ok {
+		if !p.has(name) {
 			continue
 		}
 		if !p.CallGraph {
@@ -119,7 +151,7 @@ func tempDir(p *program) *Need {
 			add(Possible, name+" is stored as a value")
 		}
 		var dynamic []gobin.Ref
-		for _, r := range p.Refs(fn) {
+		for _, r := range p.refs(name, func(gobin.Func) bool { return true }) {
 			caller := p.Name(r.From)
 			if p.std(r.From) && !strings.HasPrefix(caller, "io/ioutil.") {
 				if p.reached(r.From) {
@@ -162,7 +194,7 @@ func tempDir(p *program) *Need {
 		}
 	}
 	if p.runsGo() {
-		add(Likely, "it runs the go command, which works in the directory of temporary files")
+		add(Possible, "it runs the go command, which works in the directory of temporary files")
 	}
 	return need
 }
@@ -199,8 +231,8 @@ func home(p *program) *Need {
 			}
 		}
 	}
-	if p.runsGo() {
-		add(Likely, "it runs the go command, which keeps its caches below HOME")
+	if p.runsGo() { // [examination.level] knows whether there is one to run
+		add(Possible, "it runs the go command, which keeps its caches below HOME")
 	}
 	return need
 }

@@ -15,10 +15,11 @@ type program struct {
 	byName    bool     // methods are looked up by name at run time: the linker keeps all exported ones
 	undecided []string
 	inUse     map[gobin.Func]bool
+	alive     map[gobin.Func]bool
 }
 
 func newProgram(f *gobin.File) *program {
-	p := &program{File: f, inUse: map[gobin.Func]bool{}}
+	p := &program{File: f, inUse: map[gobin.Func]bool{}, alive: map[gobin.Func]bool{}}
 	if f.Info != nil {
 		p.modules = append(p.modules, f.Info.Main.Path)
 		for _, m := range f.Info.Deps {
@@ -69,7 +70,7 @@ func (p *program) has(name string) bool {
 	return ok
 }
 
-// refs are the places that refer to a function, in functions for which from is true.
+// refs are the places that refer to a function, in functions for which from is true and that something may call.
 func (p *program) refs(name string, from func(gobin.Func) bool) []gobin.Ref {
 	fn, ok := p.Lookup(name)
 	if !ok {
@@ -77,7 +78,7 @@ func (p *program) refs(name string, from func(gobin.Func) bool) []gobin.Ref {
 	}
 	var all []gobin.Ref
 	for _, r := range p.Refs(fn) {
-		if from(r.From) {
+		if from(r.From) && p.live(r.From) {
 			all = append(all, r)
 		}
 	}
@@ -129,12 +130,44 @@ func (p *program) reached(fn gobin.Func) bool {
 // isRoot says that a function counts as called without looking at its callers.
 func (p *program) isRoot(fn gobin.Func) bool {
 	if !p.std(fn) {
-		return true
+		return p.live(fn)
 	}
 	if len(p.callers(fn)) > 0 || slices.Contains(beginsNothing, p.Name(fn)) {
 		return false
 	}
 	return !p.byName || !exportedMethod(p.Name(fn))
+}
+
+// live says that something may call a function. Where methods are looked up by name (text/template does), the linker keeps every
+// exported method of each type that becomes an interface value (cmd/link/internal/ld deadcode.go, reflectSeen). Such a method that no
+// code refers to, and no interface's table either, waits for somebody to ask for its name, and so does what it alone calls. A web
+// framework's context, with its reader of uploaded forms, is of that kind.
+func (p *program) live(fn gobin.Func) bool {
+	if !p.CallGraph || !p.byName {
+		return true
+	}
+	if known, ok := p.alive[fn]; ok {
+		return known
+	}
+	seen := map[gobin.Func]bool{fn: true}
+	for todo := []gobin.Func{fn}; len(todo) > 0; {
+		fn := todo[0]
+		todo = todo[1:]
+		if p.alive[fn] || p.InData(fn) || len(p.Refs(fn)) == 0 && !exportedMethod(p.Name(fn)) {
+			p.alive[fn] = true
+			return true
+		}
+		for _, r := range p.Refs(fn) {
+			if !seen[r.From] {
+				seen[r.From] = true
+				todo = append(todo, r.From)
+			}
+		}
+	}
+	for fn := range seen { // none of them is
+		p.alive[fn] = false
+	}
+	return false
 }
 
 // exportedMethod says that a name is a method's that reflection finds.

@@ -1,6 +1,9 @@
 package doctor
 
 import (
+	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/skiff-build/skiff/internal/gobin"
@@ -25,12 +28,19 @@ func caRoots(p *program) *Need {
 		}
 	}
 	unused := ""
+	trusts := p.trustsOthers()
 	for _, c := range p.tlsClients() {
-		if c.level == None {
+		switch {
+		case c.level == None:
 			unused = c.evidence
-			continue
+		case trusts != "":
+			add(Possible, c.evidence)
+		default:
+			add(c.level, c.evidence)
 		}
-		add(c.level, c.evidence)
+	}
+	if need != nil && trusts != "" {
+		add(Possible, trusts)
 	}
 	poolCalls := p.refs("crypto/x509.SystemCertPool", p.outside)
 	if len(poolCalls) > 0 {
@@ -58,6 +68,121 @@ func caRoots(p *program) *Need {
 		need.Evidence = append(need.Evidence, p.called("crypto/x509.SetFallbackRoots", calls)+": roots are embedded, the system's are optional")
 	}
 	return need
+}
+
+// Where fields lie that decide on trust, in bytes: crypto/tls, Config and net/http, Client. Both stand before all fields that newer
+// releases of Go added; the test of this package compares them with the Go at hand, the probes with others.
+const (
+	configRootCAs  = 96
+	configInsecure = 160
+	clientRoundTr  = 0
+)
+
+// trustsOthers says why no client of the program trusts the system's roots; "" where one may, or it cannot be told. It looks at all that
+// code outside of the standard library makes:
+//
+//   - each tls.Config has RootCAs set to a pool that the same function made, or InsecureSkipVerify to true, on every way to its
+//     return. crypto/tls verifies with RootCAs where they are not nil (Conn.verifyServerCertificate), x509 takes the system's where
+//     they are (Certificate.Verify);
+//   - each http.Transport has such a configuration, each http.Client such a transport (Client.transport takes the default one where
+//     it has none), and what is asked through a client that is there from the start is not known to have one;
+//   - nobody calls what makes a configuration of its own: http.Get and its like, smtp.SendMail, tls.Dial without one, a clone of the
+//     default transport, a reverse proxy, the system's pool.
+//
+// What it does not see is a value in a variable or in another structure that code of others fills; so the need stays possible.
+func (p *program) trustsOthers() string {
+	if !p.CallGraph {
+		return ""
+	}
+	if calls := p.defaultTrust(); calls {
+		return ""
+	}
+	why := p.plainHTTP()
+	configs := p.Objects("tls.Config", p.liveOutside)
+	if why != "" && len(configs) == 0 {
+		return why
+	}
+	if len(configs) == 0 {
+		return ""
+	}
+	for _, c := range configs {
+		switch {
+		case p.pinned(c) == "":
+			return ""
+		case !strings.Contains(why, p.pinned(c)):
+			why = p.Name(c.In) + " makes its configuration with " + p.pinned(c)
+		}
+	}
+	if len(p.Objects("http2.Transport", p.liveOutside)) > 0 {
+		return ""
+	}
+	for _, t := range p.Objects("http.Transport", p.liveOutside) {
+		if !slices.ContainsFunc(t.Holds(), func(o gobin.Object) bool { return o.Type == "tls.Config" }) {
+			return ""
+		}
+	}
+	for _, c := range p.Objects("http.Client", p.liveOutside) {
+		if !p.hasTransport(c) {
+			return ""
+		}
+	}
+	for _, name := range clientCalls {
+		for _, r := range p.refs(name, p.liveOutside) {
+			if c := p.Receiver(r); r.Kind != gobin.Call || c.Const || c.Static || c.Object == "http.Client" && !p.hasTransport(c.Of) || !c.Known && !p.Inside(r) {
+				return ""
+			}
+		}
+	}
+	return why
+}
+
+// liveOutside leaves out golang.org/x/net/http2, too, of which net/http has a copy: its configurations begin as those of the transport
+// that it is for (Transport.newTLSConfig).
+func (p *program) liveOutside(fn gobin.Func) bool {
+	return p.outside(fn) && gobin.Package(p.Name(fn)) != "golang.org/x/net/http2" && p.live(fn)
+}
+
+// clientCalls send requests by an http.Client, their receiver.
+var clientCalls = []string{
+	"net/http.(*Client).Do", "net/http.(*Client).do", "net/http.(*Client).Get", "net/http.(*Client).Head", "net/http.(*Client).Post", "net/http.(*Client).PostForm",
+}
+
+// pinned says by what a configuration trusts others than the system's roots, "" where it is not sure to.
+func (p *program) pinned(c gobin.Object) string {
+	if f := c.Field(configInsecure); f.Known && f.Const && f.N&0xff == 1 {
+		return "InsecureSkipVerify"
+	}
+	f := c.Field(configRootCAs)
+	if f.Object == "x509.CertPool" || f.ResultOf == "crypto/x509.NewCertPool" || f.Set && !f.Known && c.After("x509.CertPool") {
+		return "roots of its own"
+	}
+	return ""
+}
+
+// hasTransport says that a client has an http.Transport of its own.
+func (p *program) hasTransport(c gobin.Object) bool {
+	f := c.Field(clientRoundTr)
+	return f.Const && f.N != 0 && p.TypeOf(f.N) == "*http.Transport"
+}
+
+// defaultTrust says that something outside of the standard library calls what trusts the system's roots by itself.
+func (p *program) defaultTrust() bool {
+	for _, name := range []string{
+		"net/http.Get", "net/http.Head", "net/http.Post", "net/http.PostForm", "net/smtp.SendMail", "crypto/x509.SystemCertPool",
+		"net/http.(*Transport).Clone", "net/http/httputil.NewSingleHostReverseProxy", "net/http/httputil.(*ReverseProxy).ServeHTTP",
+	} {
+		if calls := p.refs(name, p.liveOutside); len(calls) > 0 && !p.plainURLs(name, calls) || p.stored(name) {
+			return true
+		}
+	}
+	for name, word := range map[string]int{"crypto/tls.Dial": 4, "crypto/tls.DialWithDialer": 5, "crypto/tls.Client": 2} {
+		for _, r := range p.refs(name, p.liveOutside) {
+			if p.Nil(r, word) {
+				return true
+			}
+		}
+	}
+	return p.has("crypto/tls.(*Dialer).DialContext") && len(p.refs("crypto/tls.(*Dialer).DialContext", p.liveOutside)) > 0
 }
 
 type tlsClient struct {
@@ -127,4 +252,58 @@ func (p *program) tlsServer() string {
 		}
 	}
 	return ""
+}
+
+// urlWords are where URLs are given: the word of the argument.
+var urlWords = map[string]int{
+	"net/http.Get": 0, "net/http.Head": 0, "net/http.Post": 0, "net/http.PostForm": 0, "net/http.NewRequest": 2, "net/http.NewRequestWithContext": 4,
+	"net/http.(*Client).Get": 1, "net/http.(*Client).Head": 1, "net/http.(*Client).Post": 1, "net/http.(*Client).PostForm": 1,
+}
+
+// plainURLs says that calls are given constants only that name this machine without TLS. A server there that sends on to another
+// address is possible.
+func (p *program) plainURLs(name string, calls []gobin.Ref) bool {
+	word, ok := urlWords[name]
+	if !ok {
+		return false
+	}
+	for _, r := range calls {
+		args := p.Arg(r, word)
+		if !args.Complete || len(args.Values) == 0 || slices.ContainsFunc(args.Values, func(u string) bool { return !plainURL(u) }) {
+			return false
+		}
+	}
+	return true
+}
+
+func plainURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// plainHTTP says that all that the program asks by HTTP is this machine, without TLS: a health check by itself, say.
+func (p *program) plainHTTP() string {
+	asked := ""
+	for name := range urlWords {
+		calls := p.refs(name, p.liveOutside)
+		if len(calls) == 0 && !p.stored(name) {
+			continue
+		}
+		if p.stored(name) || !p.plainURLs(name, calls) {
+			return ""
+		}
+		asked = "all that it asks by HTTP are addresses of this machine without TLS"
+	}
+	// Whoever begins TLS without http would be asked for other addresses.
+	for _, name := range []string{"crypto/tls.Dial", "crypto/tls.DialWithDialer", "crypto/tls.(*Dialer).DialContext", "net/smtp.(*Client).StartTLS",
+		"crypto/tls.Client", "crypto/tls.(*Conn).clientHandshake-fm", "crypto/tls.QUICClient", "net/http.(*Transport).RoundTrip"} {
+		if len(p.refs(name, p.liveOutside)) > 0 {
+			return ""
+		}
+	}
+	return asked
 }

@@ -20,6 +20,9 @@ func decodeAMD64(code []byte, addr uint64, taken map[int64]bool) []instr {
 		switch x.Op {
 		case x86asm.CALL:
 			in.call = true
+			if rel, ok := x.Args[0].(x86asm.Rel); ok {
+				in.callee = next + uint64(int64(rel))
+			}
 		case x86asm.RET, x86asm.UD2:
 			in.jump = leaves
 		case x86asm.INT:
@@ -209,6 +212,10 @@ func storeAMD64(x x86asm.Inst, m x86asm.Mem, next uint64) func(*state) {
 	zeros := (x.Op == x86asm.MOVUPS || x.Op == x86asm.MOVAPS) && x.Args[1] == x86asm.X15
 	return func(s *state) {
 		at, ok := addressAMD64(s, m)
+		if r, _, isReg := regAMD64(m.Base); isReg && m.Index == 0 && m.Segment == 0 && s.regs[r].kind == fresh {
+			s.put(s.regs[r], m.Disp, src(s))
+			return
+		}
 		switch {
 		case ok && zeros:
 			s.store(at, 8, value{kind: constant})
@@ -250,6 +257,8 @@ func sourceAMD64(a x86asm.Arg, size int, next uint64, taken map[int64]bool) func
 				}
 				return value{}
 			}
+		case size == 8 && a.Base == x86asm.RIP && a.Index == 0 && a.Segment == 0:
+			return func(*state) value { return value{loaded, next + uint64(a.Disp)} }
 		case size == 8:
 			return func(s *state) value {
 				if at, ok := addressAMD64(s, a); ok {

@@ -14,7 +14,9 @@ func decodeARM64(code []byte, addr uint64, taken map[int64]bool) []instr {
 		in := instr{pc: uint32(at), end: uint32(at + 4), target: -1}
 		to := func(offset int64) int64 { return inside(int64(at)+offset, len(code)) }
 		switch {
-		case w&0xfc000000 == 0x94000000, w&0xfffffc1f == 0xd63f0000: // BL, BLR
+		case w&0xfc000000 == 0x94000000: // BL
+			in.call, in.callee = true, addr+uint64(int64(at)+int64(int32(w<<6)>>6)*4)
+		case w&0xfffffc1f == 0xd63f0000: // BLR
 			in.call = true
 		case w&0xfc000000 == 0x14000000: // B
 			in.jump, in.target = always, to(int64(int32(w<<6)>>6)*4)
@@ -144,12 +146,18 @@ func memoryARM64(w uint32, rt, rn int, offset int64, size int) func(*state) {
 		case load && float:
 		case load && onStack && size == 8 && w>>22&3 == 1:
 			s.set(rt, s.stack[at])
+		case load && size == 8 && w>>22&3 == 1 && s.regs[rn].kind == constant:
+			s.set(rt, value{loaded, s.regs[rn].n + uint64(offset)})
 		case load:
 			s.set(rt, value{})
 		case onStack && float:
 			s.store(at, size, value{})
 		case onStack:
 			s.store(at, size, s.get(rt))
+		case float:
+			s.put(s.regs[rn], offset, value{})
+		default:
+			s.put(s.regs[rn], offset, s.get(rt))
 		}
 	}
 }
@@ -188,6 +196,9 @@ func pairARM64(w uint32, rt, rt2, rn int) func(*state) {
 		case onStack:
 			s.store(at, size, s.get(rt))
 			s.store(at+int64(size), size, s.get(rt2))
+		case !float && size == 8:
+			s.put(s.regs[rn], used, s.get(rt))
+			s.put(s.regs[rn], used+8, s.get(rt2))
 		}
 		if mode&1 != 0 {
 			s.regs[rn] = s.regs[rn].add(offset)

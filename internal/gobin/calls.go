@@ -30,6 +30,7 @@ type calls struct {
 	refs   []Ref    // by To, then as they lie in the code
 	first  []uint32 // of each function in refs, and at the end their number
 	stored []uint64 // a bit for each function whose value lies in static data
+	named  []uint64 // a bit for each function whose entry does
 }
 
 // Refs are the places that refer to fn, its own recursion left out. Do not modify them.
@@ -44,6 +45,12 @@ func (f *File) Refs(fn Func) []Ref {
 // there is not known.
 func (f *File) Stored(fn Func) bool {
 	return f.CallGraph && f.calls.stored[fn/64]&(1<<(fn%64)) != 0
+}
+
+// InData says that the entry of fn lies in static data: as its value, or in the table of methods by which a type is an interface
+// (internal/abi, ITab). A method that reflection alone can reach is in neither: the tables of types hold offsets.
+func (f *File) InData(fn Func) bool {
+	return f.CallGraph && f.calls.named[fn/64]&(1<<(fn%64)) != 0
 }
 
 // readCalls fills the call graph, or says why it cannot.
@@ -85,7 +92,10 @@ func (f *File) readCalls(tab *pclntab) {
 		return
 	}
 	f.CallGraph = true
-	f.calls = calls{stored: s.readStored(relocs)}
+	f.calls = calls{stored: s.readStored(relocs), named: make([]uint64, len(f.funcs)/64+1)}
+	for _, v := range s.funcvals {
+		f.calls.named[v.to/64] |= 1 << (v.to % 64)
+	}
 	f.calls.refs, f.calls.first = sortRefs(s.refs, len(f.funcs))
 	f.values = newValues(f)
 }

@@ -1,7 +1,11 @@
 package gobin
 
 import (
+	"bytes"
+	"cmp"
 	"debug/elf"
+	"encoding/binary"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -117,6 +121,9 @@ const (
 	constant
 	argument
 	stackAddr
+	fresh  // what runtime.newobject returned: n is where it was called
+	result // the first result of another function: n is its entry
+	loaded // what the word of static data at the address n holds when it is read
 )
 
 // Registers by number: 0 to 15 of amd64 in the order of the machine code, 0 to 30 of arm64, and its stack pointer.
@@ -136,15 +143,30 @@ var argRegs = map[elf.Machine][]int{
 type state struct {
 	regs  [numRegs]value
 	stack map[int64]value // by offset from the stack pointer at entry; words
+	heap  map[field]value // of objects that this function made
+}
+
+// field is a word of an object, or its last byte. The one at -1 is the object's type, the one at -2 is there where the object was made on
+// every way, and those from -3 down name the objects that were so when it was made.
+type field struct {
+	object uint64
+	offset int64
 }
 
 func (s *state) clone() *state {
 	c := *s
-	c.stack = make(map[int64]value, len(s.stack))
-	for k, v := range s.stack {
-		c.stack[k] = v
-	}
+	c.stack, c.heap = maps.Clone(s.stack), maps.Clone(s.heap)
 	return &c
+}
+
+// put notes what is stored into an object.
+func (s *state) put(object value, offset int64, v value) {
+	if object.kind == fresh {
+		if s.heap == nil {
+			s.heap = map[field]value{}
+		}
+		s.heap[field{object.n, offset}] = v
+	}
 }
 
 // merge keeps what both hold, and reports whether s lost something.
@@ -160,7 +182,28 @@ func (s *state) merge(o *state) (changed bool) {
 			changed = true
 		}
 	}
-	return changed
+	return s.mergeHeap(o) || changed
+}
+
+// mergeHeap keeps what both hold of an object that both have, and what one holds of an object that the other does not have.
+func (s *state) mergeHeap(o *state) (changed bool) {
+	for k, v := range s.heap {
+		if _, both := o.heap[field{k.object, -1}]; (both || k.offset == -2) && o.heap[k] != v {
+			delete(s.heap, k)
+			changed = true
+		}
+	}
+	news := map[field]value{}
+	for k, v := range o.heap {
+		if _, both := s.heap[field{k.object, -1}]; !both && k.offset != -2 {
+			news[k] = v
+		}
+	}
+	if s.heap == nil {
+		s.heap = map[field]value{}
+	}
+	maps.Copy(s.heap, news)
+	return changed || len(news) > 0
 }
 
 // store writes size bytes at an offset of the stack.
@@ -189,7 +232,10 @@ func (s *state) afterCall(sp int, taken map[int64]bool) {
 	keep := s.regs[sp]
 	s.regs = [numRegs]value{}
 	s.regs[sp] = keep
-	for k := range s.stack {
+	for k, v := range s.stack {
+		if v.kind == fresh { // a pointer that was put aside: a callee that is given a buffer leaves it alone
+			continue
+		}
 		for t := range taken {
 			if k >= t && k < t+256 && (k < 0) == (t < 0) {
 				delete(s.stack, k)
@@ -204,6 +250,7 @@ type instr struct {
 	pc, end uint32 // offsets in the function
 	op      func(*state)
 	call    bool
+	callee  uint64 // of a direct call: its address
 	jump    jump
 	target  int64 // of the jump; outside of the function for a tail call
 }
@@ -216,6 +263,7 @@ const (
 	always
 	indirect // to an unknown place of the function
 	leaves   // return, or a stop
+	panics   // a call that does not return
 )
 
 // values looks into functions and remembers what their calls are given.
@@ -226,10 +274,12 @@ type values struct {
 	regs   []int // of arguments
 	work   int   // bytes of code that were looked into
 	known  map[Func]map[uint32][]value
+	made   map[Func]map[field]value // of objects, when a function returns
+	types  typeNames
 }
 
 func newValues(f *File) *values {
-	v := &values{f: f, regs: argRegs[f.image.machine], known: map[Func]map[uint32][]value{}}
+	v := &values{f: f, regs: argRegs[f.image.machine], known: map[Func]map[uint32][]value{}, made: map[Func]map[field]value{}}
 	switch f.image.machine {
 	case elf.EM_X86_64:
 		v.decode, v.sp = decodeAMD64, spAMD64
@@ -267,21 +317,120 @@ func (v *values) args(r Ref, word int) (value, value) {
 	return given[word], given[word+1]
 }
 
-// follow runs through a function until no state changes any more, and returns the argument registers at its calls.
-func (v *values) follow(fn Func) map[uint32][]value {
-	start := v.f.funcs[fn].entry
-	end := v.f.size
+// OnlyWithout says that the call b is come to only where the call a of the same function gave nothing: its first result, a string, is
+// empty, or its second one, an error, is set, and the function goes on at once by that. Where it cannot be told it says no.
+func (f *File) OnlyWithout(a, b Ref) bool {
+	if a.From != b.From || f.values == nil {
+		return false
+	}
+	code, addr := f.values.code(a.From)
+	if code == nil {
+		return false
+	}
+	blocks := split(f.values.decode(code, addr, map[int64]bool{}))
+	start := f.funcs[a.From].entry
+	from, to := blockAt(blocks, a.pc-start), blockAt(blocks, b.pc-start)
+	if from < 0 || to < 0 || from == to {
+		return false
+	}
+	without, with, ok := branches(blocks[from], code, a.pc-start, f.image.machine)
+	return ok && reaches(blocks, without, to) && !reaches(blocks, with, to)
+}
+
+// branches are the blocks that follow a call whose results a test looks at: where it gave nothing, and where it gave something. Results
+// lie in the registers that arguments do, a string in the first two, an error behind it in the next.
+func branches(b block, code []byte, call uint32, machine elf.Machine) (without, with int, ok bool) {
+	if len(b.next) != 2 { // the jump's target, then what comes behind it
+		return 0, 0, false
+	}
+	var zeroJumps, tested, failed bool // that the jump is made on zero, that something is tested, that it is the error
+	for _, in := range b.instrs {
+		if in.pc <= call {
+			continue
+		}
+		if in.call {
+			return 0, 0, false // others' results
+		}
+		x := code[in.pc:in.end]
+		switch machine {
+		case elf.EM_X86_64:
+			switch {
+			case bytes.Equal(x, []byte{0x48, 0x85, 0xdb}): // TESTQ BX, BX
+				tested, failed = true, false
+			case bytes.Equal(x, []byte{0x48, 0x85, 0xc9}): // TESTQ CX, CX
+				tested, failed = true, true
+			case in.jump == conditional && (x[0] == 0x74 || x[0] == 0x0f && x[1] == 0x84): // JEQ
+				zeroJumps = true
+			case in.jump == conditional && (x[0] == 0x75 || x[0] == 0x0f && x[1] == 0x85): // JNE
+			case in.jump == conditional:
+				return 0, 0, false
+			case !bytes.HasPrefix(x, []byte{0x48, 0x89}) && !bytes.HasPrefix(x, []byte{0x90}): // but for MOVQ, which keeps the flags
+				tested = false
+			}
+		case elf.EM_AARCH64:
+			w := binary.LittleEndian.Uint32(x)
+			if in.jump == conditional && w&0x7e000000 == 0x34000000 && (w&31 == 1 || w&31 == 2) { // CBZ, CBNZ of R1 or R2
+				tested, failed, zeroJumps = true, w&31 == 2, w&(1<<24) == 0
+			}
+		}
+	}
+	zero, other := b.next[0], b.next[1]
+	if !zeroJumps {
+		zero, other = other, zero
+	}
+	if failed { // an error that is zero is none
+		zero, other = other, zero
+	}
+	return zero, other, tested
+}
+
+// reaches says that a block is one of those that follow another, or that itself.
+func reaches(blocks []block, from, to int) bool {
+	seen := make([]bool, len(blocks))
+	for todo := []int{from}; len(todo) > 0; {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if at == to {
+			return true
+		}
+		if !seen[at] {
+			seen[at] = true
+			todo = append(todo, blocks[at].next...)
+		}
+	}
+	return false
+}
+
+// blockAt is the index of the block with the instruction at pc.
+func blockAt(blocks []block, pc uint32) int {
+	return slices.IndexFunc(blocks, func(b block) bool { return b.instrs[0].pc <= pc && pc < b.instrs[len(b.instrs)-1].end })
+}
+
+// code is that of a function, and its address; nil for what is not looked into.
+func (v *values) code(fn Func) ([]byte, uint64) {
+	start, end := v.f.funcs[fn].entry, v.f.size
 	if int(fn)+1 < len(v.f.funcs) {
 		end = v.f.funcs[fn+1].entry
 	}
 	if end <= start || end-start > maxCode || v.work+int(end-start) > maxWork {
-		return nil
+		return nil, 0
 	}
 	v.work += int(end - start)
 	addr := v.f.text + uint64(start)
-	code := v.f.image.at(addr, uint64(end-start))
+	return v.f.image.at(addr, uint64(end-start)), addr
+}
+
+// follow runs through a function until no state changes any more, and returns the argument registers at its calls.
+func (v *values) follow(fn Func) map[uint32][]value {
+	code, addr := v.code(fn)
+	if code == nil {
+		return nil
+	}
 	taken := map[int64]bool{}
-	blocks := split(v.decode(code, addr, taken))
+	instrs := v.decode(code, addr, taken)
+	called := v.callees(instrs)
+	blocks := split(instrs)
+	exits := &state{}
 	entry := &state{stack: map[int64]value{}}
 	for i, r := range v.regs {
 		entry.regs[r] = value{argument, uint64(i)}
@@ -314,7 +463,10 @@ func (v *values) follow(fn Func) map[uint32][]value {
 					in.op(s)
 				}
 				if in.call {
-					s.afterCall(v.sp, taken)
+					v.returned(s, in, called[in.pc], taken)
+				}
+				if in.jump == leaves || in.jump == always && in.target < 0 {
+					exits.mergeHeap(s)
 				}
 			}
 			for _, to := range b.next {
@@ -325,6 +477,7 @@ func (v *values) follow(fn Func) map[uint32][]value {
 	if len(blocks) == 0 {
 		return at
 	}
+	defer func() { v.made[fn] = exits.heap }()
 	flow(0, entry)
 	run()
 	// What is reached by a jump through a register only, such as the cases of a switch, starts with the stack pointer as the
@@ -338,6 +491,70 @@ func (v *values) follow(fn Func) map[uint32][]value {
 		}
 	}
 	return at
+}
+
+// callees names the functions that are called, and marks the calls that do not return.
+func (v *values) callees(instrs []instr) map[uint32]string {
+	names := map[uint32]string{}
+	for i := range instrs {
+		in := &instrs[i]
+		if !in.call || in.callee == 0 {
+			continue
+		}
+		name := v.f.at(in.callee)
+		if !strings.HasPrefix(name, "runtime.") {
+			continue
+		}
+		names[in.pc] = name
+		for _, stops := range []string{"runtime.panic", "runtime.goPanic", "runtime.gopanic", "runtime.throw", "runtime.fatal"} {
+			if strings.HasPrefix(name, stops) {
+				in.jump = panics
+			}
+		}
+	}
+	return names
+}
+
+// at is the name of the function that begins at an address, "" for none.
+func (f *File) at(addr uint64) string {
+	if addr < f.text || addr-f.text >= uint64(f.size) {
+		return ""
+	}
+	i, ok := slices.BinarySearchFunc(f.funcs, uint32(addr-f.text), func(fn function, at uint32) int { return cmp.Compare(fn.entry, at) })
+	if !ok {
+		return ""
+	}
+	return f.Name(Func(i))
+}
+
+// returned is what a call leaves behind.
+func (v *values) returned(s *state, in instr, name string, taken map[int64]bool) {
+	if strings.HasPrefix(name, "runtime.gcWriteBarrier") { // keeps all registers but the one that it returns in (cmd/compile/abi-internal.md)
+		s.regs[map[elf.Machine]int{elf.EM_X86_64: 11, elf.EM_AARCH64: 25}[v.f.image.machine]] = value{}
+		return
+	}
+	arg := s.regs[v.regs[0]]
+	s.afterCall(v.sp, taken)
+	switch {
+	case name == "runtime.newobject" && arg.kind == constant:
+		id := uint64(in.pc) + 1
+		for k := range s.heap { // of the time before
+			if k.object == id {
+				delete(s.heap, k)
+			}
+		}
+		o := value{fresh, id}
+		for k := range s.heap {
+			if k.offset == -2 {
+				s.put(o, -3-int64(k.object), value{})
+			}
+		}
+		s.put(o, -1, arg)
+		s.put(o, -2, value{})
+		s.regs[v.regs[0]] = o
+	case in.callee != 0:
+		s.regs[v.regs[0]] = value{result, in.callee}
+	}
 }
 
 // block is a run of instructions that is entered at its first and left at its last.
