@@ -481,3 +481,64 @@ func zipped(t *testing.T, name string) string {
 	}
 	return b.String()
 }
+
+// TestTrust: on both machines whose code is read, a client that skips verification, or has roots of its own, on every way to its
+// connection does not need the system's; one that may do so does.
+func TestTrust(t *testing.T) {
+	const program = `package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+)
+
+func main() {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(os.Getenv("CA")))
+	config := %s
+	c, err := tls.Dial("tcp", os.Args[1], config)
+	fmt.Println(c, err)
+}
+`
+	for config, want := range map[string]doctor.Level{
+		"&tls.Config{InsecureSkipVerify: true}":                                                             doctor.Possible,
+		"&tls.Config{RootCAs: pool, ServerName: os.Args[2]}":                                                doctor.Possible,
+		"&tls.Config{InsecureSkipVerify: len(os.Args) > 2}":                                                 doctor.Linked,
+		"(*tls.Config)(nil)":                                                                                doctor.Linked,
+		"&tls.Config{ServerName: os.Args[2]}":                                                               doctor.Linked,
+		"&tls.Config{}; if len(os.Args) > 2 { config.RootCAs = pool }":                                      doctor.Linked,
+		"&tls.Config{InsecureSkipVerify: true}; if len(os.Args) > 2 { config = new(tls.Config) }":           doctor.Linked,
+		"&tls.Config{RootCAs: pool}; if len(os.Args) > 2 { config = &tls.Config{InsecureSkipVerify: true}}": doctor.Possible,
+	} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "main.go")
+			if err := os.WriteFile(file, fmt.Appendf(nil, program, config), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "app"), file)
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOWORK=off")
+			if text, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, text)
+			}
+			f, err := os.Open(filepath.Join(dir, "app"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, err := f.Stat()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := doctor.ReadBinary(f, st.Size())
+			f.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := b.Need(doctor.NeedCA); n.Level != want {
+				t.Errorf("%s: %s: %s, want %s: %q", arch, config, n.Level, want, n.Evidence)
+			}
+		}
+	}
+}

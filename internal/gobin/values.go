@@ -483,6 +483,9 @@ func (v *values) follow(fn Func) map[uint32][]value {
 	// What is reached by a jump through a register only, such as the cases of a switch, starts with the stack pointer as the
 	// function's body has it.
 	for i := range blocks {
+		if i > 0 && blocks[i-1].instrs[len(blocks[i-1].instrs)-1].jump == panics {
+			continue // an instruction for the sake of the return address that nobody returns to; such code stands at a function's end
+		}
 		if blocks[i].in == nil {
 			s := &state{stack: map[int64]value{}}
 			s.regs[v.sp] = bodySP(blocks, v.sp)
