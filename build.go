@@ -150,7 +150,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	bases := &goBases{bases: b.bases}
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
-		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note, Confine: b.confine,
+		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note, Confine: b.confine, ModuleSums: b.tools.ModuleSums,
 		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs),
 		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status, Explain: b.explainer(),
 	})
@@ -326,7 +326,7 @@ func (b *build) run(ctx context.Context) (*BuildResult, error) {
 		case err != nil:
 			return nil, err
 		default:
-			defer b.shareModules(ctx)()
+			defer b.engine.FinishSharing(shareWait)
 			out, err := b.export(ctx, parts)
 			b.explain(out)
 			return out, err

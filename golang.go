@@ -108,22 +108,3 @@ func (b *build) confine(hints map[string]string) (why string) {
 
 // shareWait is how long a build waits at its end for the checksum database, so that other projects find what it has fetched.
 const shareWait = time.Second
-
-// shareModules has the modules that steps have fetched proved, beside what follows. done waits for it, not for long.
-func (b *build) shareModules(ctx context.Context) (done func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	shared := make(chan error, 1)
-	go func() { shared <- b.engine.ShareModules(ctx, b.tools.ModuleSums) }()
-	return func() {
-		defer cancel()
-		select {
-		case err := <-shared:
-			if err != nil && ctx.Err() == nil {
-				b.steps.note("modules that were fetched are not shared with other projects: " + err.Error())
-			}
-		case <-time.After(shareWait):
-			cancel()
-			<-shared
-		}
-	}
-}

@@ -61,6 +61,9 @@ type Options struct {
 	// Confine says why a step, of which goaware's hints say that it is the go command alone, is not to write the caches that all
 	// projects share; "": it may. nil: none may.
 	Confine func(hints map[string]string) (why string)
+	// ModuleSums are the checksums of a module's zip and of its go.mod, as a checksum database has them; ok is false where that is not
+	// to be asked, or does not answer. nil: modules stay with the Dockerfile that fetched them.
+	ModuleSums func(ctx context.Context, path, version string) (zip, mod string, ok bool)
 	// Note is told what a step did not get. nil: nobody is.
 	Note func(text string)
 	// Working is called once, when the first thing is about to run, beside it; Close waits for it. nil: nothing is.
@@ -154,18 +157,20 @@ type StepExtras struct {
 
 // Engine implements the gateway client. It is safe for concurrent use.
 type Engine struct {
-	o        Options
-	platform ocispecs.Platform
-	index    *localdir.Index
-	outside  *snapshot.Snapshots // for reading layers in this process
-	status   *status
-	steps    chan struct{} // a token for each step that may run
-	pulls    chan struct{}
+	o            Options
+	platform     ocispecs.Platform
+	index        *localdir.Index
+	outside      *snapshot.Snapshots // for reading layers in this process
+	status       *status
+	sharing      sync.WaitGroup
+	shares       atomic.Int32
+	shareContext context.Context // of what is shared beside the build
+	stopSharing  func()
+	steps        chan struct{} // a token for each step that may run
+	pulls        chan struct{}
 
 	mu    sync.Mutex
 	nodes map[nodeKey]*node
-	// fetched are modules that steps have fetched and that all may share, once they are proved.
-	fetched []fetchedModules
 
 	salted  flight[string]
 	assumed sandbox.Mode // see lastMode; set with salted
@@ -199,6 +204,7 @@ func New(o Options) (*Engine, error) {
 		e.o.Steps = max(2, runtime.NumCPU())
 	}
 	e.steps = make(chan struct{}, e.o.Steps)
+	e.shareContext, e.stopSharing = context.WithCancel(context.Background())
 	return e, nil
 }
 
@@ -208,6 +214,8 @@ func (e *Engine) Close() error {
 	e.closing.Do(func() {
 		close(e.closed)
 		err = e.index.Save()
+		e.stopSharing()
+		e.sharing.Wait()
 		e.Rest()
 		e.beside.Wait()
 	})
@@ -217,6 +225,9 @@ func (e *Engine) Close() error {
 // Rest ends the child, if one was started, beside what follows: nothing more is expected to run. What runs nevertheless gets
 // another one. [Engine.Close] waits for the end.
 func (e *Engine) Rest() {
+	if e.shares.Load() > 0 {
+		return // it is still needed, and Close ends it
+	}
 	c, ok := e.child.peek()
 	if !ok {
 		return

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/fileop"
@@ -153,40 +154,64 @@ type fetchedModules struct {
 	Modules     []gocache.Module
 }
 
-// ShareModules lets all projects have the modules that this engine's steps have fetched, those that have the checksums that sums
-// says. (A go.sum proves nothing to others: it is the project's own.) Nothing depends on it: what is not shared is fetched again.
-func (e *Engine) ShareModules(ctx context.Context, sums func(ctx context.Context, path, version string) (zip, mod string, ok bool)) error {
-	e.mu.Lock()
-	fetched := e.fetched
-	e.fetched = nil
-	e.mu.Unlock()
-	for _, f := range fetched {
-		proved := make([]bool, len(f.Modules))
-		var wg sync.WaitGroup
-		limit := make(chan struct{}, maxLookups)
-		for i, m := range f.Modules {
-			limit <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-limit }()
-				zip, mod, ok := sums(ctx, m.Path, m.Version)
-				proved[i] = ok && zip == m.Sum && mod == m.ModSum
-			})
-		}
-		wg.Wait()
-		var share []gocache.Module
-		for i, m := range f.Modules {
-			if proved[i] {
-				share = append(share, m)
+// share lets all projects have the modules that a step has fetched, beside what follows: those that have the checksums that
+// [Options.ModuleSums] says. (A go.sum proves nothing to others: it is the project's own.) Nothing depends on it: what is not shared is
+// fetched again.
+func (e *Engine) share(fetched []fetchedModules) {
+	if e.o.ModuleSums == nil || len(fetched) == 0 {
+		return
+	}
+	e.shares.Add(1)
+	e.sharing.Go(func() {
+		defer e.shares.Add(-1)
+		for _, f := range fetched {
+			f.Modules = e.proved(f.Modules)
+			if len(f.Modules) == 0 || e.shareContext.Err() != nil {
+				continue
+			}
+			if err := e.call(e.shareContext, methodShare, f, nil, nil); err != nil && e.shareContext.Err() == nil && e.o.Note != nil {
+				e.o.Note("modules that were fetched are not shared with other projects: " + err.Error())
 			}
 		}
-		if len(share) == 0 || ctx.Err() != nil {
-			continue
-		}
-		if err := e.call(ctx, methodShare, fetchedModules{f.Own, f.Shared, share}, nil, nil); err != nil {
-			return err
+	})
+}
+
+// proved are the modules that have the checksums that the database has.
+func (e *Engine) proved(mods []gocache.Module) (list []gocache.Module) {
+	proved := make([]bool, len(mods))
+	var wg sync.WaitGroup
+	limit := make(chan struct{}, maxLookups)
+	for i, m := range mods {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			if e.shareContext.Err() == nil {
+				zip, mod, ok := e.o.ModuleSums(e.shareContext, m.Path, m.Version)
+				proved[i] = ok && zip == m.Sum && mod == m.ModSum
+			}
+		})
+	}
+	wg.Wait()
+	for i, m := range mods {
+		if proved[i] {
+			list = append(list, m)
 		}
 	}
-	return ctx.Err()
+	return list
+}
+
+// FinishSharing waits until modules that steps have fetched are shared, and gives up after a time.
+func (e *Engine) FinishSharing(wait time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		e.sharing.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(wait):
+	}
+	e.stopSharing()
 }
 
 // maxLookups bounds how many checksums are asked for at a time.

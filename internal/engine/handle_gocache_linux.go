@@ -171,9 +171,9 @@ func (s *step) promoteModules(c *goCacheMount) ([]gocache.Module, error) {
 	return gocache.Modules(c.upper, cacheDir(s.root, c.req.Own, "data"), below, s.req.Confined)
 }
 
-// shareModules moves modules that were proved to where all projects see them.
-func shareModules(_ context.Context, j *job, req fetchedModules) (any, error) {
-	return nil, gocache.ShareModules(cacheDir(j.root, req.Own, "data"), cacheDir(j.root, req.Shared, "data"), req.Modules)
+// shareModules links modules that were proved to where all projects see them.
+func shareModules(ctx context.Context, j *job, req fetchedModules) (any, error) {
+	return nil, gocache.ShareModules(ctx, cacheDir(j.root, req.Own, "data"), cacheDir(j.root, req.Shared, "data"), req.Modules)
 }
 
 func (s *step) promoteBuild(c *goCacheMount) error {

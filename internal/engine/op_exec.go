@@ -113,9 +113,7 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	if req.done != nil {
 		req.done()
 	}
-	n.e.mu.Lock()
-	n.e.fetched = append(n.e.fetched, resp.Fetched...)
-	n.e.mu.Unlock()
+	n.e.share(resp.Fetched)
 	n.e.writeBack()
 	return execOutputs(o, req, resp, inputs)
 }

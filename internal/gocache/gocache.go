@@ -44,6 +44,7 @@ type Module struct {
 	Path, Version string
 	Sum           string // h1: of the zip
 	ModSum        string // h1: of go.mod, as go.sum has it
+	Info          bool   // with the file that says when it was made
 }
 
 // ErrMiss is what [Dir.Get] returns where there is nothing for an action, or nothing that can be read.

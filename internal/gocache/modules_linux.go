@@ -1,6 +1,8 @@
 package gocache
 
 import (
+	"archive/zip"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -15,8 +17,7 @@ import (
 	"sync"
 	"syscall"
 
-	"archive/zip"
-
+	"github.com/klauspost/compress/flate"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
 )
@@ -30,9 +31,12 @@ const maxModule = 500 << 20
 // Modules takes what has the form of a module out of the module cache that a step wrote to over others (below), and moves it to
 // to: a zip whose content has the checksum in the file beside it, go.mod and info of a version, and a folder that holds what the
 // zip does. A script may have changed what it was given: whatever does not agree stays in from. It returns the modules of which it
-// moved all files, so that they come from this step and no other. sumdb takes over answers of the checksum database, too, which the go command proves when it uses them.
-func Modules(from, to string, below []string, sumdb bool) ([]Module, error) {
-	m := moduleMover{from: from, to: to, below: below}
+// moved all files, so that they come from this step and no other.
+//
+// Of a step that ran the go command alone, which has read the zips itself, they are not read again, and answers of the checksum
+// database are taken over, too; the go command proves those when it uses them.
+func Modules(from, to string, below []string, goAlone bool) ([]Module, error) {
+	m := moduleMover{from: from, to: to, below: below, goAlone: goAlone}
 	versions, err := m.versions()
 	if err != nil {
 		return nil, fmt.Errorf("module cache: look through what a step wrote: %w", err)
@@ -57,7 +61,7 @@ func Modules(from, to string, below []string, sumdb bool) ([]Module, error) {
 		})
 	}
 	wg.Wait()
-	if sumdb {
+	if goAlone {
 		errs = append(errs, m.moveTree(filepath.Join(download, "sumdb")))
 	}
 	slices.SortFunc(done, func(a, b Module) int { return strings.Compare(a.Path+"@"+a.Version, b.Path+"@"+b.Version) })
@@ -67,6 +71,7 @@ func Modules(from, to string, below []string, sumdb bool) ([]Module, error) {
 type moduleMover struct {
 	from, to string
 	below    []string // topmost first
+	goAlone  bool
 }
 
 // versions lists the modules of which a step wrote something.
@@ -124,7 +129,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// move moves what a step wrote of one version. whole says that the zip, go.mod and info all come from this step.
+// move moves what a step wrote of one version. whole says that the zip and go.mod come from this step.
 func (m *moduleMover) move(v module.Version) (mod Module, whole bool, err error) {
 	mod = Module{Path: v.Path, Version: v.Version}
 	name, folder, err := moduleFiles(v)
@@ -134,18 +139,23 @@ func (m *moduleMover) move(v module.Version) (mod Module, whole bool, err error)
 	if mod.ModSum, err = modSum(filepath.Join(m.from, name+".mod")); err != nil {
 		mod.ModSum = ""
 	}
-	whole = mod.ModSum != ""
-	for _, ext := range []string{".mod", ".info"} {
-		moved, err := m.moveFile(name + ext)
-		if err != nil {
-			return mod, false, err
-		}
-		whole = whole && moved
+	if mod.Info, err = m.moveFile(name + ".info"); err != nil {
+		return mod, false, err
 	}
+	moved, err := m.moveFile(name + ".mod")
+	if err != nil {
+		return mod, false, err
+	}
+	whole = moved && mod.ModSum != ""
 	known := false
 	if mod.Sum, known = m.known(name + ".ziphash"); !known {
-		if mod.Sum, err = m.checkZip(v, name+".zip", name+".ziphash"); err != nil || mod.Sum == "" {
+		if m.goAlone {
+			mod.Sum, _ = (&moduleMover{below: []string{m.from}}).known(name + ".ziphash")
+		} else if mod.Sum, err = m.checkZip(v, name+".zip", name+".ziphash"); err != nil {
 			return mod, false, err
+		}
+		if mod.Sum == "" {
+			return mod, false, nil
 		}
 		// The checksum comes last: without it the go command does not take the zip for whole.
 		for _, ext := range []string{".zip", ".ziphash"} {
@@ -184,29 +194,96 @@ func modSum(name string) (string, error) {
 	return h.sum(), nil
 }
 
-// ShareModules moves modules from one cache to another, which has none of them in part: the files that came together, and what
-// was unpacked from them.
-func ShareModules(from, to string, mods []Module) error {
+// ShareModules lets another cache have modules of one, by links: the zips, whose content has the checksums that mods say, what lies
+// beside them, and what was unpacked from them. Nobody may be meant to write either cache in place.
+func ShareModules(ctx context.Context, from, to string, mods []Module) error {
 	m := moduleMover{from: from, to: to}
 	for _, mod := range mods {
-		name, folder, err := moduleFiles(module.Version{Path: mod.Path, Version: mod.Version})
-		if err != nil {
-			return fmt.Errorf("share module %s: %w", mod.Path, err)
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		// Another process may have been here first, and the checksum beside the zip comes last.
-		if sum, there := (&moduleMover{below: []string{to}}).known(name + ".ziphash"); there && sum != mod.Sum {
-			continue
-		}
-		if err := m.moveUnpacked(folder); err != nil {
-			return fmt.Errorf("share module %s: %w", mod.Path, err)
-		}
-		for _, ext := range []string{".mod", ".info", ".zip", ".ziphash"} {
-			if _, err := m.moveFile(name + ext); err != nil {
-				return fmt.Errorf("share module %s: %w", mod.Path, err)
-			}
+		if err := m.share(mod); err != nil {
+			return fmt.Errorf("share module %s@%s: %w", mod.Path, mod.Version, err)
 		}
 	}
 	return nil
+}
+
+func (m *moduleMover) share(mod Module) error {
+	v := module.Version{Path: mod.Path, Version: mod.Version}
+	name, folder, err := moduleFiles(v)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(filepath.Join(m.to, name+".ziphash")); err == nil {
+		return nil // another project was first
+	}
+	if sum, err := m.checkZip(v, name+".zip", name+".ziphash"); err != nil || sum != mod.Sum {
+		return err
+	}
+	if sum, err := modSum(filepath.Join(m.from, name+".mod")); err != nil || sum != mod.ModSum {
+		return ignoreMissing(err)
+	}
+	if err := m.linkFolder(v, folder, mod.Sum); err != nil {
+		return err
+	}
+	// The checksum comes last: without it the go command does not take the zip for whole.
+	for _, ext := range []string{".mod", ".info", ".zip", ".ziphash"} {
+		if ext == ".info" && !mod.Info {
+			continue // there is none, or it is of another step
+		}
+		to := filepath.Join(m.to, name+ext)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		if err := os.Link(filepath.Join(m.from, name+ext), to); err != nil && !errors.Is(err, fs.ErrExist) {
+			return ignoreMissing(err)
+		}
+	}
+	return nil
+}
+
+// linkFolder makes a folder appear whole, by links to the files of the one that a module was unpacked to, if it has the checksum.
+func (m *moduleMover) linkFolder(v module.Version, name, sum string) error {
+	dir, to := filepath.Join(m.from, name), filepath.Join(m.to, name)
+	if _, err := os.Lstat(to); err == nil || !m.isModule(v, dir, sum) {
+		return nil
+	}
+	tmp, err := os.MkdirTemp(m.to, ".skiff-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	part := filepath.Join(tmp, "m")
+	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Mkdir(filepath.Join(part, rel), 0o755)
+		}
+		return os.Link(p, filepath.Join(part, rel))
+	})
+	if err != nil {
+		return err
+	}
+	return placeFolder(part, to)
+}
+
+// placeFolder renames a folder to where there is none.
+func placeFolder(dir, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	err := os.Rename(dir, to)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
+		return nil // another step was first
+	}
+	return err
 }
 
 // known is the checksum that a cache below has, which is not written again.
@@ -238,6 +315,7 @@ func (m *moduleMover) checkZip(v module.Version, name, hashName string) (string,
 	if err != nil {
 		return "", nil
 	}
+	z.RegisterDecompressor(zip.Deflate, flate.NewReader) // twice as fast as the standard library's
 	h := newTreeHash()
 	budget := int64(maxModule)
 	for _, e := range z.File {
@@ -262,7 +340,19 @@ func (m *moduleMover) checkZip(v module.Version, name, hashName string) (string,
 
 // moveFolder moves what was unpacked, if it is what the checksum says.
 func (m *moduleMover) moveFolder(v module.Version, name, sum string) error {
-	dir := filepath.Join(m.from, name)
+	dir, to := filepath.Join(m.from, name), filepath.Join(m.to, name)
+	if _, err := os.Lstat(to); err == nil || !m.isModule(v, dir, sum) {
+		return nil
+	}
+	err := placeFolder(dir, to)
+	if errors.Is(err, syscall.EXDEV) {
+		err = m.copyFolder(dir, to)
+	}
+	return err
+}
+
+// isModule says whether a folder holds the files of a module that have the checksum, and nothing else.
+func (m *moduleMover) isModule(v module.Version, dir, sum string) bool {
 	h := newTreeHash()
 	budget := int64(maxModule)
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
@@ -280,32 +370,7 @@ func (m *moduleMover) moveFolder(v module.Version, name, sum string) error {
 		}
 		return h.add(v.Path+"@"+v.Version+"/"+filepath.ToSlash(rel), f, &budget)
 	})
-	if err != nil || h.sum() != sum {
-		return nil // none was unpacked, or something else stands there
-	}
-	return m.moveUnpacked(name)
-}
-
-// moveUnpacked moves a folder, if there is one, to where there is none.
-func (m *moduleMover) moveUnpacked(name string) error {
-	dir, to := filepath.Join(m.from, name), filepath.Join(m.to, name)
-	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
-		return ignoreMissing(err)
-	}
-	if _, err := os.Lstat(to); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	err := os.Rename(dir, to)
-	if errors.Is(err, syscall.EXDEV) {
-		err = m.copyFolder(dir, to)
-	}
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
-		return nil // another step was first
-	}
-	return err
+	return err == nil && h.sum() == sum
 }
 
 // copyFolder makes the folder appear whole.
@@ -319,7 +384,7 @@ func (m *moduleMover) copyFolder(dir, to string) error {
 	if err := os.CopyFS(part, os.DirFS(dir)); err != nil {
 		return err
 	}
-	return os.Rename(part, to)
+	return placeFolder(part, to)
 }
 
 // moveFile moves a regular file that no cache below has.

@@ -90,7 +90,7 @@ func TestModules(t *testing.T) {
 					t.Errorf("%+v: checksums are missing", mods[0])
 				}
 				shared := t.TempDir()
-				must(t, ShareModules(own, shared, mods))
+				must(t, ShareModules(t.Context(), own, shared, mods))
 				if _, err := os.Stat(filepath.Join(shared, base+".ziphash")); err != nil {
 					t.Error(err)
 				}
@@ -98,7 +98,12 @@ func TestModules(t *testing.T) {
 				if (err == nil) != c.folder {
 					t.Errorf("folder shared: %v, want %v", err == nil, c.folder)
 				}
-				own = shared
+				wrong := t.TempDir()
+				mods[0].Sum = "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+				must(t, ShareModules(t.Context(), own, wrong, mods))
+				if entries, err := os.ReadDir(wrong); err != nil || len(entries) > 0 {
+					t.Errorf("shared with another checksum than it has: %v, %v", entries, err)
+				}
 			}
 			// A second step that unpacks only what the first has fetched.
 			second := t.TempDir()
