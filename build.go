@@ -151,7 +151,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
 		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note, Confine: b.confine, ModuleSums: b.tools.ModuleSums,
-		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs),
+		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs), Limits: o.Limits,
 		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status, Explain: b.explainer(),
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/buildkit/client"
 
 	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/sandbox"
 )
 
 // BuildOptions says what to build and what to do with it. Only Context is required.
@@ -29,11 +30,12 @@ type BuildOptions struct {
 	NoCacheFilter []string // these stages take none
 	Pull          PullPolicy
 
-	Network  string   // of RUN: "default" (or ""), "none", "host"
+	Network  string   // of RUN: "default" (or "", a private one), "none", "host"
 	AddHosts []string // "host:ip"
 	Ulimits  []string // "name=soft[:hard]"
 	ShmSize  int64    // bytes of /dev/shm; 0 is 64 MiB
-	Allow    []string // "network.host", "security.insecure"
+	Limits   Limits   // of each RUN
+	Allow    []string // "network.host" (needed for Network "host"), "security.insecure"
 
 	GoBase   string   // for golang stages that do not ship: "auto" (or ""), "builtin", "image"
 	Faithful []string // names of [Rewrites] to leave out; "all" for all
@@ -136,3 +138,6 @@ func (r *BuildResult) Images() []Image {
 	}
 	return rows
 }
+
+// Limits are what a step, or a program that runs, may take: all of its processes together.
+type Limits = sandbox.Limits

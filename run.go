@@ -21,6 +21,7 @@ import (
 	"github.com/skiff-build/skiff/internal/engine"
 	"github.com/skiff-build/skiff/internal/image"
 	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // RunOptions says what to run and how. Only Image is required.
@@ -40,9 +41,11 @@ type RunOptions struct {
 	User       string   // "user[:group]", names or numbers
 	WorkDir    string
 	Hostname   string
-	Network    string // "host" (or ""), "none"
-	ReadOnly   bool   // the image's files cannot be written to
-	TTY        bool   // Stdin is a terminal; the program gets one of its own joined with it
+	Network    string   // "default" (or "", a private one), "host", "none"
+	Publish    []string // "[[ADDRESS:]PORT:]PORT": what listens there in the private network is reached at this machine's
+	Limits     Limits
+	ReadOnly   bool // the image's files cannot be written to
+	TTY        bool // Stdin is a terminal; the program gets one of its own joined with it
 
 	Stdin, Stdout, Stderr *os.File // nil is /dev/null
 }
@@ -64,8 +67,11 @@ type runReq struct {
 	Hostname string
 	Mounts   []runMount
 	Hosts    string // lines for /etc/hosts
-	NoNet    bool
 	Init     bool
+	Network  string
+	Gateway  bool // the way to this machine is open
+	Ports    []usernet.Port
+	Limits   sandbox.Limits
 	ReadOnly bool
 	TTY      bool
 	Rows     uint
@@ -124,12 +130,20 @@ func (s *State) prepareRun(ctx context.Context, o RunOptions) (*runReq, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts, err := hostLines(o.AddHosts)
+	switch o.Network {
+	case "bridge", "default":
+		o.Network = ""
+	case "", "host", "none":
+	default:
+		return nil, fmt.Errorf("network %q: choose default, host or none", o.Network)
+	}
+	hosts, err := hostLines(o.AddHosts, o.Network)
 	if err != nil {
 		return nil, err
 	}
-	if o.Network != "" && o.Network != "host" && o.Network != "none" {
-		return nil, fmt.Errorf("network %q: choose host or none", o.Network)
+	ports, err := o.ports()
+	if err != nil {
+		return nil, err
 	}
 	chain, config, err := s.unpack(ctx, o)
 	if err != nil {
@@ -141,7 +155,7 @@ func (s *State) prepareRun(ctx context.Context, o RunOptions) (*runReq, error) {
 	}
 	req := &runReq{
 		Root: s.store.Root(), Chain: chain, Args: args, Env: mergeEnv(config.Env, o), Dir: config.WorkingDir, User: config.User,
-		Hostname: o.Hostname, Mounts: mounts, Hosts: hosts, Init: o.Init, NoNet: o.Network == "none", ReadOnly: o.ReadOnly, TTY: o.TTY,
+		Hostname: o.Hostname, Mounts: mounts, Hosts: hosts, Init: o.Init, Network: o.Network, Gateway: asksForGateway(o.AddHosts), Ports: ports, Limits: o.Limits, ReadOnly: o.ReadOnly, TTY: o.TTY,
 	}
 	if o.WorkDir != "" {
 		req.Dir = o.WorkDir
@@ -150,6 +164,21 @@ func (s *State) prepareRun(ctx context.Context, o RunOptions) (*runReq, error) {
 		req.User = o.User
 	}
 	return req, nil
+}
+
+// ports reads docker's -p.
+func (o RunOptions) ports() (list []usernet.Port, err error) {
+	for _, text := range o.Publish {
+		p, err := usernet.ParsePort(text)
+		if err != nil {
+			return nil, fmt.Errorf("publish %q: %w", text, err)
+		}
+		if o.Network != "" {
+			return nil, fmt.Errorf("publish %q: with --network=%s there is nothing to publish; leave one of both out", text, o.Network)
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 // unpack makes the image's layers directories of the store, through the engine as a build does with its base.

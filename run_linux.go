@@ -19,6 +19,7 @@ import (
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/snapshot"
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 var forwarded = []os.Signal{
@@ -76,7 +77,7 @@ func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	files, err := machineFiles(dir, &req)
+	files, err := networkFiles(dir, &req)
 	if err != nil {
 		return nil, err
 	}
@@ -85,12 +86,16 @@ func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	o := sandbox.RunOptions{FakeIDs: req.FakeIDs, Started: r.started}
+	o := sandbox.RunOptions{FakeIDs: req.FakeIDs, Started: r.started, Limits: req.Limits}
+	if req.Network == "" {
+		o.Network = &usernet.Options{Ports: req.Ports, Host: req.Gateway}
+	}
 	switch files := c.Files(); {
 	case req.TTY && len(files) == 1:
 		o.TTY = files[0]
 	case !req.TTY && len(files) == 3:
 		o.Stdin, o.Stdout, o.Stderr = files[0], files[1], files[2]
+		o.Tell = func(line string) { fmt.Fprintln(files[2], "skiff: "+line) }
 	default:
 		return nil, fmt.Errorf("%d standard streams", len(files))
 	}
@@ -110,7 +115,7 @@ func (req *runReq) spec(root string) (*specs.Spec, error) {
 	if err := setUser(p, root, req.User); err != nil {
 		return nil, err
 	}
-	if !req.NoNet {
+	if req.Network == "host" {
 		sandbox.HostNetwork(s)
 	}
 	for _, m := range req.Mounts {

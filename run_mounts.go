@@ -13,6 +13,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/skiff-build/skiff/internal/dockerfile"
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // userMounts are those of o's Volumes, Mounts and Tmpfs, each before those that lie in it.
@@ -177,11 +178,15 @@ func sourcePath(name string) (string, error) {
 	return filepath.EvalSymlinks(abs)
 }
 
-// hostLines are those of /etc/hosts for --add-host.
-func hostLines(hosts []string) (string, error) {
+// hostLines are those of /etc/hosts for --add-host, in which host-gateway stands for this machine as the program reaches it.
+func hostLines(hosts []string, network string) (string, error) {
+	gateway := usernet.GatewayIP4.String()
+	if network == "host" {
+		gateway = "127.0.0.1"
+	}
 	var b strings.Builder
 	for _, h := range hosts {
-		name, ip, err := dockerfile.ParseHost(h, "127.0.0.1")
+		name, ip, err := dockerfile.ParseHost(h, gateway)
 		if err != nil {
 			return "", err
 		}
@@ -190,32 +195,58 @@ func hostLines(hosts []string) (string, error) {
 	return b.String(), nil
 }
 
-// machineFiles copies the machine's /etc/hosts, with more lines, and /etc/resolv.conf into dir, and returns the mounts that
-// show the copies. The program may change what it sees, as docker lets it, and the machine's files stay as they are.
-func machineFiles(dir string, req *runReq) ([]runMount, error) {
+// asksForGateway reports whether one of --add-host names this machine, which opens the way to it.
+func asksForGateway(hosts []string) bool {
+	return slices.ContainsFunc(hosts, func(h string) bool { return strings.HasSuffix(h, "host-gateway") })
+}
+
+// networkFiles writes the /etc/hosts and /etc/resolv.conf that fit the program's network into dir, and returns the mounts that show
+// them. The program may change what it sees, as docker lets it, and the machine's files stay as they are.
+func networkFiles(dir string, req *runReq) ([]runMount, error) {
+	hosts, err := machineFile("/etc/hosts")
+	if err != nil {
+		return nil, err
+	}
+	resolv, err := machineFile("/etc/resolv.conf")
+	if err != nil {
+		return nil, err
+	}
+	const local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+	switch req.Network {
+	case "none":
+		hosts, resolv = []byte(local), nil
+	case "":
+		name := req.Hostname
+		if name == "" {
+			name, _ = os.Hostname()
+		}
+		hosts, resolv = fmt.Appendf(nil, "%s%s\t%s\n", local, usernet.StepIP4, name), usernet.ResolvConf(resolv)
+	}
 	var mounts []runMount
 	for _, f := range []struct {
-		name, more string
-		wanted     bool
-	}{
-		{"hosts", req.Hosts, !req.NoNet || req.Hosts != ""},
-		{"resolv.conf", "", !req.NoNet},
-	} {
-		text, err := os.ReadFile("/etc/" + f.name)
-		if err != nil && !os.IsNotExist(err) {
-			return nil, err
-		}
-		if !f.wanted || err != nil && f.more == "" {
+		name string
+		text []byte
+	}{{"hosts", append(hosts, req.Hosts...)}, {"resolv.conf", resolv}} {
+		if len(f.text) == 0 {
 			continue
 		}
-		if len(text) > 0 && text[len(text)-1] != '\n' {
-			text = append(text, '\n')
-		}
 		copied := filepath.Join(dir, f.name)
-		if err := os.WriteFile(copied, append(text, f.more...), 0o644); err != nil {
+		if err := os.WriteFile(copied, f.text, 0o644); err != nil {
 			return nil, err
 		}
 		mounts = append(mounts, runMount{Source: copied, Target: "/etc/" + f.name})
 	}
 	return mounts, nil
+}
+
+// machineFile is a file of the machine that ends with a newline; one that is not there is empty.
+func machineFile(name string) ([]byte, error) {
+	text, err := os.ReadFile(name)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		text = append(text, '\n')
+	}
+	return text, nil
 }

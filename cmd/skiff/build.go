@@ -28,6 +28,7 @@ type buildFlags struct {
 	outputs     []string
 	annotations []string
 	shmSize     string
+	limits      limitFlags
 	keepStorage string
 	timestamps  string
 	progress    string
@@ -95,10 +96,11 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.BoolVar(&o.Explain, "explain", false, "say of each step that runs why: a file of the context, an argument, a base, or the first time")
 	flags.BoolVar(&f.check, "check", false, "check the Dockerfile, or the Go packages, and build nothing")
 	flags.StringVar(&f.call, "call", "build", "`METHOD`: build, or check[,format=json]")
-	flags.StringVar(&o.Network, "network", "default", "`NETWORK` of the RUN steps: default, none or host")
+	flags.StringVar(&o.Network, "network", "default", "`NETWORK` of the RUN steps: default (their own, which reaches other machines), none, or host with --allow network.host")
 	flags.StringArrayVar(&o.AddHosts, "add-host", nil, "`HOST:IP` for /etc/hosts of the RUN steps")
 	flags.StringArrayVar(&o.Ulimits, "ulimit", nil, "`NAME=SOFT[:HARD]` limit of the RUN steps")
 	flags.StringVar(&f.shmSize, "shm-size", "", "`SIZE` of /dev/shm in the RUN steps (64m)")
+	f.limits.define(flags, "a RUN step")
 	flags.StringArrayVar(&o.Allow, "allow", nil, "`ENTITLEMENT` that RUN may use: network.host or security.insecure")
 	flags.StringVar(&o.GoBase, "go-base", "auto", "`BASE` of golang stages that do not ship: auto, builtin or image")
 	flags.StringSliceVar(&o.Faithful, "faithful", nil, "leave `REWRITES` out that knowing Go allows: "+strings.Join(skiff.Rewrites, ", ")+"; alone: all")

@@ -33,7 +33,8 @@ var (
 		"add", "base", "cmd", "debug", "entrypoint", "env", "expose", "gcflags", "image-env", "label-vcs", "ldflags", "optimize", "tags", "user", "workdir",
 	}
 	dockerOnly = []string{
-		"add-host", "add-missing", "allow", "build-arg", "build-context", "explain", "faithful", "file", "go-base", "network", "no-cache-filter",
+		"add-host", "add-missing", "allow", "build-arg", "build-context", "cpu-period", "cpu-quota", "cpu-shares",
+		"cpuset-cpus", "cpuset-mems", "explain", "faithful", "file", "go-base", "memory", "memory-swap", "network", "no-cache-filter",
 		"secret", "shm-size", "ssh", "target", "ulimit",
 	}
 )

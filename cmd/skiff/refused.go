@@ -22,7 +22,6 @@ type refusedFlag struct {
 }
 
 const (
-	noLimit  = "there is no control group for it alone; put the limit on the whole command: systemd-run --user --scope -p MemoryMax=2G -p CPUQuota=200% skiff build …"
 	noCaches = "results are kept in the state by themselves; on CI, save and restore the folder of --root"
 	noAttest = "attestations are not made; leave it out, or say false"
 )
@@ -32,13 +31,6 @@ func refusedByBuild() []refusedFlag {
 		{name: "provenance", toggle: true, fine: []string{"false"}, mend: noAttest},
 		{name: "sbom", toggle: true, fine: []string{"false"}, mend: noAttest},
 		{name: "attest", fine: []string{"type=provenance,disabled=true", "type=sbom,disabled=true"}, mend: noAttest},
-		{name: "memory", short: "m", mend: noLimit},
-		{name: "memory-swap", mend: noLimit},
-		{name: "cpu-shares", short: "c", mend: noLimit},
-		{name: "cpu-period", mend: noLimit},
-		{name: "cpu-quota", mend: noLimit},
-		{name: "cpuset-cpus", mend: "a step has no control group of its own; pin the whole build: taskset -c CPUS skiff build …"},
-		{name: "cpuset-mems", mend: "a step has no control group of its own; bind the whole build: numactl -m NODES skiff build …"},
 		{name: "cgroup-parent", mend: "steps stay in skiff's own control group; start it in that one: systemd-run --user --slice=NAME skiff build …"},
 		{name: "isolation", fine: []string{"default", ""}, mend: "there is one way to run steps; leave it out"},
 		{name: "security-opt", mend: "the sandbox is fixed; for one step: RUN --security=insecure and --allow security.insecure"},
@@ -59,13 +51,10 @@ func refusedByBuild() []refusedFlag {
 func refusedByRun() []refusedFlag {
 	const fixed = "the sandbox is that of a build step, and fixed; leave it out"
 	return []refusedFlag{
-		{name: "publish", short: "p", mend: "the program has the host's network: what it listens on is there already; leave it out"},
-		{name: "publish-all", short: "P", toggle: true, fine: []string{"false"}, mend: "the program has the host's network: what it listens on is there already; leave it out"},
+		{name: "publish-all", short: "P", toggle: true, fine: []string{"false"}, mend: "name the ports: -p 8080:80"},
 		{name: "detach", short: "d", toggle: true, fine: []string{"false"}, mend: "there is no daemon to keep it: let the shell, skiff run … &, or systemd-run"},
 		{name: "name", mend: "nothing of a run is kept that could be named; leave it out"},
 		{name: "restart", fine: []string{"no"}, mend: "there is no daemon to start it again: systemd-run --user -p Restart=always skiff run …"},
-		{name: "memory", short: "m", mend: strings.Replace(noLimit, "skiff build", "skiff run", 1)},
-		{name: "cpus", mend: strings.Replace(noLimit, "skiff build", "skiff run", 1)},
 		{name: "privileged", toggle: true, fine: []string{"false"}, mend: fixed},
 		{name: "cap-add", mend: fixed},
 		{name: "cap-drop", mend: fixed},

@@ -193,7 +193,9 @@ func (f *buildFlags) setSizes() error {
 		}
 		*s.to = n
 	}
-	return nil
+	var err error
+	f.opts.Limits, err = f.limits.read()
+	return err
 }
 
 // setPull reads podman's words, and docker's true and false.

@@ -23,6 +23,7 @@ func newRun(g *global) *cobra.Command {
 	var tty, interactive, rm bool
 	var entrypoint, pull string
 	var refused refusedFlags
+	var limits limitFlags
 	cmd := &cobra.Command{
 		Use:     "run [FLAGS] IMAGE [ARGS...]",
 		Short:   "Run the program of an image",
@@ -55,6 +56,9 @@ func newRun(g *global) *cobra.Command {
 				return err
 			}
 			o.Env = env
+			if o.Limits, err = limits.read(); err != nil {
+				return err
+			}
 			state, err := g.open()
 			if err != nil {
 				return &runFailure{err}
@@ -85,7 +89,9 @@ func newRun(g *global) *cobra.Command {
 	f.StringVarP(&o.User, "user", "u", "", "`USER[:GROUP]`, names or numbers")
 	f.StringVarP(&o.WorkDir, "workdir", "w", "", "`FOLDER` to start in")
 	f.StringVar(&entrypoint, "entrypoint", "", "`PROGRAM` in the place of the image's")
-	f.StringVar(&o.Network, "network", "host", "`NETWORK`: host or none")
+	f.StringVar(&o.Network, "network", "default", "`NETWORK`: default (its own, which reaches other machines), host or none")
+	f.StringArrayVarP(&o.Publish, "publish", "p", nil, "`[[ADDRESS:]PORT:]PORT` of this machine that leads to one of the program (several)")
+	limits.defineRun(f)
 	f.StringVar(&o.Hostname, "hostname", "", "`NAME` of the machine, as the program sees it")
 	f.BoolVarP(&interactive, "interactive", "i", false, "give standard input to the program")
 	f.BoolVarP(&tty, "tty", "t", false, "give the program a terminal")

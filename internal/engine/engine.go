@@ -76,6 +76,8 @@ type Options struct {
 	Allow map[entitlements.Entitlement]bool
 	// Network of steps that do not say. Unset is a private one, which reaches other machines alone (package usernet).
 	Network pb.NetMode
+	// Limits of each step, those of an operation over them. They are in no key.
+	Limits sandbox.Limits
 	// Doors are NAME=VALUE of variables, such as GOPROXY and HTTP_PROXY, by which whoever builds names places that a step's private
 	// network leads to, on this machine as well.
 	Doors []string

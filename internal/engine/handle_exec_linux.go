@@ -111,7 +111,7 @@ func (s *step) unserved() string {
 }
 
 func (s *step) runOptions() sandbox.RunOptions {
-	o := sandbox.RunOptions{Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: s.req.Mode == sandbox.ModeOneID}
+	o := sandbox.RunOptions{Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: s.req.Mode == sandbox.ModeOneID, Limits: s.req.Limits}
 	o.Tell = func(line string) { _, _ = o.Stderr.Write([]byte("skiff: " + line + "\n")) } // a parent that is gone needs no note
 	if s.req.Network == pb.NetMode_UNSET {
 		o.Network = &usernet.Options{Doors: s.req.Doors, Host: s.req.Host}

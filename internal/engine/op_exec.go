@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type execReq struct {
 	Network   pb.NetMode // unset: a private one
 	Doors     []usernet.Door
 	Host      bool // the gateway leads to this machine
+	Limits    sandbox.Limits
 	Insecure  bool
 	Mode      sandbox.Mode
 	Mounts    []mountReq
@@ -173,7 +175,8 @@ func (n *node) execRequest(ctx context.Context, o *pb.ExecOp, inputs []result) (
 	req = execReq{
 		Args: o.Meta.Args, Cwd: o.Meta.Cwd, User: o.Meta.User, Hostname: o.Meta.Hostname, Mode: c.Mode(),
 		Hosts: slices.Concat(n.e.o.AddHosts, o.Meta.ExtraHosts), Ulimits: n.e.ulimits(o), ShmSize: n.e.o.ShmSize,
-		Network: n.e.network(o.Network), Host: n.e.o.Allow[entitlements.EntitlementNetworkHost], Insecure: o.Security == pb.SecurityMode_INSECURE,
+		Network: n.e.network(o.Network), Host: n.e.o.Allow[entitlements.EntitlementNetworkHost],
+		Limits: n.e.limits(n.v), Insecure: o.Security == pb.SecurityMode_INSECURE,
 	}
 	if req.Env, err = n.stepEnv(ctx, o); err != nil {
 		return req, func() {}, err
@@ -290,6 +293,18 @@ func (e *Engine) network(mode pb.NetMode) pb.NetMode {
 	return mode
 }
 
+// limits are the build's with the operation's own over them.
+func (e *Engine) limits(v *graph.Vertex) sandbox.Limits {
+	l, r := e.o.Limits, v.Meta.GetLinuxResources()
+	if r == nil {
+		return l
+	}
+	l.Memory, l.MemorySwap = cmp.Or(r.Memory, l.Memory), cmp.Or(r.MemorySwap, l.MemorySwap)
+	l.CPUShares, l.CPUPeriod, l.CPUQuota = cmp.Or(r.CpuShares, l.CPUShares), cmp.Or(r.CpuPeriod, l.CPUPeriod), cmp.Or(r.CpuQuota, l.CPUQuota)
+	l.CPUs, l.Mems = cmp.Or(r.CpusetCpus, l.CPUs), cmp.Or(r.CpusetMems, l.Mems)
+	return l
+}
+
 // ulimits are the build's with the step's own over them.
 func (e *Engine) ulimits(o *pb.ExecOp) []*pb.Ulimit {
 	list := slices.Clone(o.Meta.Ulimit)
@@ -310,13 +325,13 @@ func (n *node) allowed() error {
 		}
 	}
 	if o := n.v.Op.GetExec(); o != nil {
-		return n.e.allowedExec(o, n.v)
+		return n.e.allowedExec(o)
 	}
 	return nil
 }
 
 // allowedExec refuses what the build was not given leave for, and what is not built, before anything runs.
-func (e *Engine) allowedExec(o *pb.ExecOp, v *graph.Vertex) error {
+func (e *Engine) allowedExec(o *pb.ExecOp) error {
 	if o.Security == pb.SecurityMode_INSECURE && !e.o.Allow[entitlements.EntitlementSecurityInsecure] {
 		return fmt.Errorf("%s is not allowed: give the build --allow=%[1]s", entitlements.EntitlementSecurityInsecure)
 	}
@@ -325,9 +340,6 @@ func (e *Engine) allowedExec(o *pb.ExecOp, v *graph.Vertex) error {
 	}
 	if o.Meta.CgroupParent != "" {
 		return errors.New("a cgroup parent is not supported: there is no cgroup that a build could hand on")
-	}
-	if r := v.Meta.GetLinuxResources(); r != nil && (r.Memory != 0 || r.MemorySwap != 0 || r.CpuShares != 0 || r.CpuPeriod != 0 || r.CpuQuota != 0 || r.CpusetCpus != "" || r.CpusetMems != "") {
-		return errors.New("limits on memory and CPU are not supported: there is no cgroup that a build could hand on")
 	}
 	for _, d := range o.CdiDevices { // one that may be missing, too: what a step is to have is not left out in silence
 		return fmt.Errorf("device %s: devices of the machine are not lent to steps (RUN --device)", d.Name)

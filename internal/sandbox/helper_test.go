@@ -35,6 +35,7 @@ type runRequest struct {
 	Targets bool // make the mount points with EnsureTargets
 	Stdin   string
 	Kill    bool // end the program by SIGKILL once it runs
+	Limits  Limits
 
 	Direct, DirectEnv []string
 }
@@ -95,7 +96,8 @@ func testHandlers() map[string]Handler {
 			}
 			defer cleanup()
 		}
-		o := RunOptions{FakeIDs: req.FakeIDs, Stdout: eventWriter{c, false}, Stderr: eventWriter{c, true}}
+		o := RunOptions{FakeIDs: req.FakeIDs, Stdout: eventWriter{c, false}, Stderr: eventWriter{c, true}, Limits: req.Limits}
+		o.Tell = func(line string) { _, _ = o.Stdout.Write([]byte("told: " + line + "\n")) }
 		if req.Stdin != "" {
 			o.Stdin = strings.NewReader(req.Stdin)
 		}

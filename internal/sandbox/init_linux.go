@@ -20,6 +20,7 @@ type stepConfig struct {
 	Spec    *specs.Spec
 	Filters [][]byte // BPF programs in the machine's own byte order, in the order of installing
 	FakeIDs bool
+	Limits  initLimits
 
 	Direct, DirectEnv []string // see [Prepared.Direct]
 }
@@ -73,6 +74,9 @@ func (cfg *stepConfig) become(link link) error {
 	if p.OOMScoreAdj != nil {
 		// Lowering needs a privilege that a user namespace does not give; a score is a wish.
 		os.WriteFile("/proc/self/oom_score_adj", fmt.Appendf(nil, "%d", *p.OOMScoreAdj), 0)
+	}
+	if err := cfg.Limits.apply(); err != nil {
+		return err
 	}
 	if err := joinKeyring(); err != nil {
 		return err

@@ -85,6 +85,7 @@ type Prepared struct {
 	stop   func() bool
 	waited bool
 	net    *network // nil: none was asked for
+	limits *limits
 
 	direct, directEnv []string
 }
@@ -100,6 +101,7 @@ func Prepare(ctx context.Context, po PrepareOptions, o RunOptions) (*Prepared, e
 		}
 	}
 	p.attach()
+	p.limit()
 	return p, nil
 }
 
@@ -162,6 +164,9 @@ func (p *Prepared) Run(spec *specs.Spec) error {
 	if (PrepareOptions{hasNamespace(spec, specs.NetworkNamespace), hasSysAdmin(spec.Process), spec.Process.Terminal}) != p.po {
 		return errors.New("run step: its init was started for another spec")
 	}
+	if cfg.Limits, err = p.forInit(); err != nil {
+		return fmt.Errorf("run step: %w", err)
+	}
 	body, err := json.Marshal(cfg)
 	if err != nil {
 		return err
@@ -169,12 +174,14 @@ func (p *Prepared) Run(spec *specs.Spec) error {
 	p.awaitNetwork()
 	master, startErr := handshake(p.link, body)
 	if startErr == nil {
+		p.watch()
 		startErr = attend(p.cmd, master, p.o)
 	}
 	if startErr != nil {
 		p.cmd.Process.Kill()
 	}
 	err = outcome(p.ctx, startErr, p.wait(), p.ooms)
+	err = p.limits.end(err, p.ooms)
 	p.closeNetwork(err != nil)
 	return err
 }
@@ -186,6 +193,9 @@ func (p *Prepared) Cancel() {
 	}
 	p.cmd.Process.Kill()
 	p.wait()
+	if p.limits != nil { // an init that no step has taken has none
+		_ = p.limits.end(nil, 0) // nor is there an error to explain
+	}
 	p.closeNetwork(false)
 }
 

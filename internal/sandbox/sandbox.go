@@ -93,6 +93,8 @@ type RunOptions struct {
 	FakeIDs bool
 	// Network is the private network of a step whose spec lists a network namespace; nil: that has the loopback alone.
 	Network *usernet.Options
+	// Limits of all processes of the step together.
+	Limits Limits
 	// Tell gets lines for whoever reads the step's output: that it has no network, and of one that failed what it did not reach.
 	// nil: nobody is told.
 	Tell func(line string)

@@ -29,6 +29,9 @@ var throttlePaths = sync.OnceValue(func() []string {
 	return names
 })
 
+// stepOOMScore has the kernel take a step's processes before the user's own, and skiff's, where the machine's memory runs out.
+var stepOOMScore = 500
+
 // DefaultSpec is what a step runs with unless something else is asked for: Docker's capabilities, moby's seccomp
 // profile for them, no_new_privs, Docker's masked and read-only paths, the usual file systems below /proc, /dev and
 // /sys, and a network namespace of its own. Root.Path, Process.Args, Env and User are the caller's to set. On architectures for
@@ -42,6 +45,7 @@ func DefaultSpec() *specs.Spec {
 		Process: &specs.Process{
 			Cwd:             "/",
 			NoNewPrivileges: true,
+			OOMScoreAdj:     &stepOOMScore,
 			Capabilities:    &specs.LinuxCapabilities{Bounding: caps(), Permitted: caps(), Effective: caps()},
 		},
 		Mounts: []specs.Mount{

@@ -67,6 +67,9 @@ func Attach(pidfd int, o Options) (*Network, error) {
 		}
 		return n.openDoors(o.Doors)
 	})
+	if err == nil {
+		err = n.publish(pidfd, o.Ports)
+	}
 	if err != nil {
 		n.Close()
 		return nil, err

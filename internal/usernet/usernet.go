@@ -32,6 +32,8 @@ type Options struct {
 	Doors []Door
 	// Host has the gateway's address lead to this machine's loopback interface: for who may have the host's network anyway.
 	Host bool
+	// Ports of this machine lead into the network.
+	Ports []Port
 	// Resolvers are the addresses, HOST or HOST:PORT, that names are asked of. nil: those of /etc/resolv.conf.
 	Resolvers []string
 }

@@ -1,0 +1,311 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
+)
+
+// limits hold a step within its [Limits]. The number of its processes is held by its pid namespace, which costs nothing, where the
+// kernel has a maximum for each (Linux 6.14); everything else by a control group, where one can be had. Where not, memory is held
+// for each process by a resource limit, and CPUs by affinity, and that is said; what cannot be held at all is an error.
+type limits struct {
+	Limits
+	made  chan struct{} // closed when group or err is set
+	group *controlGroup
+	err   error
+
+	stop   chan struct{}
+	stands sync.WaitGroup
+	peak   int64 // the most processes that were seen
+	bomb   bool  // the step was killed for them
+}
+
+// initLimits is what a step's init sets for itself.
+type initLimits struct {
+	PidMax int64  // of its namespace; 0: left
+	NProc  int64  // RLIMIT_NPROC; 0: left
+	Data   int64  // RLIMIT_DATA, bytes; 0: left
+	CPUs   string // its affinity
+}
+
+// limit starts to make what holds the step.
+func (p *Prepared) limit() {
+	l := &limits{Limits: p.o.Limits, made: make(chan struct{}), stop: make(chan struct{})}
+	p.limits = l
+	controllers := l.controllers()
+	if len(controllers) == 0 {
+		close(l.made)
+		return
+	}
+	go func() {
+		defer close(l.made)
+		l.group, l.err = newControlGroup(controllers)
+		if l.err != nil {
+			return
+		}
+		if l.err = l.group.set(l.Limits); l.err == nil {
+			l.err = l.group.add(p.cmd.Process.Pid)
+		}
+		if l.err != nil {
+			l.group.remove()
+			l.group = nil
+		}
+	}()
+}
+
+// controllers are those that only a control group has.
+func (l *limits) controllers() (list []string) {
+	if l.Memory > 0 {
+		list = append(list, "memory")
+	}
+	if l.CPUShares > 0 || l.CPUQuota > 0 || l.CPUPeriod > 0 {
+		list = append(list, "cpu")
+	}
+	if l.CPUs != "" || l.Mems != "" {
+		list = append(list, "cpuset")
+	}
+	if l.pids() > 0 && (len(list) > 0 || !pidMaxOfNamespace() && self.Mode == ModeRoot) {
+		list = append(list, "pids")
+	}
+	return list
+}
+
+// pidMaxOfNamespace says whether kernel.pid_max is a pid namespace's own. Before Linux 6.14 it is the machine's.
+var pidMaxOfNamespace = sync.OnceValue(func() bool { return !older(kernelVersion(), [2]int{6, 14}) })
+
+// forInit waits until the limits are made, and returns what is left to the init.
+func (p *Prepared) forInit() (i initLimits, err error) {
+	l := p.limits
+	<-l.made
+	switch n := l.pids(); {
+	case n <= 0:
+	case pidMaxOfNamespace():
+		i.PidMax = max(n, minPidMax)
+	case self.Mode != ModeRoot: // of root's processes the kernel counts none
+		i.NProc = n
+	}
+	if l.err == nil {
+		return i, nil
+	}
+	if l.CPUShares > 0 || l.CPUQuota > 0 || l.CPUPeriod > 0 || l.Mems != "" {
+		return i, fmt.Errorf("limits on CPU time and memory nodes need a control group, and there is none to be had: %w; %s", l.err, noGroupMend)
+	}
+	if l.Memory > 0 {
+		i.Data = l.Memory
+		p.tell(fmt.Sprintf("the limit of %s of memory holds for each process, not for all together: no control group can be had (%v); %s",
+			units.BytesSize(float64(l.Memory)), l.err, noGroupMend))
+	}
+	if i.CPUs = l.CPUs; l.CPUs != "" {
+		p.tell(fmt.Sprintf("the step's CPUs are asked of it, not held: no control group can be had (%v); %s", l.err, noGroupMend))
+	}
+	return i, nil
+}
+
+const noGroupMend = "a user gets one by: systemd-run --user --scope -p Delegate=yes skiff …"
+
+// minPidMax is the least that the kernel takes (kernel/pid.c).
+const minPidMax = 301
+
+// Where a step that has all of its processes is looked at, and for how long that may be so before it is taken for one that will
+// never do anything else.
+const (
+	watchTime = 100 * time.Millisecond
+	countTime = 500 * time.Millisecond
+	bombTime  = 2 * time.Second
+)
+
+// watch kills a step that does nothing but start processes. What the machine has is counted, in one read; that they are the step's is
+// found out where they are enough to be.
+func (p *Prepared) watch() {
+	l := p.limits
+	proc := ownProc()
+	limit := l.pids()
+	if proc == nil || limit <= 0 {
+		return
+	}
+	l.stands.Go(func() {
+		tick := time.NewTicker(watchTime)
+		defer tick.Stop()
+		before := proc.tasks()
+		var since, counted time.Time
+		for {
+			select {
+			case <-l.stop:
+				return
+			case now := <-tick.C:
+				// Whose they are takes thousands of calls, from a machine that is busy then.
+				if proc.tasks()-before < limit/2 && since.IsZero() || now.Sub(counted) < countTime {
+					continue
+				}
+				n := proc.tasksOf(p.cmd.Process.Pid)
+				counted = time.Now()
+				l.peak = max(l.peak, n)
+				switch {
+				case !full(n, limit):
+					since = time.Time{}
+				case since.IsZero():
+					since = now
+				case now.Sub(since) > bombTime:
+					l.bomb = true
+					p.cmd.Process.Kill()
+					return
+				}
+			}
+		}
+	})
+}
+
+// full says whether n is as good as all: some come and go while they are counted.
+func full(n, limit int64) bool { return n >= limit*9/10-16 }
+
+// end lets go of what held the step, whose processes are gone, and names the limit in its error, if that was why.
+func (l *limits) end(err error, oomsBefore uint64) error {
+	close(l.stop)
+	l.stands.Wait()
+	<-l.made
+	oom := false
+	if l.group != nil {
+		oom = l.group.oomKilled()
+		l.group.remove()
+	}
+	var exit *ExitError
+	if !errors.As(err, &exit) {
+		return err
+	}
+	why := ""
+	switch limit := l.pids(); {
+	case l.bomb:
+		why = fmt.Sprintf("killed: it had all of the %d processes that a step may have for %v, as a fork bomb has", limit, bombTime)
+	case oom:
+		why = "memory ran out: the step may use " + units.BytesSize(float64(l.Memory))
+	case limit > 0 && full(l.peak, limit):
+		why = fmt.Sprintf("it came to the %d processes that a step may have", limit)
+	case exit.Code == 128+int(syscall.SIGKILL) && exit.Signal == 0 && oomKills() > oomsBefore:
+		why = "memory ran out: the kernel killed a process"
+	case l.err != nil && l.Memory > 0: // of which the kernel keeps no count
+		why = "each of its processes may use " + units.BytesSize(float64(l.Memory))
+	default:
+		return err
+	}
+	return &ExitError{Code: exit.Code, Signal: exit.Signal, Message: fmt.Sprintf("exit code: %d (%s)", exit.Code, why)}
+}
+
+// procView is a procfs of the child's own pid namespace, in which all steps are.
+type procView struct{ dir *os.File }
+
+// ownProc is mounted where no name leads; nil where it cannot be.
+var ownProc = sync.OnceValue(func() *procView {
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil
+	}
+	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return nil
+	}
+	return &procView{os.NewFile(uintptr(m), "proc")}
+})
+
+func (v *procView) read(name string) string {
+	fd, err := unix.Openat(int(v.dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var b [512]byte
+	n, _ := unix.Read(fd, b[:])
+	return string(b[:max(n, 0)])
+}
+
+// tasks is how many processes and threads the machine has.
+func (v *procView) tasks() int64 {
+	if f := strings.Fields(v.read("loadavg")); len(f) > 3 {
+		_, total, _ := strings.Cut(f[3], "/")
+		n, _ := strconv.ParseInt(total, 10, 64)
+		return n
+	}
+	return 0
+}
+
+// tasksOf is how many of them are in the pid namespace whose first process is pid.
+func (v *procView) tasksOf(pid int) (n int64) {
+	of := func(name string) string {
+		var b [64]byte
+		size, err := unix.Readlinkat(int(v.dir.Fd()), name+"/ns/pid", b[:])
+		if err != nil {
+			return ""
+		}
+		return string(b[:size])
+	}
+	want := of(strconv.Itoa(pid))
+	fd, err := unix.Openat(int(v.dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil || want == "" {
+		return 0
+	}
+	dir := os.NewFile(uintptr(fd), "proc")
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		if name[0] < '0' || name[0] > '9' || of(name) != want {
+			continue
+		}
+		// The fields after the name of the program, which may hold anything; the 20th of all is the number of threads (proc(5)).
+		stat := v.read(name + "/stat")
+		threads := int64(1)
+		if f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]); len(f) > 17 {
+			threads, _ = strconv.ParseInt(f[17], 10, 64)
+		}
+		n += threads
+	}
+	return n
+}
+
+// apply is called in the step's init, before it gives up anything.
+func (i initLimits) apply() error {
+	if i.PidMax > 0 {
+		if err := os.WriteFile("/proc/sys/kernel/pid_max", strconv.AppendInt(nil, i.PidMax, 10), 0); err != nil {
+			return fmt.Errorf("limit the number of processes: %w", err)
+		}
+	}
+	for res, n := range map[int]int64{unix.RLIMIT_DATA: i.Data, unix.RLIMIT_NPROC: i.NProc} {
+		if n > 0 {
+			if err := syscall.Setrlimit(res, &syscall.Rlimit{Cur: uint64(n), Max: uint64(n)}); err != nil {
+				return fmt.Errorf("limit memory and processes: %w", err)
+			}
+		}
+	}
+	if i.CPUs != "" {
+		var set unix.CPUSet
+		for _, part := range strings.Split(i.CPUs, ",") {
+			from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
+			a, err1 := strconv.Atoi(from)
+			b, err2 := a, error(nil)
+			if isRange {
+				b, err2 = strconv.Atoi(to)
+			}
+			if err1 != nil || err2 != nil || a < 0 || b < a || b >= 1024 {
+				return fmt.Errorf("CPUs %q: want a list such as 0-2,7", i.CPUs)
+			}
+			for c := a; c <= b; c++ {
+				set.Set(c)
+			}
+		}
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("keep to the CPUs %s: %w", i.CPUs, err)
+		}
+	}
+	return nil
+}
