@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // limitedTransport is the http transport to registries. Each request of it ends: dialling, the head of an
@@ -39,15 +41,15 @@ func newTransport(o RegistryOptions) *limitedTransport {
 	t.plain = (&Registry{o: o}).isInsecure
 	if t.inner == nil {
 		inner := http.DefaultTransport.(*http.Transport).Clone()
-		inner.DialContext = (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+		dialer := net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}
 		inner.TLSHandshakeTimeout = 15 * time.Second
 		inner.MaxIdleConnsPerHost = 16
 		// Bodies are digested as they were sent.
 		inner.DisableCompression = true
-		t.inner = inner
 		lax := inner.Clone()
+		t.inner = usernet.GuardRedirects(inner, dialer)
 		lax.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the user asked for it, by host
-		t.unsigned, t.insecure = lax, o.Insecure
+		t.unsigned, t.insecure = usernet.GuardRedirects(lax, dialer), o.Insecure
 	}
 	return t
 }

@@ -14,6 +14,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/skiff-build/skiff/internal/store"
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // Time limits of a request that a server holds up. Connecting to one that is far away takes less.
@@ -148,14 +149,13 @@ func (f *Fetcher) client() *http.Client {
 }
 
 var defaultClient = &http.Client{
-	Transport: &http.Transport{
+	Transport: usernet.GuardRedirects(&http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: connectLimit}).DialContext,
 		TLSHandshakeTimeout: connectLimit,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        10,
 		IdleConnTimeout:     connectLimit,
-	},
+	}, net.Dialer{Timeout: connectLimit}),
 	CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 		if len(via) >= maxRedirects {
 			return fmt.Errorf("more than %d redirects", maxRedirects)

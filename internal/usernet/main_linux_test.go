@@ -337,7 +337,13 @@ func serveWorld(port string) string {
 			_, _ = u.WriteTo(append([]byte("echo "), b[:n]...), from)
 		}
 	}()
-	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "world %s", r.URL.Path) })
+	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/redirect" {
+			http.Redirect(w, r, r.URL.RawQuery, http.StatusFound)
+			return
+		}
+		fmt.Fprintf(w, "world %s", r.URL.Path)
+	})
 	plain, err := net.Listen("tcp", ":7780")
 	if err != nil {
 		return err.Error()
