@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -46,6 +47,7 @@ func tuneGC() {
 func run(args []string) int {
 	var g global
 	root := newRoot(&g)
+	g.args = args
 	root.SetArgs(args)
 	// What is printed holds text of others: see [raw].
 	root.SetOut(skiff.Printable(os.Stdout))
@@ -78,6 +80,7 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 // global are the settings of every verb.
 type global struct {
 	root  string
+	args  []string     // of the command line
 	state *skiff.State // nil until a verb needs it
 }
 
@@ -97,7 +100,12 @@ func newRoot(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.PersistentFlags().StringVar(&g.root, "root", "", "`FOLDER` of skiff's state (default: SKIFF_ROOT, else $XDG_DATA_HOME/skiff)")
-	cmd.SetFlagErrorFunc(flagError)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if verb := firstWord(g.args); !cmd.HasParent() && verb != "" {
+			return unknownCommand(cmd, verb) // a flag after it is that of a verb that does not exist
+		}
+		return flagError(cmd, err)
+	})
 	setHelp(cmd)
 	cmd.AddCommand(
 		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
@@ -107,6 +115,16 @@ func newRoot(g *global) *cobra.Command {
 		verb.DisableFlagsInUseLine = true // they say [FLAGS] themselves, before the arguments
 	}
 	return cmd
+}
+
+// firstWord is the first argument that is no flag; "" for none.
+func firstWord(args []string) string {
+	for _, a := range args {
+		if !strings.HasPrefix(a, "-") {
+			return a
+		}
+	}
+	return ""
 }
 
 // open opens the state, which stays open until the command has ended.
