@@ -23,13 +23,14 @@ type refusedFlag struct {
 
 const (
 	noCaches = "results are kept in the state by themselves; on CI, save and restore the folder of --root"
+	koName   = "names are given whole: -t NAME[:TAG] of one image, -t PREFIX/[:TAG] of one of each program"
 	noAttest = "attestations are not made; leave it out, or say false"
 )
 
 func refusedByBuild() []refusedFlag {
 	return []refusedFlag{
 		{name: "provenance", toggle: true, fine: []string{"false"}, mend: noAttest},
-		{name: "sbom", toggle: true, fine: []string{"false"}, mend: noAttest},
+		{name: "sbom", toggle: true, fine: []string{"false", "none"}, mend: noAttest},
 		{name: "attest", fine: []string{"type=provenance,disabled=true", "type=sbom,disabled=true"}, mend: noAttest},
 		{name: "cgroup-parent", mend: "steps stay in skiff's own control group; start it in that one: systemd-run --user --slice=NAME skiff build …"},
 		{name: "isolation", fine: []string{"default", ""}, mend: "there is one way to run steps; leave it out"},
@@ -43,6 +44,20 @@ func refusedByBuild() []refusedFlag {
 		{name: "cache-from", mend: noCaches},
 		{name: "cache-to", mend: noCaches},
 		{name: "builder", fine: []string{"", "default"}, mend: "skiff builds in this process; leave it out"},
+		// ko's
+		{name: "local", short: "L", toggle: true, fine: []string{"true", "false"}},
+		{name: "bare", toggle: true, fine: []string{"false"}, mend: koName},
+		{name: "base-import-paths", short: "B", toggle: true, fine: []string{"false"}, mend: koName},
+		{name: "preserve-import-paths", short: "P", toggle: true, fine: []string{"false"}, mend: koName},
+		{name: "tag-only", toggle: true, fine: []string{"false"}, mend: koName},
+		{name: "image-label", mend: "say --label KEY=VALUE"},
+		{name: "image-annotation", mend: "say --annotation KEY=VALUE"},
+		{name: "image-user", mend: "say --user USER"},
+		{name: "image-refs", mend: "say --metadata-file FILE, which has names and digests"},
+		{name: "tarball", mend: "say -o type=docker,dest=FILE"},
+		{name: "oci-layout-path", mend: "say -o type=oci,dest=FOLDER,tar=false"},
+		{name: "disable-optimizations", toggle: true, fine: []string{"false"}, mend: "say --debug --gcflags 'all=-N -l'"},
+		{name: "jobs", short: "j", mend: "say it to go: GOFLAGS=-p=N"},
 		{name: "stream", toggle: true, fine: []string{"false"}, mend: "the context is read where it lies; leave it out"},
 	}
 }
