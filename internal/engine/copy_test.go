@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client/llb"
+
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // tars are what the tar of a state's last layer is, with times and without, and that of a copy of all its files. Last is the id
@@ -42,6 +44,7 @@ func (b *bench) tars(st llb.State) (ids []string, last string) {
 // TestCopyAgain changes a few files of a large context: the copy completes the layer that it made first, and everything that
 // comes out is as if all had been copied.
 func TestCopyAgain(t *testing.T) {
+	skifftest.Long(t, "it copies thousands of files")
 	b := newBench(t)
 	for i := range wholeFiles {
 		b.write(fmt.Sprintf("d%d/f%d", i%7, i), fmt.Sprint("text ", i))
@@ -106,6 +109,7 @@ func TestCopyAgain(t *testing.T) {
 
 // TestCopyAgainAfterTrim takes the first layer away: what completed it is not known any more.
 func TestCopyAgainAfterTrim(t *testing.T) {
+	skifftest.Long(t, "it copies thousands of files")
 	b := newBench(t)
 	for i := range wholeFiles {
 		b.write(fmt.Sprintf("f%d", i), "text")

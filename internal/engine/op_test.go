@@ -82,6 +82,7 @@ func TestEmptyLayers(t *testing.T) {
 
 // The three modes give the same layers.
 func TestModesAgree(t *testing.T) {
+	skifftest.Long(t, "it runs builds in every mode")
 	var want []string
 	for _, mode := range []sandbox.Mode{sandbox.ModeRoot, sandbox.ModeSubIDs, sandbox.ModeOneID} {
 		b := newBench(t)

@@ -141,6 +141,7 @@ var sources = []string{
 }
 
 func TestMemory(t *testing.T) {
+	skifftest.Long(t, "it runs go build many times")
 	p := newProject(t, sources...)
 
 	p.check("first", all)
@@ -239,6 +240,7 @@ func TestMemory(t *testing.T) {
 
 // TestAlways: what go list does not tell in full is asked of go each time.
 func TestAlways(t *testing.T) {
+	skifftest.Long(t, "it runs go build many times")
 	p := newProject(t, sources...)
 	for _, c := range []struct {
 		what string

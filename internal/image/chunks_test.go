@@ -15,6 +15,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/skiff-build/skiff/internal/store"
+
+	"github.com/skiff-build/skiff/internal/skifftest"
 )
 
 // text is n bytes that compress to half.
@@ -167,6 +169,7 @@ func TestJoinCRC(t *testing.T) {
 // TestCompressParts compresses tars that are put together of random parts of others: what comes out is, to the byte, what a store
 // that knows nothing makes, and most of it is kept. Damage in what is kept is found, and the layer compressed anew.
 func TestCompressParts(t *testing.T) {
+	skifftest.Long(t, "it compresses hundreds of megabytes")
 	for name, f := range ways {
 		t.Run(name, func(t *testing.T) { testCompressParts(t, f) })
 	}
