@@ -313,6 +313,9 @@ func (r *rack) torture(n int, damage func() (what string, names bool)) {
 			r.mended(what, "build", "-q", "-t", "base:1", r.base)
 		}
 		r.check(fmt.Sprintf("round %d: %s", i, what), names)
+		if i%50 == 49 {
+			r.t.Logf("%d rounds", i+1)
+		}
 		if r.t.Failed() && os.Getenv("SKIFF_TORTURE") != "full" {
 			return
 		}
@@ -433,6 +436,9 @@ func TestKills(t *testing.T) {
 		}
 		_ = cmd.Wait()
 		r.check(fmt.Sprintf("kill %d, of %s", i, what), true)
+		if i%50 == 49 {
+			t.Logf("%d kills", i+1)
+		}
 		if t.Failed() {
 			return
 		}
