@@ -94,6 +94,20 @@ func (s *State) Inspect(ctx context.Context, name string) (*ImageDetails, error)
 	return s.library.Inspect(ctx, name, nil)
 }
 
+// HistoryStep is one of the steps by which an image was made.
+type HistoryStep = image.Step
+
+// History returns the steps by which an image was made, the newest first. Of an index it is that of the image for this machine.
+func (s *State) History(ctx context.Context, name string) ([]HistoryStep, error) {
+	return s.library.History(ctx, name, nil)
+}
+
+// Usage is what the state takes on the disk, in bytes.
+type Usage = store.Usage
+
+// DiskUsage measures the state. What belongs to subordinate ids and cannot be read is left out.
+func (s *State) DiskUsage() (Usage, error) { return s.store.DiskUsage() }
+
 // Tag gives an image one more name.
 func (s *State) Tag(ctx context.Context, name, more string) error {
 	return s.library.Tag(ctx, name, more)

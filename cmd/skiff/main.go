@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -48,6 +49,9 @@ func run(args []string) int {
 	var g global
 	root := newRoot(&g)
 	g.args = args
+	if slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(dockerGroups, arg) }) {
+		root.AddCommand(dockerWords(&g)...)
+	}
 	root.SetArgs(args)
 	// What is printed holds text of others: see [raw].
 	root.SetOut(skiff.Printable(os.Stdout))
@@ -109,7 +113,7 @@ func newRoot(g *global) *cobra.Command {
 	setHelp(cmd)
 	cmd.AddCommand(
 		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
-		newPull(g), newPush(g), newRun(g), newCheck(g), newVerify(g), newCache(g), newLogin(g), newLogout(g), newVersion(),
+		newPull(g), newPush(g), newRun(g), newCheck(g), newVerify(g), newCache(g), newLogin(g), newLogout(g), newVersion(), newHistory(g),
 	)
 	for _, verb := range cmd.Commands() {
 		verb.DisableFlagsInUseLine = true // they say [FLAGS] themselves, before the arguments
