@@ -157,8 +157,7 @@ func TestOpenRefuses(t *testing.T) {
 		want string
 	}{
 		{Options{}, "build context: the path is empty"},
-		{Options{Context: "-"}, "standard input is not read"},
-		{Options{Context: "https://example.org/x.git"}, "clone it"},
+		{Options{Context: "-"}, "standard input: there is none"},
 		{Options{Context: ctx + "/nowhere"}, "nowhere: no such directory"},
 		{Options{Context: ctx + "/Dockerfile"}, "Dockerfile: not a directory"},
 		{Options{Context: ctx + "/sub"}, "sub/Dockerfile: no such file"},

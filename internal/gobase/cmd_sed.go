@@ -34,7 +34,6 @@ type sedCommand struct {
 	jump          int    // of b, t, {: the command to go on with
 
 	active bool // within its range
-	end    int
 }
 
 // sedPart is a part of a replacement: text, or the group of a number.

@@ -67,19 +67,6 @@ func lines(r io.Reader) *bufio.Scanner {
 	return s
 }
 
-// allLines reads the lines of all operands.
-func (c *call) allLines() ([]string, int) {
-	var all []string
-	code := c.inputs(func(_ string, r io.Reader) error {
-		s := lines(r)
-		for s.Scan() {
-			all = append(all, s.Text())
-		}
-		return s.Err()
-	})
-	return all, code
-}
-
 // eachLine calls fn for every line of all operands, with its newline where it has one.
 func (c *call) eachLine(fn func(line string) error) int {
 	return c.inputs(func(_ string, r io.Reader) error {

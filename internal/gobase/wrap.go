@@ -112,7 +112,7 @@ func Wrap(f gwclient.BuildFunc, o Options) gwclient.BuildFunc {
 	}
 }
 
-// HintRef, in the description of a step's operation, is the reference of the image in whose place the built-in base stands.
+// HintRef in the description of a step's operation is the reference of the image in whose place the built-in base stands.
 const HintRef = "skiff.golang"
 
 // ServeNot notes in o that a step of a stage, whose description is hints, met while it ran what the base does not have. It returns

@@ -34,9 +34,8 @@ const (
 	stageNull  = "/null"  // the null device
 )
 
-func stageName(i int) string    { return fmt.Sprintf("/%d", i) }
-func deviceName(i int) string   { return fmt.Sprintf("/dev%d", i) }
-func staged(m specs.Mount) bool { return m.Type == "proc" || m.Type == "sysfs" }
+func stageName(i int) string  { return fmt.Sprintf("/%d", i) }
+func deviceName(i int) string { return fmt.Sprintf("/dev%d", i) }
 
 // enterStage builds the stage, and makes it the root of this process and all of its threads.
 func enterStage(s *specs.Spec) (*stage, error) {

@@ -17,7 +17,6 @@ type maker struct {
 	files int
 	loops int
 	funcs int
-	sets  bool // no set -e and the like within
 }
 
 func (m *maker) pick(all ...string) string { return all[m.r.IntN(len(all))] }

@@ -96,8 +96,7 @@ func (in *interp) bracket(p []cell, b byte) (n int, ok, set bool) {
 			if p[i+1].b != ':' || end < 0 {
 				in.unserved(string(bytesOf(p)), "is not served in a pattern")
 			}
-			class := string(bytesOf(p[i+2 : i+end]))
-			fn := classes[class]
+			fn := classes[string(bytesOf(p[i+2:i+end]))]
 			if fn == nil {
 				in.unserved(string(bytesOf(p)), "is not served in a pattern")
 			}

@@ -181,7 +181,7 @@ func (in *interp) guard(fn func()) (status int) {
 			in.traps = map[string]string{}
 			status := in.status
 			in.skip, in.loops = 0, 0
-			killed = in.catch(func() {
+			in.catch(func() {
 				in.eval(action, false)
 				in.status = status
 			})

@@ -113,7 +113,7 @@ func unanswered(pkt *stack.PacketBuffer) bool {
 		return ok && header.IPv4(b).Protocol() == uint8(header.ICMPv4ProtocolNumber) && header.IPv4(b).DestinationAddress() != address(GatewayIP4)
 	case ipv6.ProtocolNumber:
 		b, ok := pkt.Data().PullUp(header.IPv6MinimumSize)
-		return ok && header.IPv6(b).TransportProtocol() == header.ICMPv6ProtocolNumber && header.IPv6(b).DestinationAddress() != address(GatewayIP6)
+		return ok && header.IPv6(b).NextHeader() == uint8(header.ICMPv6ProtocolNumber) && header.IPv6(b).DestinationAddress() != address(GatewayIP6)
 	}
 	return false
 }
