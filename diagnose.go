@@ -110,6 +110,9 @@ func (s *State) diagnose(ctx context.Context, what string, o DiagnoseOptions) ([
 		return nil, fmt.Errorf("check: %w", err)
 	}
 	if _, err := s.Pull(ctx, what, PullOptions{Platform: o.Platform, Progress: o.Progress}); err != nil {
+		if option := (*OptionError)(nil); errors.As(err, &option) {
+			err = option.Err // what can be no image's name may have been meant as a file's: that is not there, no slip of an option
+		}
 		return nil, fmt.Errorf("check %s: no image of that name is here, no file either: %w", what, err)
 	}
 	content, err := s.library.Open(ctx, what)

@@ -87,7 +87,7 @@ func TestScratchImageOfAClient(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	if said, code := c.try("run", "client:2", server.URL); code != 1 || !strings.Contains(said, "signed by unknown authority") {
+	if said, code := c.try("run", "--network=host", "client:2", server.URL); code != 1 || !strings.Contains(said, "signed by unknown authority") {
 		t.Errorf("a server that nobody signed for: exit code %d: %s", code, said)
 	}
 	files := t.TempDir()
@@ -102,7 +102,7 @@ func TestScratchImageOfAClient(t *testing.T) {
 	if err := os.WriteFile(own, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if said := c.run("run", "-v", own+":"+bundle+":ro", "client:2", server.URL); !strings.Contains(said, "404 Not Found") {
+	if said := c.run("run", "--network=host", "-v", own+":"+bundle+":ro", "client:2", server.URL); !strings.Contains(said, "404 Not Found") {
 		t.Errorf("a server that it can verify: %s", said)
 	}
 }

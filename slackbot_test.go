@@ -27,7 +27,7 @@ func TestSlackbotInItsImage(t *testing.T) {
 	}
 
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	command, err := json.Marshal([]string{c.bin, "run", "-v", ca + ":/ca.pem:ro",
+	command, err := json.Marshal([]string{c.bin, "run", "--network=host", "-v", ca + ":/ca.pem:ro",
 		"-e", "SLACK_BOT_TOKEN", "-e", "SLACK_APP_TOKEN", "-e", "SLACK_API_URL", "-e", "SSL_CERT_FILE", "slackbot:e2e"})
 	if err != nil {
 		t.Fatal(err)

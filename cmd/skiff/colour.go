@@ -16,8 +16,8 @@ var severityColours = map[string]string{
 
 // coloured is w, with the severities of findings in colours where it is a terminal and nobody forbids it (no-color.org).
 func coloured(w io.Writer) io.Writer {
-	if f, ok := w.(*os.File); ok && isTerminal(f) && wantsColours(os.Getenv) {
-		return &painter{w}
+	if f, ok := raw(w).(*os.File); ok && isTerminal(f) && wantsColours(os.Getenv) {
+		return skiff.Printable(&painter{f}) // colours come after others' text has lost its own
 	}
 	return w
 }

@@ -56,7 +56,7 @@ func TestUsageErrors(t *testing.T) {
 		{"build", "--compression", "gzip:77", df},
 		{"build", "-o", "type=zip,dest=x", df},
 		{"build", "--keep-storage", "much", df},
-		{"build", "--memory", "2g", df},
+		{"build", "--memory", "lots", df},
 		{"build", "--entrypoint", "x", df},
 		{"build", "--target", "x", pkg},
 		{"build", "--expose", "http", pkg},

@@ -26,7 +26,10 @@ type flagGroup struct {
 var buildGroups = []flagGroup{
 	{"Flags", []string{"tag", "file", "build-arg", "target", "platform", "output", "push", "no-cache", "pull", "progress"}},
 	{"What goes in", []string{"build-context", "secret", "ssh"}},
-	{"RUN steps", []string{"network", "add-host", "ulimit", "shm-size", "allow"}},
+	{"RUN steps", []string{
+		"network", "add-host", "ulimit", "shm-size", "allow", "memory", "memory-swap", "cpu-shares", "cpu-period", "cpu-quota", "cpuset-cpus",
+		"cpuset-mems",
+	}},
 	{"The image", []string{"label", "annotation", "timestamps", "compression", "compression-level"}},
 	{"What comes out", []string{"load", "quiet", "iidfile", "metadata-file"}},
 	{"What is wrong with the image", []string{"check", "call", "strict", "ignore", "report", "add-missing"}},

@@ -79,8 +79,13 @@ func (l *limits) controllers() (list []string) {
 	return list
 }
 
-// pidMaxOfNamespace says whether kernel.pid_max is a pid namespace's own. Before Linux 6.14 it is the machine's.
-var pidMaxOfNamespace = sync.OnceValue(func() bool { return !older(kernelVersion(), [2]int{6, 14}) })
+// pidMaxOfNamespace reports whether kernel.pid_max is a pid namespace's own, and can be set. Before Linux 6.14 it is the machine's, and
+// below another sandbox /proc/sys is read-only.
+var pidMaxOfNamespace = sync.OnceValue(func() bool {
+	return !older(kernelVersion(), [2]int{6, 14}) && !errors.Is(unix.Access(pidMaxFile, unix.W_OK), unix.EROFS)
+})
+
+const pidMaxFile = "/proc/sys/kernel/pid_max"
 
 // forInit waits until the limits are made, and returns what is left to the init.
 func (p *Prepared) forInit() (i initLimits, err error) {
@@ -276,7 +281,7 @@ func (v *procView) tasksOf(pid int) (n int64) {
 // apply is called in the step's init, before it gives up anything.
 func (i initLimits) apply() error {
 	if i.PidMax > 0 {
-		if err := os.WriteFile("/proc/sys/kernel/pid_max", strconv.AppendInt(nil, i.PidMax, 10), 0); err != nil {
+		if err := os.WriteFile(pidMaxFile, strconv.AppendInt(nil, i.PidMax, 10), 0); err != nil {
 			return fmt.Errorf("limit the number of processes: %w", err)
 		}
 	}
