@@ -129,6 +129,10 @@ func equal(a, b io.Reader) bool {
 }
 
 func writeCopy(exe *os.File, path string) error {
+	// A process that is forked meanwhile would have the file open for writing until it execs, and the kernel runs no such file
+	// (ETXTBSY): an init is started in advance, beside this.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	tmp, err := os.CreateTemp(filepath.Dir(path), "tmp-")
 	if err != nil {
 		return err
