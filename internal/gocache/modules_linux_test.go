@@ -42,6 +42,7 @@ func TestModules(t *testing.T) {
 	}{
 		{"whole", func(*testing.T, string) {}, true, true},
 		{"a changed source", func(t *testing.T, cache string) {
+			must(t, os.Remove(filepath.Join(cache, folder, "sub", "a.go"))) // it is read-only
 			write(t, filepath.Join(cache, folder, "sub", "a.go"), "package evil\n")
 		}, true, false},
 		{"one more source", func(t *testing.T, cache string) {
