@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,16 +66,17 @@ func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
 	if err := c.Decode(&req); err != nil {
 		return nil, err
 	}
-	active, err := snapshot.New(req.Root).Prepare(ctx, req.Chain)
+	snaps := snapshot.New(req.Root)
+	active, err := snaps.Prepare(ctx, req.Chain)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, active.Discard()) }()
-	dir, err := os.MkdirTemp(filepath.Join(req.Root, "tmp"), "run-")
+	dir, remove, err := snaps.TempDir("run") // locked: a build that starts now sweeps what is not
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	files, err := networkFiles(dir, &req)
 	if err != nil {
 		return nil, err
