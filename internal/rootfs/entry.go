@@ -14,9 +14,8 @@ import (
 // Entry is a member of a layer. Its Name has the form of [bounds.Name], however the layer spells it; so has the Linkname of a hard link.
 type Entry struct {
 	*tar.Header
-	Clean  string // the same as Name
-	Sparse bool   // its content is not stored as one piece
-	Offset int64  // from which byte of the tar on its content lies
+	Sparse bool  // its content is not stored as one piece
+	Offset int64 // from which byte of the tar on its content lies
 }
 
 // Bytes is the size of a regular file, else 0.
@@ -58,7 +57,7 @@ func EachEntry(ctx context.Context, r io.Reader, fn func(e Entry, content io.Rea
 		if h.Typeflag == tar.TypeRegA || h.Typeflag == tar.TypeGNUSparse {
 			h.Typeflag = tar.TypeReg
 		}
-		if err := fn(Entry{h, h.Name, sparse, in.n}, tr); err != nil {
+		if err := fn(Entry{h, sparse, in.n}, tr); err != nil {
 			return err
 		}
 	}
