@@ -178,15 +178,11 @@ func sourcePath(name string) (string, error) {
 	return filepath.EvalSymlinks(abs)
 }
 
-// hostLines are those of /etc/hosts for --add-host, in which host-gateway stands for this machine as the program reaches it.
+// hostLines are those of /etc/hosts for --add-host.
 func hostLines(hosts []string, network string) (string, error) {
-	gateway := usernet.GatewayIP4.String()
-	if network == "host" {
-		gateway = "127.0.0.1"
-	}
 	var b strings.Builder
 	for _, h := range hosts {
-		name, ip, err := dockerfile.ParseHost(h, gateway)
+		name, ip, err := dockerfile.ParseHost(h, network)
 		if err != nil {
 			return "", err
 		}

@@ -98,11 +98,7 @@ func setNetwork(a map[string]string, o Options) error {
 func setHosts(a map[string]string, o Options) error {
 	var out []string
 	for _, h := range o.AddHosts {
-		gateway := usernet.GatewayIP4.String()
-		if o.Network == "host" {
-			gateway = "127.0.0.1"
-		}
-		host, ip, err := ParseHost(h, gateway)
+		host, ip, err := ParseHost(h, o.Network)
 		if err != nil {
 			return err
 		}
@@ -111,8 +107,8 @@ func setHosts(a map[string]string, o Options) error {
 	return setCSV(a, "add-hosts", out)
 }
 
-// ParseHost reads one of docker's --add-host. The address host-gateway stands for is gateway.
-func ParseHost(h, gateway string) (host, ip string, err error) {
+// ParseHost reads one of docker's --add-host. In it host-gateway is this machine, as it is reached from that network.
+func ParseHost(h, network string) (host, ip string, err error) {
 	host, ip, ok := strings.Cut(h, "=")
 	if !ok {
 		host, ip, ok = strings.Cut(h, ":")
@@ -121,7 +117,9 @@ func ParseHost(h, gateway string) (host, ip string, err error) {
 		return "", "", fmt.Errorf("add-host %q: want host:ip", h)
 	}
 	if ip == "host-gateway" {
-		ip = gateway
+		if ip = usernet.GatewayIP4.String(); network == "host" {
+			ip = "127.0.0.1"
+		}
 	}
 	if len(ip) > 2 && ip[0] == '[' && ip[len(ip)-1] == ']' {
 		ip = ip[1 : len(ip)-1]
