@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/usernet"
 )
 
 // StepExtras is what a step in the built-in base gets of this machine for the time that it runs. Nothing of it
@@ -75,20 +77,15 @@ func stepEnv(existing []string, machine GoEnv, getenv func(string) string) StepE
 
 // proxyInStep is GOPROXY as a step may use it: the first folder in it is bound into the step.
 func proxyInStep(goproxy string) (setting, folder string) {
-	var out strings.Builder
-	for rest := goproxy; rest != ""; {
-		entry, sep := rest, ""
-		if i := strings.IndexAny(rest, ",|"); i >= 0 {
-			entry, sep, rest = rest[:i], rest[i:i+1], rest[i+1:]
-		} else {
-			rest = ""
+	setting = usernet.MapProxies(goproxy, func(entry string) string {
+		u, err := url.Parse(entry)
+		if err != nil || u.Scheme != "file" || folder != "" {
+			return ""
 		}
-		if u, err := url.Parse(strings.TrimSpace(entry)); err == nil && u.Scheme == "file" && folder == "" {
-			folder, entry = filepath.FromSlash(u.Path), "file://"+proxyPath
-		}
-		out.WriteString(entry + sep)
-	}
-	return out.String(), folder
+		folder = filepath.FromSlash(u.Path)
+		return "file://" + proxyPath
+	})
+	return setting, folder
 }
 
 // machineBundle is the file with the CAs that this machine trusts; empty where none is found.

@@ -136,6 +136,17 @@ func WithoutPasswords(value string) string {
 
 // eachURL replaces the URLs of a list as GOPROXY has it by what fn makes of them; "" leaves one as it is.
 func eachURL(list string, fn func(*url.URL) string) string {
+	return MapProxies(list, func(entry string) string {
+		if u := parseProxy(entry); u != nil {
+			return fn(u)
+		}
+		return ""
+	})
+}
+
+// MapProxies replaces the entries of a list as GOPROXY has it, without the blanks around them, by what fn makes of them; "" leaves one
+// as it is.
+func MapProxies(list string, fn func(entry string) string) string {
 	var out strings.Builder
 	for rest := list; rest != ""; {
 		entry, sep := rest, ""
@@ -144,10 +155,8 @@ func eachURL(list string, fn func(*url.URL) string) string {
 		} else {
 			rest = ""
 		}
-		if u := parseProxy(strings.TrimSpace(entry)); u != nil {
-			if new := fn(u); new != "" {
-				entry = new
-			}
+		if new := fn(strings.TrimSpace(entry)); new != "" {
+			entry = new
 		}
 		out.WriteString(entry + sep)
 	}
