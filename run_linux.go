@@ -67,6 +67,7 @@ func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
 		return nil, err
 	}
 	snaps := snapshot.New(req.Root)
+	defer func() { err = errors.Join(err, snaps.Close()) }()
 	active, err := snaps.Prepare(ctx, req.Chain)
 	if err != nil {
 		return nil, err
