@@ -86,12 +86,12 @@ func (t *Toolchains) otherGo(release string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	name := own + " " + release
-	if t.state.Load("othergo", name, new(struct{})) == nil {
+	if t.state.Load(kindOtherGo, name, new(struct{})) == nil {
 		return
 	}
 	t.note(fmt.Sprintf("usercache: this machine's own build cache is not used: its go is %s and the steps' is %s; "+
 		"FROM golang:%[1]s, or `go env -w GOTOOLCHAIN=go%[2]s+auto` on this machine, brings them together", own, release))
-	if err := t.state.Save("othergo", name, struct{}{}); err != nil {
+	if err := t.state.Save(kindOtherGo, name, struct{}{}); err != nil {
 		t.note("remember that this was said: " + err.Error())
 	}
 }

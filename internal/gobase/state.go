@@ -12,6 +12,7 @@ const (
 	kindDigest    = store.KindGoDigest
 	kindModule    = store.KindGoModule
 	kindFilled    = store.KindGoFilled
+	kindOtherGo   = store.KindGoOther
 	kindRoot      = store.KindGoRoot
 	kindRelease   = store.KindGoRelease
 	kindToolchain = store.KindGoToolchain

@@ -38,6 +38,7 @@ const (
 	KindGoDigest    Kind = "godigest"      // gobase: the tag of an image that was named by its digest
 	KindGoModule    Kind = "gomod"         // gobase: what a proxy and the checksum database say of a module
 	KindGoFilled    Kind = "gocachefilled" // gobase: when the user's cache was read last
+	KindGoOther     Kind = "othergo"       // gobase: that a user was told of two releases of Go
 	KindGoProved    Kind = "goproved"      // gobase: a toolchain's layer that the checksum database has proved
 	KindGoRoot      Kind = "goroot"        // gobase: a toolchain of this machine that was proved
 	KindGoRelease   Kind = "gorelease"     // gobase: the release that a tag of golang means
@@ -59,7 +60,7 @@ var kinds = map[Kind]bool{
 	KindHTTP: true,
 	KindTag:  true, KindCompressed: true, KindChunks: true, KindLayerSize: true, KindOrigin: true, KindBlobOrigin: true,
 	KindGoMemory: true, KindGoProgram: true, KindGoFiles: true, KindGoGeneration: true,
-	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoProved: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true,
+	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoOther: true, KindGoProved: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true,
 	KindReport: true, KindDockerfile: true, KindNotes: true, KindSupplied: true,
 	kindStates: true, kindSpare: true,
 }

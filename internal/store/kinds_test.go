@@ -19,6 +19,7 @@ func init() {
 
 // A kind that two packages write would be read by the wrong one, as "digest" and "gomod" once were.
 func TestKindsHaveOneWriter(t *testing.T) {
+	fset := token.NewFileSet()
 	writers := map[string]map[string]bool{}
 	root := filepath.Join("..", "..")
 	err := filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
@@ -31,11 +32,14 @@ func TestKindsHaveOneWriter(t *testing.T) {
 		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return nil
 		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		f, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && unlisted(call) {
+				t.Errorf("%s: a kind of record is spelled out, not one of the list", fset.Position(call.Pos()))
+			}
 			sel, ok := n.(*ast.SelectorExpr)
 			if !ok {
 				return true
@@ -61,6 +65,32 @@ func TestKindsHaveOneWriter(t *testing.T) {
 			t.Errorf("%s is named in %d packages: %v", kind, len(dirs), dirs)
 		}
 	}
+}
+
+// unlisted reports whether a call of a method of a store, or of the state of package gobase, names a kind by a string.
+func unlisted(call *ast.CallExpr) bool {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || len(call.Args) == 0 {
+		return false
+	}
+	var receiver string
+	switch x := method.X.(type) {
+	case *ast.Ident:
+		receiver = x.Name
+	case *ast.SelectorExpr:
+		receiver = x.Sel.Name
+	}
+	switch strings.ToLower(receiver) {
+	case "store", "state":
+	default:
+		return false
+	}
+	switch method.Sel.Name {
+	case "Load", "Save", "Names", "Get", "GetData", "Put", "PutData", "Delete", "Each":
+		lit, ok := call.Args[0].(*ast.BasicLit)
+		return ok && lit.Kind == token.STRING
+	}
+	return false
 }
 
 func TestPutRefusesUnknownKind(t *testing.T) {
