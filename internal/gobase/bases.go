@@ -1,6 +1,7 @@
 package gobase
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
@@ -20,14 +21,22 @@ type Identity struct {
 	Release string // "1.26.8"
 	Variant Variant
 	Arch    string   // GOARCH
+	Host    string   // GOARCH of the toolchain and its libraries, where it is not Arch's
 	With    []string // commands that the variant has only on request, sorted: bash, cc, git (the small one), machine-git
 }
 
-// String is the identifier: gobase://1.26.8/alpine/amd64?with=bash,git
+// String is the identifier: gobase://1.26.8/alpine/arm64?host=amd64&with=bash,git
 func (id Identity) String() string {
 	s := Scheme + id.Release + "/" + string(id.Variant) + "/" + id.Arch
+	var query []string
+	if id.Host != "" && id.Host != id.Arch {
+		query = append(query, "host="+id.Host)
+	}
 	if len(id.With) > 0 {
-		s += "?with=" + strings.Join(id.With, ",")
+		query = append(query, "with="+strings.Join(id.With, ","))
+	}
+	if len(query) > 0 {
+		s += "?" + strings.Join(query, "&")
 	}
 	return s
 }
@@ -48,6 +57,9 @@ func ParseIdentity(s string) (Identity, error) {
 	id := Identity{Release: parts[0], Variant: Variant(parts[1]), Arch: parts[2]}
 	if id.Variant != Alpine && id.Variant != Debian {
 		return Identity{}, bad
+	}
+	if id.Host = values.Get("host"); id.Host == id.Arch {
+		id.Host = ""
 	}
 	if with := values.Get("with"); with != "" {
 		id.With = strings.Split(with, ",")
@@ -96,11 +108,12 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 	if slices.Contains(id.With, machineGit) {
 		b.git.Store(true)
 	}
+	arch := cmp.Or(id.Host, id.Arch)
 	toolchain := Layer{
-		ID:   layerName(id.Release, id.Arch),
-		Name: "the Go toolchain " + id.Release + " for linux/" + id.Arch,
+		ID:   layerName(id.Release, arch),
+		Name: "the Go toolchain " + id.Release + " for linux/" + arch,
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
-			tc, err := b.tools.get(ctx, id.Release, id.Arch)
+			tc, err := b.tools.get(ctx, id.Release, arch)
 			if err != nil {
 				return nil, err
 			}
@@ -112,14 +125,14 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 		Name: "the files of the built-in base beside it: accounts, CA certificates, time zones, commands",
 		ID:   layerID("files", identifier, string(rootfiles.CABundle()), strings.Join(CommandNames(), " ")),
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
-			tc, err := b.tools.get(ctx, id.Release, id.Arch)
+			tc, err := b.tools.get(ctx, id.Release, arch)
 			if err != nil {
 				return nil, err
 			}
 			if err := tc.prove(ctx); err != nil { // already done where the other layer was opened first
 				return nil, err
 			}
-			r := root{variant: id.Variant, release: id.Release, arch: id.Arch, with: id.With}
+			r := root{variant: id.Variant, release: id.Release, arch: arch, with: id.With}
 			if r.zones, err = tc.readFile(ctx, "lib/time/zoneinfo.zip", maxZones); err != nil {
 				return nil, err
 			}

@@ -24,7 +24,7 @@ func (a *attempt) provisional(ctx context.Context, tag Tag, p ocispecs.Platform)
 	if p.OS != "linux" {
 		return nil, fmt.Errorf("the built-in base is for linux, not %s", p.OS)
 	}
-	release, err := a.o.Tools.Resolve(ctx, tag, p.Architecture, a.o.Pull)
+	release, err := a.o.Tools.Resolve(ctx, tag, toolArch(p.Architecture), a.o.Pull)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ func (j *judge) copyOut(v *graph.Vertex, t *tree, p string) {
 		t.base.refuse(&Refusal{Where: where(v), Why: "the whole root of the stage is copied"})
 		return
 	}
+	t.base.crossCopy(&Refusal{Where: where(v)}, p)
 	in := func(list []string) bool {
 		return slices.ContainsFunc(list, func(dir string) bool { _, ok := below(p, dir); return ok })
 	}

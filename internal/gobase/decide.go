@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ type judge struct {
 func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph.Vertex]Tag) (*plan, error) {
 	p := &plan{}
 	for v, tag := range sources {
-		release, err := a.o.Tools.Resolve(ctx, tag, archOf(v), false)
+		release, err := a.o.Tools.Resolve(ctx, tag, toolArch(archOf(v)), false)
 		if err != nil {
 			return nil, err
 		}
@@ -52,13 +53,25 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 		copies := b.copies
 		*b = base{source: b.source, tag: b.tag, arch: b.arch, release: b.release, copies: copies}
 		j.modules(ctx, b)
-		if why := libcRefusal(b.goRelease(), b.arch); why != "" {
+		if why := libcRefusal(b.goRelease(), toolArch(b.arch)); why != "" {
 			b.refuse(&Refusal{Where: where(b.source), Why: why})
 		}
 	}
-	j = a.newJudge(p.bases)
-	if err := j.walk(g); err != nil {
-		return nil, err
+	prepared := make([]base, len(p.bases))
+	for i, b := range p.bases {
+		b.cross = b.foreign()
+		prepared[i] = *b
+	}
+	for again := true; again; again = fallBack(p.bases, prepared) {
+		j = a.newJudge(p.bases)
+		if err := j.walk(g); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range p.bases {
+		if why := libcRefusal(b.goRelease(), b.arch); why != "" && b.foreign() && !b.cross {
+			b.refuse(&Refusal{Where: where(b.source), Why: why})
+		}
 	}
 	if t := j.trees.of(g.Root); t != nil {
 		b := t.base
@@ -98,6 +111,9 @@ func (b *base) settle(p *plan) {
 	}
 	name := familiar(b.tag.Ref)
 	line := fmt.Sprintf("%s: built-in Go %s in the place of the image", name, b.goRelease())
+	if b.cross {
+		line += ", which compiles for " + b.platform()
+	}
 	if b.instead != "" {
 		line = fmt.Sprintf("%s: warning: built-in Go %s is used: go.mod or a dependency asks for more than Go %s", name, b.instead, b.release)
 	}
@@ -110,6 +126,9 @@ func (b *base) settle(p *plan) {
 		line += "; " + strings.Join(asked, ", ") + " not installed: no step needs more than is built in"
 	}
 	p.notes = append(p.notes, line)
+	for _, r := range b.natives {
+		p.notes = append(p.notes, fmt.Sprintf("%s: the stage needs programs of %s: %v", name, b.platform(), r))
+	}
 	for _, w := range b.warnings {
 		p.notes = append(p.notes, name+": warning: "+w)
 	}
@@ -118,6 +137,9 @@ func (b *base) settle(p *plan) {
 // identity is the base that a source becomes.
 func (b *base) identity() Identity {
 	id := Identity{Release: b.goRelease(), Variant: b.tag.Variant, Arch: b.arch}
+	if b.cross {
+		id.Host = runtime.GOARCH
+	}
 	if b.tag.Variant == Debian {
 		b.with["git"] = true
 	}
@@ -141,6 +163,9 @@ func (p *plan) apply() {
 		b.rename()
 		for _, step := range b.steps {
 			b.setDefaults(step.Op.GetExec().Meta)
+			if b.cross {
+				step.Op.Platform = hostPlatform()
+			}
 			describe(step, HintRef, b.tag.Ref)
 		}
 	}
@@ -159,6 +184,9 @@ func (b *base) setDefaults(meta *pb.Meta) {
 	if len(b.warnings) > 0 && !atLeast(b.goRelease(), "1.20") {
 		// Before 1.20 cgo is on without a C compiler, too: net would be linked against a libc that is not there.
 		defaults = append(defaults, "CGO_ENABLED=0")
+	}
+	if b.cross {
+		defaults = append(defaults, b.crossEnv()...)
 	}
 	for _, add := range defaults {
 		name, _, _ := strings.Cut(add, "=")

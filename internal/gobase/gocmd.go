@@ -55,7 +55,7 @@ func (s *step) goCommand(args []value, text string) {
 
 // env is a variable as the go command sees it.
 func (g *goCall) env(name string) value {
-	if v, ok := g.s.env[name]; ok && (!v.known || v.text != "") {
+	if v, ok := g.s.env[name]; ok && (g.s.exported[name] || g.s.allExport) && (!v.known || v.text != "") {
 		return v
 	}
 	return value{g.s.t.goEnv[name], true}
@@ -81,6 +81,9 @@ func (g *goCall) flag(name string) (value, bool) {
 
 func (g *goCall) judge() {
 	t := g.s.t
+	if t.base.cross {
+		g.judgeCross()
+	}
 	if slices.Contains(fetching, g.sub) {
 		g.judgeModules()
 	}

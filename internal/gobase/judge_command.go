@@ -32,15 +32,19 @@ func (s *step) command(words []value, text string) {
 			return
 		}
 		if base == "" {
+			s.native(text, "it runs what the stage compiled")
 			return
 		}
 		name = base
 	}
 	args := words[1:]
+	if s.t.base.cross {
+		s.crossCommand(name, args, text)
+	}
 	v := s.shellVariant()
 	switch {
 	case name == "export" || name == "readonly" || name == "local":
-		s.export(args)
+		s.export(name, args)
 	case name == "trap":
 		s.trap(args, text)
 	case name == "cd" || name == "chdir" && v != shell.Bash:
@@ -61,9 +65,13 @@ func (s *step) command(words []value, text string) {
 	case name == ".":
 		s.refuse(text, "what the script does is not looked into")
 	case shell.IsBuiltin(v, name):
+		if name == "set" && allExport(args) {
+			s.allExport = true
+		}
 	case isCompiler(name):
 		s.refuse(text, name+" is not in the built-in base")
 	case s.t.installed[name]:
+		s.native(text, "it runs what the stage compiled")
 	case bashOnly[name]: // it is not found there, and not here
 	default:
 		s.applet(name, args, text)
@@ -139,10 +147,14 @@ func (s *step) trap(args []value, text string) {
 	s.script("sh", args[0].text)
 }
 
-func (s *step) export(args []value) {
+func (s *step) export(command string, args []value) {
 	for _, a := range args {
-		if name, text, ok := strings.Cut(a.text, "="); ok {
+		name, text, ok := strings.Cut(a.text, "=")
+		if ok {
 			s.env[name] = value{text, a.known}
+		}
+		if command == "export" {
+			s.exported[name] = true
 		}
 	}
 }
@@ -173,6 +185,7 @@ func (s *step) applet(name string, args []value, text string) {
 	}
 	if !ok {
 		if s.t.installed["*"] && !strings.Contains(name, ".") && !foreignTools[name] {
+			s.native(text, "it may run what the stage compiled")
 			return // go install ./... may have made it
 		}
 		s.refuse(text, name+" is not in the built-in base"+without[name])
@@ -238,4 +251,17 @@ var foreignTools = map[string]bool{
 	"sudo": true, "chroot": true, "mount": true, "umount": true, "kill": true, "ps": true, "cmake": true, "ninja": true, "pkg-config": true,
 	"umask": true, "ulimit": true, "dpkg": true, "gpg": true, "bc": true, "expr": true, "od": true, "hexdump": true, "xxd": true, "apk-tools": true,
 	"docker": true, "java": true, "ruby": true, "cargo": true, "rustc": true, "busybox": true, "crontab": true, "chpasswd": true, "passwd": true,
+}
+
+// allExport reports whether set is told to export all variables.
+func allExport(args []value) bool {
+	for i, a := range args {
+		if !a.known || a.text == "-o" && i+1 < len(args) && args[i+1].text == "allexport" {
+			return true
+		}
+		if strings.HasPrefix(a.text, "-") && !strings.HasPrefix(a.text, "--") && strings.Contains(a.text, "a") {
+			return true
+		}
+	}
+	return false
 }

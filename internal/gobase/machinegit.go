@@ -129,7 +129,7 @@ func (c *call) runMachineGit() (code int, ok bool) {
 // needGit notes that a command needs a git that works. Where the machine has none to lend, why is the reason to refuse.
 func (s *step) needGit(text, why string) {
 	b, o := s.t.base, s.j.o
-	if b.arch == runtime.GOARCH && o.Git != nil && o.Git() {
+	if (b.arch == runtime.GOARCH || b.cross) && o.Git != nil && o.Git() {
 		b.gitLent = true
 		return
 	}

@@ -38,7 +38,7 @@ func (j *judge) modules(ctx context.Context, b *base) {
 	if need == "" || compareGo(goLine(need), goLine(b.release)) <= 0 {
 		return
 	}
-	instead, err := j.o.Tools.NewestAtHand(ctx, goLine(need), b.arch)
+	instead, err := j.o.Tools.NewestAtHand(ctx, goLine(need), toolArch(b.arch))
 	if err != nil {
 		b.refuse(&Refusal{Where: where(b.source), Why: err.Error()})
 		return

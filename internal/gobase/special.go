@@ -1,6 +1,7 @@
 package gobase
 
 import (
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -96,13 +97,16 @@ func (s *step) wrapper(name string, args []value, text string) {
 		return
 	}
 	changed := map[string]value{}
+	exported := s.exported
+	s.exported = maps.Clone(exported)
+	defer func() { s.exported = exported }()
 	for len(args) > 0 {
 		word := args[0]
 		assigns, val, isAssign := strings.Cut(word.text, "=")
 		switch {
 		case name == "env" && isAssign && !strings.HasPrefix(word.text, "-"):
 			changed[assigns] = s.env[assigns]
-			s.env[assigns] = value{val, word.known}
+			s.env[assigns], s.exported[assigns] = value{val, word.known}, true
 		case strings.HasPrefix(word.text, "-") && word.known && !wrapperOption.MatchString(name+" "+word.text):
 			s.refuse(text, "the option "+word.text+" of "+name+" is not served")
 			return

@@ -14,7 +14,7 @@ import (
 type base struct {
 	source  *graph.Vertex
 	tag     Tag
-	arch    string
+	arch    string // GOARCH of the stage's platform
 	release string // what the tag means
 	instead string // a newer release that is used, since go.mod asks for it; empty: none
 
@@ -27,6 +27,8 @@ type base struct {
 	gitLent  bool            // a step needs a git that works
 	goMods   []string        // what go.mod files of the context ask for
 	copies   []copied        // of local sources, into any stage on it
+	cross    bool            // this machine's toolchain compiles for arch
+	natives  []*Refusal      // why it cannot
 }
 
 // goRelease is the Go that runs in the stage.

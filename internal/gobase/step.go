@@ -30,16 +30,24 @@ type step struct {
 	env   map[string]value
 	cwd   value
 	funcs map[string]bool
-	depth int // of shells within shells
+	// exported are the variables that the commands of the shell get, with all a command that is run by a shell with allexport gets.
+	exported  map[string]bool
+	allExport bool
+	given     map[string]bool // the variables that the step begins with
+	captured  bool            // what some command prints goes elsewhere than to the log
+	depth     int             // of shells within shells
 	// variant is the shell whose text is read; empty: none yet.
 	variant shell.Variant
 }
 
 func newStep(j *judge, v *graph.Vertex, e *pb.ExecOp, t *tree) *step {
-	s := &step{j: j, v: v, t: t, env: map[string]value{}, funcs: map[string]bool{}}
+	s := &step{j: j, v: v, t: t, env: map[string]value{}, funcs: map[string]bool{}, exported: map[string]bool{}, given: map[string]bool{}}
 	for _, kv := range e.Meta.Env {
 		name, text, _ := strings.Cut(kv, "=")
-		s.env[name] = value{text, true}
+		s.env[name], s.exported[name], s.given[name] = value{text, true}, true, true
+		if t.base.cross {
+			s.crossAssign(name, s.env[name])
+		}
 	}
 	s.cwd = value{path.Join("/", e.Meta.Cwd), true}
 	return s
@@ -115,8 +123,9 @@ func (s *step) script(name, text string) {
 
 // saved is what a subshell gives back at its end.
 type saved struct {
-	env map[string]value
-	cwd value
+	env      map[string]value
+	exported map[string]bool
+	cwd      value
 }
 
 // walk visits the commands of a script in the order of its text.
@@ -124,6 +133,7 @@ func (s *step) walk(file *syntax.File) {
 	var open []syntax.Node
 	var outer []saved
 	parts := map[*syntax.Stmt]bool{} // of pipelines
+	s.captured = s.captured || captures(file)
 	isolated := func(n syntax.Node) bool {
 		switch n := n.(type) {
 		case *syntax.Subshell, *syntax.CmdSubst:
@@ -138,7 +148,8 @@ func (s *step) walk(file *syntax.File) {
 			last := open[len(open)-1]
 			open = open[:len(open)-1]
 			if isolated(last) {
-				s.env, s.cwd = outer[len(outer)-1].env, outer[len(outer)-1].cwd
+				o := outer[len(outer)-1]
+				s.env, s.exported, s.cwd = o.env, o.exported, o.cwd
 				outer = outer[:len(outer)-1]
 			}
 			return true
@@ -148,7 +159,7 @@ func (s *step) walk(file *syntax.File) {
 			parts[b.X], parts[b.Y] = true, true
 		}
 		if isolated(n) {
-			outer = append(outer, saved{maps.Clone(s.env), s.cwd})
+			outer = append(outer, saved{maps.Clone(s.env), maps.Clone(s.exported), s.cwd})
 		}
 		s.node(n)
 		return true
@@ -156,6 +167,9 @@ func (s *step) walk(file *syntax.File) {
 }
 
 func (s *step) node(n syntax.Node) {
+	if s.t.base.cross {
+		s.crossNode(n)
+	}
 	switch n := n.(type) {
 	case *syntax.CallExpr:
 		s.call(n)
@@ -188,9 +202,10 @@ func (s *step) call(c *syntax.CallExpr) {
 		}
 		return
 	}
-	before := maps.Clone(s.env)
+	before, exported := maps.Clone(s.env), s.exported
+	s.exported = maps.Clone(s.exported)
 	for _, a := range c.Assigns {
-		s.env[a.Name.Value] = s.assigned(a)
+		s.env[a.Name.Value], s.exported[a.Name.Value] = s.assigned(a), true
 	}
 	var words []value
 	for _, w := range c.Args {
@@ -200,8 +215,9 @@ func (s *step) call(c *syntax.CallExpr) {
 	syntax.NewPrinter().Print(&text, c) // into a Builder: no error
 	s.command(words, text.String())
 	if len(c.Assigns) == 0 {
-		return
+		return // what the command exported stays
 	}
+	s.exported = exported
 	for _, a := range c.Assigns { // they were for this command alone
 		if old, ok := before[a.Name.Value]; ok {
 			s.env[a.Name.Value] = old

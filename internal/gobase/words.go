@@ -108,6 +108,16 @@ func (s *step) param(p *syntax.ParamExp) value {
 			return otherwise()
 		}
 		return value{"", true}
+	case syntax.RemSmallPrefix, syntax.RemLargePrefix, syntax.RemSmallSuffix, syntax.RemLargeSuffix:
+		// ${TARGETVARIANT#v}: a pattern without wildcards is removed as it stands.
+		cut := otherwise()
+		if !cut.known || strings.ContainsAny(cut.text, `*?[\`) {
+			return value{}
+		}
+		if p.Exp.Op == syntax.RemSmallPrefix || p.Exp.Op == syntax.RemLargePrefix {
+			return value{strings.TrimPrefix(v.text, cut.text), true}
+		}
+		return value{strings.TrimSuffix(v.text, cut.text), true}
 	}
 	return value{}
 }
