@@ -45,7 +45,11 @@ type Module struct {
 	Sum           string // h1: of the zip
 	ModSum        string // h1: of go.mod, as go.sum has it
 	Info          bool   // with the file that says when it was made
+	Zip, Folder   Stamp  // of what was found to have the checksum; "": nothing was
 }
+
+// Stamp tells a file or folder from others that come to be at its name.
+type Stamp string
 
 // ErrMiss is what [Dir.Get] returns where there is nothing for an action, or nothing that can be read.
 var ErrMiss = errors.New("not in the cache")

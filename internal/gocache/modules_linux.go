@@ -2,11 +2,15 @@ package gocache
 
 import (
 	"archive/zip"
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -20,6 +24,7 @@ import (
 	"github.com/klauspost/compress/flate"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
+	"golang.org/x/sys/unix"
 )
 
 // download is where the go command keeps what it fetched (go.dev/ref/mod#module-cache).
@@ -33,8 +38,8 @@ const maxModule = 500 << 20
 // zip does. A script may have changed what it was given: whatever does not agree stays in from. It returns the modules of which it
 // moved all files, so that they come from this step and no other.
 //
-// Of a step that ran the go command alone, which has read the zips itself, they are not read again, and answers of the checksum
-// database are taken over, too; the go command proves those when it uses them.
+// Of a step that ran the go command alone, answers of the checksum database are taken over, too; the go command proves those when it
+// uses them.
 func Modules(from, to string, below []string, goAlone bool) ([]Module, error) {
 	m := moduleMover{from: from, to: to, below: below, goAlone: goAlone}
 	versions, err := m.versions()
@@ -147,15 +152,11 @@ func (m *moduleMover) move(v module.Version) (mod Module, whole bool, err error)
 		return mod, false, err
 	}
 	whole = moved && mod.ModSum != ""
-	known := false
-	if mod.Sum, known = m.known(name + ".ziphash"); !known {
-		if m.goAlone {
-			mod.Sum, _ = (&moduleMover{below: []string{m.from}}).known(name + ".ziphash")
-		} else if mod.Sum, err = m.checkZip(v, name+".zip", name+".ziphash"); err != nil {
+	sum, known := m.known(name + ".ziphash")
+	found := zipped{sum: sum}
+	if !known {
+		if found, err = m.checkZip(v, name, folder); err != nil || found.sum == "" {
 			return mod, false, err
-		}
-		if mod.Sum == "" {
-			return mod, false, nil
 		}
 		// The checksum comes last: without it the go command does not take the zip for whole.
 		for _, ext := range []string{".zip", ".ziphash"} {
@@ -166,7 +167,18 @@ func (m *moduleMover) move(v module.Version) (mod Module, whole bool, err error)
 			whole = whole && moved
 		}
 	}
-	return mod, whole && !known, m.moveFolder(v, folder, mod.Sum)
+	mod.Sum = found.sum
+	if known && m.isModule(v, filepath.Join(m.from, folder), mod.Sum) || !known && found.folder {
+		unpacked, err := m.moveFolder(folder)
+		if err != nil {
+			return mod, false, err
+		}
+		if unpacked {
+			mod.Folder = stampOf(filepath.Join(m.to, folder))
+		}
+	}
+	mod.Zip = stampOf(filepath.Join(m.to, name+".zip"))
+	return mod, whole && !known, nil
 }
 
 // moduleFiles are where a module cache has the files of a version, without what tells them apart, and what is unpacked.
@@ -181,14 +193,13 @@ func moduleFiles(v module.Version) (name, folder string, err error) {
 
 // modSum is the checksum of a go.mod file (cmd/go/internal/modfetch, goModSum).
 func modSum(name string) (string, error) {
-	f, err := openRegular(name)
+	f, err := openPlain(name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	h := newTreeHash()
-	budget := int64(maxModule)
-	if err := h.add("go.mod", f, &budget); err != nil {
+	h := newTreeHash(maxModule)
+	if err := h.add("go.mod", f); err != nil {
 		return "", err
 	}
 	return h.sum(), nil
@@ -218,13 +229,18 @@ func (m *moduleMover) share(mod Module) error {
 	if _, err := os.Lstat(filepath.Join(m.to, name+".ziphash")); err == nil {
 		return nil // another project was first
 	}
-	if sum, err := m.checkZip(v, name+".zip", name+".ziphash"); err != nil || sum != mod.Sum {
-		return err
+	if sum, _ := (&moduleMover{below: []string{m.from}}).known(name + ".ziphash"); sum != mod.Sum {
+		return nil
+	}
+	if !mod.Zip.stands(filepath.Join(m.from, name+".zip")) {
+		if found, err := m.checkZip(v, name, folder); err != nil || found.sum != mod.Sum {
+			return err
+		}
 	}
 	if sum, err := modSum(filepath.Join(m.from, name+".mod")); err != nil || sum != mod.ModSum {
 		return ignoreMissing(err)
 	}
-	if err := m.linkFolder(v, folder, mod.Sum); err != nil {
+	if err := m.linkFolder(v, folder, mod); err != nil {
 		return err
 	}
 	// The checksum comes last: without it the go command does not take the zip for whole.
@@ -244,9 +260,9 @@ func (m *moduleMover) share(mod Module) error {
 }
 
 // linkFolder makes a folder appear whole, by links to the files of the one that a module was unpacked to, if it has the checksum.
-func (m *moduleMover) linkFolder(v module.Version, name, sum string) error {
+func (m *moduleMover) linkFolder(v module.Version, name string, mod Module) error {
 	dir, to := filepath.Join(m.from, name), filepath.Join(m.to, name)
-	if _, err := os.Lstat(to); err == nil || !m.isModule(v, dir, sum) {
+	if _, err := os.Lstat(to); err == nil || !mod.Folder.stands(dir) && !m.isModule(v, dir, mod.Sum) {
 		return nil
 	}
 	tmp, err := os.MkdirTemp(m.to, ".skiff-")
@@ -271,19 +287,36 @@ func (m *moduleMover) linkFolder(v module.Version, name, sum string) error {
 	if err != nil {
 		return err
 	}
-	return placeFolder(part, to)
+	_, err = placeFolder(part, to)
+	return err
 }
 
-// placeFolder renames a folder to where there is none.
-func placeFolder(dir, to string) error {
+// placeFolder renames a folder to where there is none; moved: no other step was first.
+func placeFolder(dir, to string) (moved bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
+		return false, err
 	}
-	err := os.Rename(dir, to)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTEMPTY) {
-		return nil // another step was first
+	return renameNew(dir, to)
+}
+
+// renameNew renames to where there is nothing yet.
+func renameNew(from, to string) (moved bool, err error) {
+	switch err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
+		return false, nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS): // the file system, or the kernel, does not know this
+		if _, err := os.Lstat(to); err == nil {
+			return false, nil
+		}
+		if err := os.Rename(from, to); err != nil {
+			return false, err
+		}
+		return true, nil
+	default:
+		return false, &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
-	return err
 }
 
 // known is the checksum that a cache below has, which is not written again.
@@ -296,99 +329,160 @@ func (m *moduleMover) known(name string) (sum string, ok bool) {
 	return "", false
 }
 
-// checkZip returns the checksum of a zip if it is what the file beside it says.
-func (m *moduleMover) checkZip(v module.Version, name, hashName string) (string, error) {
-	want, err := readRegular(filepath.Join(m.from, hashName), 1<<10)
+// zipped is what a module's zip was found to be.
+type zipped struct {
+	sum    string // the checksum of its files, which is the one in the file beside it; "": it is not, or there is none
+	folder bool   // the folder that it was unpacked to holds the same files, and no others
+}
+
+// checkZip reads a zip once, and beside it what was unpacked from it.
+func (m *moduleMover) checkZip(v module.Version, name, folder string) (zipped, error) {
+	want, err := readRegular(filepath.Join(m.from, name+".ziphash"), 1<<10)
 	if err != nil {
-		return "", nil
+		return zipped{}, nil
 	}
-	f, err := openRegular(filepath.Join(m.from, name))
+	f, err := openRegular(filepath.Join(m.from, name+".zip"))
 	if err != nil {
-		return "", nil
+		return zipped{}, nil
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || info.Size() > maxModule {
-		return "", err
+		return zipped{}, err
 	}
 	z, err := zip.NewReader(f, info.Size())
 	if err != nil {
-		return "", nil
+		return zipped{}, nil
 	}
-	z.RegisterDecompressor(zip.Deflate, flate.NewReader) // twice as fast as the standard library's
-	h := newTreeHash()
-	budget := int64(maxModule)
+	z.RegisterDecompressor(zip.Deflate, inflate)
+	dir := filepath.Join(m.from, folder)
+	unpacked := regularFiles(dir)
+	same := unpacked != nil
+	h := newTreeHash(maxModule)
 	for _, e := range z.File {
-		if strings.HasSuffix(e.Name, "/") || !strings.HasPrefix(e.Name, v.Path+"@"+v.Version+"/") {
-			return "", nil
+		rel, ok := strings.CutPrefix(e.Name, v.Path+"@"+v.Version+"/")
+		if !ok || strings.HasSuffix(e.Name, "/") {
+			return zipped{}, nil
 		}
 		r, err := e.Open()
 		if err != nil {
-			return "", nil
+			return zipped{}, nil
 		}
-		err = h.add(e.Name, r, &budget)
+		var twin *plainFile
+		if same = same && unpacked[rel]; same { // else nothing is left to find out
+			delete(unpacked, rel)
+			if twin, err = openPlain(filepath.Join(dir, filepath.FromSlash(rel))); err != nil {
+				same = false
+			}
+		}
+		equal, err := h.addEqual(e.Name, r, twin)
+		same = same && equal
 		r.Close()
+		if twin != nil {
+			twin.Close()
+		}
 		if err != nil {
-			return "", nil
+			return zipped{}, nil
 		}
 	}
 	if sum := h.sum(); sum == strings.TrimSpace(string(want)) {
-		return sum, nil
+		return zipped{sum, same && len(unpacked) == 0}, nil
 	}
-	return "", nil
+	return zipped{}, nil
 }
 
-// moveFolder moves what was unpacked, if it is what the checksum says.
-func (m *moduleMover) moveFolder(v module.Version, name, sum string) error {
-	dir, to := filepath.Join(m.from, name), filepath.Join(m.to, name)
-	if _, err := os.Lstat(to); err == nil || !m.isModule(v, dir, sum) {
-		return nil
-	}
-	err := placeFolder(dir, to)
-	if errors.Is(err, syscall.EXDEV) {
-		err = m.copyFolder(dir, to)
-	}
-	return err
-}
-
-// isModule says whether a folder holds the files of a module that have the checksum, and nothing else.
-func (m *moduleMover) isModule(v module.Version, dir, sum string) bool {
-	h := newTreeHash()
-	budget := int64(maxModule)
+// regularFiles are the files below a folder, by names with slashes; nil: there is no such folder, or something else in it.
+func regularFiles(dir string) map[string]bool {
+	files := map[string]bool{}
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		f, err := openRegular(p)
+		if !d.Type().IsRegular() {
+			return fs.ErrInvalid
+		}
+		files[filepath.ToSlash(p[len(dir)+1:])] = true
+		return nil
+	})
+	if err != nil {
+		return nil
+	}
+	return files
+}
+
+// inflate is a decompressor for package zip, twice as fast as that of the standard library.
+func inflate(r io.Reader) io.ReadCloser {
+	p := inflaters.Get().(*inflater)
+	p.in.Reset(r)
+	_ = p.out.(flate.Resetter).Reset(p.in, nil) // without a dictionary it cannot fail
+	return p
+}
+
+type inflater struct {
+	in  *bufio.Reader
+	out io.ReadCloser
+}
+
+func (p *inflater) Read(b []byte) (int, error) { return p.out.Read(b) }
+
+func (p *inflater) Close() error {
+	p.in.Reset(nil)
+	inflaters.Put(p)
+	return nil
+}
+
+var inflaters = sync.Pool{New: func() any {
+	in := bufio.NewReaderSize(nil, 64<<10)
+	return &inflater{in, flate.NewReader(in)}
+}}
+
+// moveFolder moves what was unpacked to where there is nothing.
+func (m *moduleMover) moveFolder(name string) (moved bool, err error) {
+	dir, to := filepath.Join(m.from, name), filepath.Join(m.to, name)
+	if _, err := os.Lstat(to); err == nil {
+		return false, nil
+	}
+	moved, err = placeFolder(dir, to)
+	if errors.Is(err, syscall.EXDEV) {
+		moved, err = m.copyFolder(dir, to)
+	}
+	return moved, err
+}
+
+// isModule says whether a folder holds the files of a module that have the checksum, and nothing else.
+func (m *moduleMover) isModule(v module.Version, dir, sum string) bool {
+	h := newTreeHash(maxModule)
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := openPlain(p)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		rel, err := filepath.Rel(dir, p)
-		if err != nil {
-			return err
-		}
-		return h.add(v.Path+"@"+v.Version+"/"+filepath.ToSlash(rel), f, &budget)
+		return h.add(v.Path+"@"+v.Version+"/"+filepath.ToSlash(p[len(dir)+1:]), f)
 	})
 	return err == nil && h.sum() == sum
 }
 
 // copyFolder makes the folder appear whole.
-func (m *moduleMover) copyFolder(dir, to string) error {
+func (m *moduleMover) copyFolder(dir, to string) (moved bool, err error) {
 	tmp, err := os.MkdirTemp(m.to, ".skiff-")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer os.RemoveAll(tmp)
 	part := filepath.Join(tmp, "m")
 	if err := os.CopyFS(part, os.DirFS(dir)); err != nil {
-		return err
+		return false, err
 	}
 	return placeFolder(part, to)
 }
 
 // moveFile moves a regular file that no cache below has.
 func (m *moduleMover) moveFile(name string) (moved bool, err error) {
+	to := filepath.Join(m.to, name)
 	for _, dir := range append([]string{m.to}, m.below...) {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return false, nil
@@ -400,15 +494,33 @@ func (m *moduleMover) moveFile(name string) (moved bool, err error) {
 		return false, nil // none, or no file
 	}
 	defer f.Close()
-	to := filepath.Join(m.to, name)
-	err = renameInto(from, to, 0o644)
-	if errors.Is(err, syscall.EXDEV) {
-		err = Dir(m.to).place(to, func(w io.Writer) error {
-			_, err := io.Copy(w, f)
-			return err
-		})
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return false, err
 	}
-	return err == nil, err
+	if err := f.Chmod(0o644); err != nil {
+		return false, err
+	}
+	moved, err = renameNew(from, to)
+	if errors.Is(err, syscall.EXDEV) {
+		moved, err = m.copyFile(f, to)
+	}
+	return moved, err
+}
+
+func (m *moduleMover) copyFile(f *os.File, to string) (moved bool, err error) {
+	tmp, err := os.MkdirTemp(m.to, ".skiff-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(tmp)
+	part := filepath.Join(tmp, "f")
+	if err := Dir(tmp).place(part, func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	}); err != nil {
+		return false, err
+	}
+	return renameNew(part, to)
 }
 
 // moveTree moves the regular files below a folder.
@@ -427,25 +539,109 @@ func (m *moduleMover) moveTree(name string) error {
 	})
 }
 
-// treeHash computes the h1 checksum of a module's files (golang.org/x/mod/sumdb/dirhash, Hash1).
-type treeHash struct{ lines []string }
+// stampOf tells a file or folder that nobody writes in place from another at the same name; "" where it cannot be told.
+func stampOf(name string) Stamp {
+	var st unix.Stat_t
+	if unix.Lstat(name, &st) != nil {
+		return ""
+	}
+	return Stamp(fmt.Sprint(st.Dev, st.Ino, st.Size, st.Mtim.Nano()))
+}
 
-func newTreeHash() *treeHash { return &treeHash{} }
+func (s Stamp) stands(name string) bool { return s != "" && s == stampOf(name) }
+
+// plainFile is a regular file that is read from its begin to its end. Package os has the kernel asked for more, which counts
+// where there are many files.
+type plainFile struct{ fd int }
+
+// openPlain opens a regular file, following no link and waiting for no other end of a pipe.
+func openPlain(name string) (*plainFile, error) {
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.Join(err, errors.New("not a regular file"))}
+	}
+	return &plainFile{fd}, nil
+}
+
+func (f *plainFile) Read(b []byte) (int, error) {
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(f.fd, b) })
+	switch {
+	case err != nil:
+		return 0, err
+	case n == 0 && len(b) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (f *plainFile) Close() { unix.Close(f.fd) }
+
+func ignoringEINTR(call func() (int, error)) (int, error) {
+	for {
+		if n, err := call(); !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// treeHash computes the h1 checksum of a module's files (golang.org/x/mod/sumdb/dirhash, Hash1).
+type treeHash struct {
+	lines     []string
+	file      hash.Hash
+	left      int64 // of what all files together may have
+	buf, twin []byte
+}
+
+// newTreeHash is for files that have no more than max bytes together.
+func newTreeHash(max int64) *treeHash {
+	return &treeHash{file: sha256.New(), left: max, buf: make([]byte, 64<<10), twin: make([]byte, 64<<10)}
+}
 
 var errTooLarge = errors.New("larger than a module may be")
 
-// add reads a file; what all files together have is bounded by budget.
-func (h *treeHash) add(name string, r io.Reader, budget *int64) error {
-	if strings.Contains(name, "\n") {
-		return errors.New("a file name with a newline")
-	}
-	sum := sha256.New()
-	n, err := io.Copy(sum, io.LimitReader(r, *budget+1))
-	if *budget -= n; err == nil && *budget < 0 {
-		err = errTooLarge
-	}
-	h.lines = append(h.lines, name+"\x00"+fmt.Sprintf("%x", sum.Sum(nil)))
+// add reads a file.
+func (h *treeHash) add(name string, r io.Reader) error {
+	_, err := h.addEqual(name, r, nil)
 	return err
+}
+
+// addEqual reads a file, and says whether twin has the same content; nil has not.
+func (h *treeHash) addEqual(name string, r io.Reader, twin *plainFile) (equal bool, err error) {
+	if strings.Contains(name, "\n") {
+		return false, errors.New("a file name with a newline")
+	}
+	h.file.Reset()
+	equal = twin != nil
+	for {
+		n, err := r.Read(h.buf)
+		if h.left -= int64(n); h.left < 0 {
+			return false, errTooLarge
+		}
+		h.file.Write(h.buf[:n])
+		if equal && n > 0 {
+			if _, err := io.ReadFull(twin, h.twin[:n]); err != nil || !bytes.Equal(h.buf[:n], h.twin[:n]) {
+				equal = false
+			}
+		}
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return false, err
+		}
+	}
+	if equal {
+		n, err := twin.Read(h.twin[:1])
+		equal = n == 0 && err == io.EOF
+	}
+	h.lines = append(h.lines, name+"\x00"+hex.EncodeToString(h.file.Sum(nil)))
+	return equal, nil
 }
 
 func (h *treeHash) sum() string {

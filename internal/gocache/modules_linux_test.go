@@ -1,6 +1,7 @@
 package gocache
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,4 +118,86 @@ func TestModules(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestShareReplaced: what came to be at the place of what was proved is not shared in its stead.
+func TestShareReplaced(t *testing.T) {
+	v := module.Version{Path: "example.com/a", Version: "v1.0.0"}
+	const base, folder = "cache/download/example.com/a/@v/v1.0.0", "example.com/a@v1.0.0"
+	step, own := t.TempDir(), t.TempDir()
+	layOut(t, step, v, "package a\n")
+	mods, err := Modules(step, own, []string{own}, true)
+	must(t, err)
+	if len(mods) != 1 || mods[0].Zip == "" || mods[0].Folder == "" {
+		t.Fatalf("%+v: one module, with stamps, is expected", mods)
+	}
+	other := t.TempDir()
+	layOut(t, other, v, "package b\n")
+	for _, name := range []string{base + ".zip", folder} {
+		must(t, os.RemoveAll(filepath.Join(own, name)))
+		must(t, os.Rename(filepath.Join(other, name), filepath.Join(own, name)))
+		shared := t.TempDir()
+		must(t, ShareModules(t.Context(), own, shared, mods))
+		if _, err := os.Lstat(filepath.Join(shared, name)); err == nil {
+			t.Errorf("%s: another one than the proved one is shared", name)
+		}
+		layOut(t, other, v, "package b\n")
+		must(t, os.RemoveAll(filepath.Join(own, name)))
+		again := t.TempDir()
+		layOut(t, again, v, "package a\n")
+		must(t, os.Rename(filepath.Join(again, name), filepath.Join(own, name)))
+		shared = t.TempDir()
+		must(t, ShareModules(t.Context(), own, shared, mods))
+		if _, err := os.Lstat(filepath.Join(shared, name)); err != nil {
+			t.Errorf("%s: the same content, found by its checksum, is not shared: %v", name, err)
+		}
+	}
+}
+
+// TestMovePromotedOnce: of two steps that wrote one version, the later replaces nothing, and does not count as where it came from.
+func TestMovePromotedOnce(t *testing.T) {
+	v := module.Version{Path: "example.com/a", Version: "v1.0.0"}
+	own := t.TempDir()
+	for i, text := range []string{"package a\n", "package b\n"} {
+		step := t.TempDir()
+		layOut(t, step, v, text)
+		mods, err := Modules(step, own, nil, true) // as if both had begun before either ended
+		must(t, err)
+		if want := 1 - i; len(mods) != want {
+			t.Errorf("step %d: %d modules, want %d", i, len(mods), want)
+		}
+	}
+	got, err := os.ReadFile(filepath.Join(own, "example.com/a@v1.0.0/a.go"))
+	must(t, err)
+	if string(got) != "package a\n" {
+		t.Errorf("the first step's folder has become %q", got)
+	}
+}
+
+// layOut lays out a module in a cache as the go command does.
+func layOut(t *testing.T, cache string, v module.Version, text string) {
+	t.Helper()
+	base := filepath.Join(cache, "cache/download", v.Path, "@v", v.Version)
+	src := t.TempDir()
+	write(t, filepath.Join(src, "go.mod"), "module "+v.Path+"\n")
+	write(t, filepath.Join(src, "a.go"), text)
+	must(t, os.MkdirAll(filepath.Dir(base), 0o755))
+	f, err := os.Create(base + ".zip")
+	must(t, err)
+	must(t, modzip.CreateFromDir(f, v, src))
+	must(t, f.Close())
+	folder := filepath.Join(cache, v.Path+"@"+v.Version)
+	must(t, os.RemoveAll(folder))
+	must(t, modzip.Unzip(folder, v, base+".zip"))
+	must(t, filepath.WalkDir(folder, func(p string, d fs.DirEntry, err error) error { // so that the test can clean up
+		if err == nil && d.IsDir() {
+			err = os.Chmod(p, 0o755)
+		}
+		return err
+	}))
+	sum, err := dirhash.HashZip(base+".zip", dirhash.Hash1)
+	must(t, err)
+	write(t, base+".ziphash", sum)
+	write(t, base+".mod", "module "+v.Path+"\n")
+	write(t, base+".info", `{"Version":"`+v.Version+`"}`)
 }
