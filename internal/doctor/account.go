@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -20,6 +22,10 @@ type account struct {
 	known    bool   // passwd has a line for it
 	// unknown says which name keeps the image from starting: "user", "group", "" for neither. What is no number is looked up.
 	unknown string
+	// broken says why its files, or its numbers, keep the image from starting, whatever they say of the user; "" where they do not.
+	broken string
+	// unread says that one of the files is too large to be read here: what it holds is not known.
+	unread string
 }
 
 // superuser says that the kernel lets it read and write everywhere (CAP_DAC_OVERRIDE, which container runtimes give it).
@@ -27,30 +33,66 @@ func (a account) superuser() bool { return a.uid == 0 }
 
 // accountOf reads the User of an image's config by the library by which runc and Docker do.
 func accountOf(root Existing, who string) account {
-	passwd, _ := root.ReadFile(rootfiles.PasswdPath) // a file that is not there has no lines
-	group, _ := root.ReadFile(rootfiles.GroupPath)
-	get := func(who string) (*user.ExecUser, error) {
+	a := account{uid: -1, gid: -1}
+	passwd, group := a.table(root, rootfiles.PasswdPath), a.table(root, rootfiles.GroupPath)
+	get := func(who string, passwd, group []byte) (*user.ExecUser, error) {
 		return user.GetExecUser(who, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
 	}
-	a := account{uid: -1, gid: -1}
 	name, _, _ := strings.Cut(who, ":")
-	u, err := get(who)
-	if err != nil {
+	u, err := get(who, passwd, group)
+	switch alone, aloneErr := get(name, passwd, group); {
+	case err == nil:
+	case a.unread != "": // numbers need no file
+		u, _ = get(who, nil, nil)
+	case a.broken != "":
+	case !errors.Is(err, user.ErrNoPasswdEntries) && !errors.Is(err, user.ErrNoGroupEntries):
+		a.broken = err.Error()
+	case aloneErr == nil && name != "":
+		a.unknown, u = "group", alone
+	default:
 		a.unknown = "user"
-		if alone, err := get(name); err == nil && name != "" { // then it is the group
-			a.unknown, u = "group", alone
-		}
 	}
 	if u != nil {
 		a.uid, a.gid, a.groups = u.Uid, u.Gid, u.Sgids
 	}
-	if line := field(string(passwd), 2, strconv.Itoa(a.uid)); len(line) > 5 {
-		a.known, a.home = true, line[5]
+	if home, ok := homeOf(string(passwd), a.uid); ok {
+		a.known, a.home = true, home
 	}
 	if a.home == "" {
 		a.home = homeFor(name, a)
 	}
 	return a
+}
+
+// table is the text of one of the files. One that is not there has no lines; a folder in its place, which runtimes open and cannot read,
+// keeps them from starting the image (moby/sys/user, GetExecUserPath).
+func (a *account) table(root Existing, name string) []byte {
+	text, err := root.ReadFile(name)
+	if err == nil {
+		return text
+	}
+	switch f, err := root.Stat(name, nil); {
+	case err != nil:
+	case f.Dir:
+		a.broken = cmp.Or(a.broken, name+" is a folder")
+	case f.Size > maxRead:
+		a.unread = cmp.Or(a.unread, name)
+	}
+	return nil
+}
+
+// homeOf is the home of a user, where passwd has a line for it that Go's os/user takes (lookup_unix.go, matchUserIndexValue).
+func homeOf(passwd string, uid int) (home string, ok bool) {
+	for line := range strings.Lines(passwd) {
+		parts := strings.Split(strings.TrimSpace(line), ":")
+		if len(parts) < 7 || parts[2] != strconv.Itoa(uid) || parts[0] == "" || strings.ContainsRune("#+-", rune(parts[0][0])) {
+			continue
+		}
+		if _, err := strconv.Atoi(parts[3]); err == nil {
+			return parts[5], true
+		}
+	}
+	return "", false
 }
 
 // homeFor is the home to make for a user who has none.

@@ -101,6 +101,7 @@ func TestFindings(t *testing.T) {
 	cmd := func(args ...string) v1.Config { return v1.Config{Cmd: args, User: "65532"} }
 	passwd := entry{Name: "etc/passwd", Body: "root:x:0:0::/root:/bin/sh\napp:x:65532:65532::/:/bin/sh\n"}
 	sh := entry{Name: "bin/sh", File: plain, Mode: 0o755}
+	script := func(text string) entry { return entry{Name: "run.sh", Body: "#!/bin/sh\n" + text, Mode: 0o755} }
 	health := func(test ...string) v1.Config {
 		return v1.Config{Entrypoint: []string{"/app"}, User: "65532", Healthcheck: &v1.HealthConfig{Test: test}}
 	}
@@ -109,11 +110,19 @@ func TestFindings(t *testing.T) {
 		files  []entry
 		want   []string
 	}{
-		"nothing":           {start, []entry{app}, nil},
-		"root":              {v1.Config{Entrypoint: []string{"/app"}}, []entry{app}, []string{"warning root-user "}},
-		"root by name":      {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app, passwd}, []string{"warning root-user "}},
-		"root of no passwd": {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app}, []string{"error users /etc/passwd"}},
-		"unknown group":     {v1.Config{Entrypoint: []string{"/app"}, User: "65532:nosuch"}, []entry{app, passwd}, []string{"error users /etc/group"}},
+		"nothing":                     {start, []entry{app}, nil},
+		"root":                        {v1.Config{Entrypoint: []string{"/app"}}, []entry{app}, []string{"warning root-user "}},
+		"root by name":                {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app, passwd}, []string{"warning root-user "}},
+		"root of no passwd":           {v1.Config{Entrypoint: []string{"/app"}, User: "root"}, []entry{app}, []string{"error users /etc/passwd"}},
+		"unknown group":               {v1.Config{Entrypoint: []string{"/app"}, User: "65532:nosuch"}, []entry{app, passwd}, []string{"error users /etc/group"}},
+		"passwd, a folder":            {v1.Config{Entrypoint: []string{"/app"}, User: "65532"}, []entry{app, {Name: "etc/passwd/"}}, []string{"error users /etc/passwd"}},
+		"group, a folder":             {v1.Config{Entrypoint: []string{"/app"}, User: "65532:nosuch"}, []entry{app, {Name: "etc/group/"}}, []string{"error users /etc/passwd"}},
+		"passwd with a line too long": {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app, {Name: "etc/passwd", Body: strings.Repeat("x", 1<<17) + "\n" + passwd.Body}}, []string{"error users /etc/passwd"}},
+		"passwd with damaged lines":   {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app, {Name: "etc/passwd", Body: "\x00\xff\n:::\n#x\n" + passwd.Body}}, nil},
+		"passwd by a link":            {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app, {Name: "etc/passwd", Link: "../usr/etc/passwd"}, {Name: "usr/etc/passwd", Body: passwd.Body}}, nil},
+		"passwd too large, a number":  {v1.Config{Entrypoint: []string{"/app"}, User: "65532"}, []entry{app, {Name: "etc/passwd", Body: strings.Repeat(passwd.Body, 100_000)}}, nil},
+		"passwd too large, a name":    {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{app, {Name: "etc/passwd", Body: strings.Repeat(passwd.Body, 100_000)}}, nil},
+		"a number too large":          {v1.Config{Entrypoint: []string{"/app"}, User: "4294967295"}, []entry{app, passwd}, []string{"error users /etc/passwd"}},
 		"known group": {v1.Config{Entrypoint: []string{"/app"}, User: "app:www"}, []entry{{Name: "app", File: plain, Mode: 0o750, GID: 33}, passwd,
 			{Name: "etc/group", Body: "www:x:33:\n"}}, nil},
 		"group by membership": {v1.Config{Entrypoint: []string{"/app"}, User: "app"}, []entry{{Name: "app", File: plain, Mode: 0o750, GID: 33}, passwd,
@@ -147,6 +156,19 @@ func TestFindings(t *testing.T) {
 		"a shell's good program":       {cmd("/bin/sh", "-ec", "umask 022\ncd /bin; exec ./sh /app"), []entry{app, sh}, nil},
 		"a shell's branches":           {cmd("/bin/sh", "-c", "[ -x /x ] || exec /y; if /app; then /z; fi; f() { /f; }; f; $TOOL; eval x; /w"), []entry{app, sh}, nil},
 		"a shell's variable":           {v1.Config{Cmd: []string{"/bin/sh", "-c", "$BIN/server"}, User: "65532", Env: []string{"BIN=/opt"}}, []entry{app, sh}, []string{"error entrypoint-missing /opt/server"}},
+		"a shell's own variable":       {v1.Config{Cmd: []string{"/bin/sh", "-c", "BIN=/; ${BIN}app; for f in /; do :; done; $f/app"}, User: "65532", Env: []string{"BIN=/opt/", "f=/opt"}}, []entry{app, sh}, nil},
+		"a shell's other end":          {cmd("/bin/sh", "-c", "[ -x /x ] || exec /app; /y"), []entry{app, sh}, nil},
+		"a shell's check":              {cmd("/bin/sh", "-c", "[ -x /app ] || exit 1; exec /y"), []entry{app, sh}, []string{"error entrypoint-missing /y"}},
+		"a shell's case":               {cmd("/bin/sh", "-c", "case $X in *) exec /app;; esac; /y"), []entry{app, sh}, nil},
+		"a shell's function that ends": {cmd("/bin/sh", "-c", "f() { exec /app; }; f; /y"), []entry{app, sh}, nil},
+		"a shell's PATH":               {cmd("/bin/sh", "-c", "export PATH=/opt; y"), []entry{app, sh}, nil},
+		"words for a shell":            {cmd("/bin/sh", "-c", "exec \"$@\"", "--", "/y", "z"), []entry{app, sh}, []string{"error entrypoint-missing /y"}},
+		"a word for a shell":           {cmd("/bin/sh", "-c", "exec $1", "--", "/y", "z"), []entry{app, sh}, []string{"error entrypoint-missing /y"}},
+		"a script's program":           {v1.Config{Entrypoint: []string{"/run.sh"}, Cmd: []string{"/server"}, User: "65532"}, []entry{app, sh, script("set -eu\n. /dev/null\nexec \"$@\"\n")}, nil},
+		"a script's missing program":   {v1.Config{Entrypoint: []string{"/run.sh"}, Cmd: []string{"/server"}, User: "65532"}, []entry{app, sh, script("set -eu\necho $1\nexec \"$@\"\n")}, []string{"error entrypoint-missing /server"}},
+		"a script's words":             {v1.Config{Entrypoint: []string{"/run.sh"}, Cmd: []string{"-x"}, User: "65532"}, []entry{app, sh, script("if [ \"${1#-}\" != \"$1\" ]; then\n\tset -- app \"$@\"\nfi\nexec \"$@\"\n")}, nil},
+		"a script's closed program":    {v1.Config{Entrypoint: []string{"/run.sh"}, User: "65532"}, []entry{{Name: "app", File: plain, Mode: 0o700}, sh, script("exec /app \"$@\"\n")}, []string{"error entrypoint-not-executable /app"}},
+		"a script by its shell":        {v1.Config{Entrypoint: []string{"/bin/sh", "/run.sh"}, Cmd: []string{"/server"}, User: "65532"}, []entry{app, sh, script("exec \"$@\"\n")}, []string{"error entrypoint-missing /server"}},
 		"a wrapper": {v1.Config{Entrypoint: []string{"/tini", "--"}, Cmd: []string{"/server"}, User: "65532"}, []entry{app, {Name: "tini", File: plain, Mode: 0o755}},
 			[]string{"error entrypoint-missing /server"}},
 		"a wrapper of a good program": {v1.Config{Entrypoint: []string{"/tini", "--"}, Cmd: []string{"/app"}, User: "65532"}, []entry{app, {Name: "tini", File: plain, Mode: 0o755}}, nil},
@@ -358,6 +380,15 @@ func TestRoots(t *testing.T) {
 		"SSL_CERT_FILE hides no folder":  {[]string{"SSL_CERT_FILE=/certs/corp.txt"}, []entry{ca("etc/ssl/certs/x.pem", 0o644)}, false, false},
 		"SSL_CERT_FILE missing":          {[]string{"SSL_CERT_FILE=/certs/corp.txt"}, nil, true, false},
 		"SSL_CERT_DIR":                   {[]string{"SSL_CERT_DIR=/a:/certs"}, []entry{ca("certs/x", 0o644)}, false, false},
+		"SSL_CERT_DIR empty":             {[]string{"SSL_CERT_DIR=/certs"}, []entry{{Name: "certs/"}}, true, false},
+		"SSL_CERT_DIR empty, a bundle":   {[]string{"SSL_CERT_DIR=/certs"}, []entry{{Name: "certs/"}, ca(first, 0o644)}, false, false},
+		"SSL_CERT_DIR of nothing":        {[]string{"SSL_CERT_DIR=:"}, []entry{ca("x.pem", 0o644)}, true, false},
+		"linked folder":                  {nil, []entry{{Name: "etc/ssl", Link: "../usr/lib/ssl"}, ca("usr/lib/ssl/certs/ca-certificates.crt", 0o644)}, false, false},
+		"linked folder, closed":          {nil, []entry{{Name: "etc/ssl", Link: "/priv/ssl"}, {Name: "priv/", Mode: 0o700}, ca("priv/ssl/certs/ca-certificates.crt", 0o644)}, true, false},
+		"a hard link":                    {nil, []entry{ca("certs/x", 0o644), {Name: first, Hard: "certs/x"}}, false, false},
+		"a closed hard link":             {nil, []entry{ca("certs/x", 0o600), {Name: first, Hard: "certs/x"}}, true, false},
+		"removed":                        {nil, []entry{ca(first, 0o644), {Name: "\n"}, {Name: "etc/ssl/certs/.wh.ca-certificates.crt"}}, true, true},
+		"removed with all beside it":     {nil, []entry{ca(first, 0o644), {Name: "\n"}, {Name: "etc/ssl/certs/.wh..wh..opq"}}, true, true},
 		"SSL_CERT_DIR hides the folders": {[]string{"SSL_CERT_DIR=/certs"}, []entry{ca("etc/ssl/certs/x.pem", 0o644)}, true, false},
 		"of root alone":                  {nil, []entry{ca(first, 0o600)}, true, false},
 		"of root alone, and another":     {nil, []entry{ca(first, 0o600), ca("etc/ssl/cert.pem", 0o644)}, false, false},
@@ -368,7 +399,7 @@ func TestRoots(t *testing.T) {
 		"by name with ./":                {nil, []entry{ca("./"+first, 0o644)}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}, User: "65532", Env: c.env}, skifftest.Layer(t, append([]entry{app}, c.files...)...))
+			img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}, User: "65532", Env: c.env}, layers(t, append([]entry{app}, c.files...))...)
 			r := examine(t, img, doctor.Options{})
 			i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.ID == doctor.IDCA })
 			if i >= 0 != c.found || i >= 0 && r.Findings[i].Supplied != c.added {
@@ -390,10 +421,23 @@ func TestRoots(t *testing.T) {
 	}
 }
 
+// layers are those of entries, parted by ones that are named "\n".
+func layers(t *testing.T, entries []entry) []v1.Layer {
+	t.Helper()
+	var all []v1.Layer
+	for {
+		i := slices.IndexFunc(entries, func(e entry) bool { return e.Name == "\n" })
+		if i < 0 {
+			return append(all, skifftest.Layer(t, entries...))
+		}
+		all, entries = append(all, skifftest.Layer(t, entries[:i]...)), entries[i+1:]
+	}
+}
+
 // TestEyes: temporary files, homes and zones are looked for where the environment says, with the rights of the image's user.
 func TestEyes(t *testing.T) {
 	app := entry{Name: "app", File: build(t, "all", "-ldflags=-s -w"), Mode: 0o755}
-	zones := entry{Name: "z.zip", Body: zipped(t, "Asia/Tokyo")}
+	zones := entry{Name: "z.zip", Body: zipped(t, "Asia/Tokyo", zip.Store)}
 	for name, c := range map[string]struct {
 		id    string
 		user  string
@@ -415,7 +459,12 @@ func TestEyes(t *testing.T) {
 		"of passwd":                 {doctor.IDHome, "7", nil, []entry{{Name: "etc/passwd", Body: "x:x:7:7::/h:\n"}, {Name: "h/", UID: 7}}, false},
 		"passwd closed":             {doctor.IDUsers, "7", nil, []entry{{Name: "etc/passwd", Body: "x:x:7:7::/h:\n", Mode: 0o600}}, true},
 		"ZONEINFO, a zip":           {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{zones}, false},
-		"ZONEINFO without it":       {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{{Name: "z.zip", Body: zipped(t, "Asia/Seoul")}}, true},
+		"ZONEINFO without it":       {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{{Name: "z.zip", Body: zipped(t, "Asia/Seoul", zip.Store)}}, true},
+		"ZONEINFO missing":          {doctor.IDZones, "65532", []string{"ZONEINFO=/none.zip"}, nil, true},
+		"ZONEINFO missing, system":  {doctor.IDZones, "65532", []string{"ZONEINFO=/none.zip"}, []entry{{Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"}}, false},
+		"ZONEINFO, compressed":      {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{{Name: "z.zip", Body: zipped(t, "Asia/Tokyo", zip.Deflate)}}, true},
+		"passwd's line too short":   {doctor.IDUsers, "7", nil, []entry{{Name: "etc/passwd", Body: "x:x:7:7::/h\n"}}, true},
+		"passwd too large":          {doctor.IDUsers, "7", nil, []entry{{Name: "etc/passwd", Body: strings.Repeat("y:x:8:8::/h:\n", 400_000)}}, false},
 		"ZONEINFO closed":           {doctor.IDZones, "65532", []string{"ZONEINFO=/z.zip"}, []entry{{Name: "z.zip", Body: zones.Body, Mode: 0o600}}, true},
 		"ZONEINFO, a folder":        {doctor.IDZones, "65532", []string{"ZONEINFO=/z"}, []entry{{Name: "z/Asia/Tokyo", Body: "TZif"}}, false},
 		"ZONEINFO beside":           {doctor.IDZones, "65532", []string{"ZONEINFO=/z"}, []entry{{Name: "usr/share/zoneinfo/Asia/Tokyo", Body: "TZif"}}, false},
@@ -465,11 +514,11 @@ func TestEyes(t *testing.T) {
 	}
 }
 
-func zipped(t *testing.T, name string) string {
+func zipped(t *testing.T, name string, method uint16) string {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	w, err := z.Create(name)
+	w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: method})
 	if err != nil {
 		t.Fatal(err)
 	}

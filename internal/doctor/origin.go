@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,8 +70,23 @@ func (d *Dockerfile) shipped() []Instruction {
 	var all []Instruction
 	for i := d.Target; i >= 0 && i < len(d.Stages); {
 		s := d.Stages[i]
-		all = append(append([]Instruction{s.From}, s.Instructions...), all...)
-		i = d.stage(s.Base, i)
+		base := d.stage(s.Base, i)
+		all = slices.Concat([]Instruction{s.From}, d.triggers(base), s.Instructions, all)
+		i = base
+	}
+	return all
+}
+
+// triggers are what the ONBUILD instructions of a stage do first in a stage that starts from it, at their own lines.
+func (d *Dockerfile) triggers(stage int) []Instruction {
+	if stage < 0 {
+		return nil
+	}
+	var all []Instruction
+	for _, in := range d.Stages[stage].Instructions {
+		if words := strings.Fields(in.Text); in.Name == "ONBUILD" && len(words) > 1 {
+			all = append(all, Instruction{Line: in.Line, Name: strings.ToUpper(words[1]), Text: in.Text})
+		}
 	}
 	return all
 }
@@ -138,8 +154,8 @@ func originsOf(history []v1.History, layers int, d *Dockerfile) []layerOrigin {
 	return out
 }
 
-// writesHistory says that an instruction leaves an entry in the history of the image.
-func writesHistory(name string) bool { return name != "FROM" }
+// writesHistory says that an instruction leaves an entry in the history of the image (BuildKit's dockerfile2llb convert.go, dispatch).
+func writesHistory(name string) bool { return name != "FROM" && name != "ONBUILD" }
 
 // instructionOf is the instruction in a CreatedBy of BuildKit's frontend: "COPY /app /app # buildkit".
 func instructionOf(createdBy string) string {

@@ -77,6 +77,33 @@ func TestLines(t *testing.T) {
 	}
 }
 
+// TestLinesOfTriggers: what an ONBUILD of the stage below did has the line of that instruction, and leaves the lines of others alone.
+func TestLinesOfTriggers(t *testing.T) {
+	plain := build(t, "plain", "-ldflags=-s -w")
+	img := skifftest.Image(t, v1.Config{Entrypoint: []string{"/app"}}, skifftest.Layer(t, entry{Name: "a"}),
+		skifftest.Layer(t, entry{Name: "app", File: plain, Mode: 0o755}), skifftest.Layer(t, entry{Name: "b"}))
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.History = []v1.History{{CreatedBy: "COPY a /a # buildkit"}, {CreatedBy: "COPY app /app # buildkit"}, {CreatedBy: "COPY b /b # buildkit"}}
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		t.Fatal(err)
+	}
+	r := examine(t, img, doctor.Options{Dockerfile: &doctor.Dockerfile{File: "Dockerfile", Target: 1, Stages: []doctor.Stage{
+		{Name: "base", Base: "scratch", From: doctor.Instruction{Line: 1, Name: "FROM"}, Instructions: []doctor.Instruction{
+			{Line: 2, Name: "COPY", Text: "COPY a /a"}, {Line: 3, Name: "ONBUILD", Text: "ONBUILD COPY app /app"}}},
+		{Base: "base", From: doctor.Instruction{Line: 4, Name: "FROM"}, Instructions: []doctor.Instruction{
+			{Line: 5, Name: "COPY", Text: "COPY b /b"}, {Line: 6, Name: "ONBUILD", Text: "ONBUILD RUN x"}}},
+	}}})
+	for i, line := range []int{2, 3, 5} {
+		if s := r.Layers[i].Source; s == nil || s.Line != line {
+			t.Errorf("layer %d comes from %v, not from line %d", i+1, s, line)
+		}
+	}
+}
+
 // TestText holds what people read.
 func TestText(t *testing.T) {
 	r := examine(t, scratchImage(t), doctor.Options{Name: "app:1", Dockerfile: scratchDockerfile})

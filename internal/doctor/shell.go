@@ -3,6 +3,7 @@ package doctor
 import (
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -23,8 +24,9 @@ type shellText struct {
 	plain []string
 }
 
-// readShell reads a text as the shell of that name does, in the environment of the image.
-func readShell(shell, text string, env []string) shellText {
+// readShell reads a text as the shell of that name does, in the environment of the image. given are the words after it, of which "$@" is
+// made; nil where they are not known.
+func readShell(shell, text string, env, given []string) shellText {
 	lang := syntax.LangPOSIX
 	if path.Base(shell) == "bash" {
 		lang = syntax.LangBash
@@ -33,7 +35,8 @@ func readShell(shell, text string, env []string) shellText {
 	if err != nil {
 		return shellText{}
 	}
-	r := shellReader{env: env, own: map[string]bool{}}
+	r := shellReader{env: env, given: given, own: map[string]bool{}, set: map[string]bool{}}
+	r.assigned(file)
 	r.statements(file.Stmts)
 	return shellText{commands: r.commands, plain: r.plain(file)}
 }
@@ -41,10 +44,69 @@ func readShell(shell, text string, env []string) shellText {
 // shellReader walks through a text.
 type shellReader struct {
 	env      []string
+	given    []string
 	own      map[string]bool // functions
+	set      map[string]bool // variables that the text itself sets somewhere
 	commands []shellCommand
 	dir      string
 	lost     bool // nothing that follows can be told
+}
+
+// assigned notes which variables the text sets, in whatever branch: their values are not the image's. So it is with the words that it
+// is given, where it sets or shifts them.
+func (r *shellReader) assigned(file *syntax.File) {
+	syntax.Walk(file, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.Assign:
+			if n.Name != nil {
+				r.set[n.Name.Value] = true
+			}
+		case *syntax.WordIter:
+			r.set[n.Name.Value] = true
+		case *syntax.CallExpr:
+			if len(n.Args) == 0 {
+				break
+			}
+			switch name := n.Args[0].Lit(); name {
+			case "shift":
+				r.given = nil
+			case "set":
+				for _, w := range n.Args[1:] {
+					if option := w.Lit(); option == "--" || !strings.HasPrefix(option, "-") && !strings.HasPrefix(option, "+") && option != "pipefail" {
+						r.given = nil
+					}
+				}
+			case "export", "readonly", "local", "read", "unset", "getopts":
+				for _, w := range n.Args[1:] {
+					variable, _, _ := strings.Cut(firstLit(w), "=")
+					r.set[variable] = true
+				}
+			}
+		}
+		return true
+	})
+}
+
+// firstLit is the literal text that a word begins with.
+func firstLit(w *syntax.Word) string {
+	if len(w.Parts) > 0 {
+		if l, ok := w.Parts[0].(*syntax.Lit); ok {
+			return l.Value
+		}
+	}
+	return ""
+}
+
+// ends says that something in a part of the text may end it.
+func ends(n syntax.Node) bool {
+	found := false
+	syntax.Walk(n, func(n syntax.Node) bool {
+		if c, ok := n.(*syntax.CallExpr); ok && len(c.Args) > 0 && slices.Contains([]string{"exec", "exit", "return"}, c.Args[0].Lit()) {
+			found = true
+		}
+		return !found
+	})
+	return found
 }
 
 func (r *shellReader) statements(all []*syntax.Stmt) {
@@ -60,10 +122,16 @@ func (r *shellReader) statement(s *syntax.Stmt) {
 	switch c := s.Cmd.(type) {
 	case *syntax.CallExpr:
 		r.call(c)
+	case *syntax.DeclClause:
+		for _, a := range c.Args {
+			r.lost = r.lost || a.Name != nil && a.Name.Value == "PATH"
+		}
 	case *syntax.BinaryCmd:
 		r.statement(c.X)
 		if c.Op != syntax.OrStmt {
 			r.statement(c.Y)
+		} else if ends(c.Y) && !failing(c.Y) {
+			r.lost = true // what follows runs where it was the other way alone
 		}
 	case *syntax.Block:
 		r.statements(c.Stmts)
@@ -73,15 +141,25 @@ func (r *shellReader) statement(s *syntax.Stmt) {
 		r.commands = inner.commands
 	case *syntax.IfClause:
 		r.statements(c.Cond)
+		r.lost = r.lost || ends(c)
 	case *syntax.WhileClause:
 		r.statements(c.Cond)
+		r.lost = r.lost || ends(c)
 	case *syntax.TimeClause:
 		if c.Stmt != nil {
 			r.statement(c.Stmt)
 		}
 	case *syntax.FuncDecl:
-		r.own[c.Name.Value] = true
+		r.own[c.Name.Value] = ends(c.Body)
+	default: // a case, a loop
+		r.lost = r.lost || s.Cmd != nil && ends(s.Cmd)
 	}
+}
+
+// failing says that a statement is an exit with an error, and nothing else.
+func failing(s *syntax.Stmt) bool {
+	c, ok := s.Cmd.(*syntax.CallExpr)
+	return ok && len(c.Args) == 2 && c.Args[0].Lit() == "exit" && c.Args[1].Lit() != "0"
 }
 
 // builtins are words that a shell answers itself, in dash, BusyBox's ash and bash.
@@ -93,13 +171,19 @@ func (r *shellReader) call(c *syntax.CallExpr) {
 		r.lost = r.lost || a.Name != nil && a.Name.Value == "PATH"
 	}
 	args, known := r.words(c.Args)
+	own, isOwn := false, false
+	if len(args) > 0 {
+		own, isOwn = r.own[args[0]]
+	}
 	for len(args) > 1 && (args[0] == "exec" || args[0] == "command") && !strings.HasPrefix(args[1], "-") {
 		r.lost = r.lost || args[0] == "exec" // nothing follows
 		args = args[1:]
 	}
 	switch {
 	case len(c.Args) == 0:
-	case len(args) == 0 || r.own[args[0]]:
+	case isOwn:
+		r.lost = r.lost || own
+	case len(args) == 0:
 	case args[0] == "cd":
 		if len(args) != 2 || !known || !path.IsAbs(args[1]) {
 			r.lost = true
@@ -121,6 +205,10 @@ func (r *shellReader) call(c *syntax.CallExpr) {
 // words are the values of words up to the first that is not known.
 func (r *shellReader) words(words []*syntax.Word) (values []string, all bool) {
 	for _, w := range words {
+		if r.given != nil && allGiven(w) {
+			values = append(values, r.given...)
+			continue
+		}
 		v, ok := r.value(w.Parts, true)
 		if !ok {
 			return values, false
@@ -153,8 +241,8 @@ func (r *shellReader) value(parts []syntax.WordPart, bare bool) (string, bool) {
 			b.WriteString(v)
 		case *syntax.ParamExp:
 			v := ""
-			if p.Param != nil {
-				v = lookup(r.env, p.Param.Value)
+			if p.Param != nil && !r.set[p.Param.Value] {
+				v = r.variable(p.Param.Value)
 			}
 			// Anything but a name may do more; an empty value, or one with spaces, is another number of words.
 			if p.Exp != nil || p.Slice != nil || p.Repl != nil || p.Length || p.Excl || v == "" || bare && strings.ContainsAny(v, " \t\n*?[") {
@@ -166,6 +254,30 @@ func (r *shellReader) value(parts []syntax.WordPart, bare bool) (string, bool) {
 		}
 	}
 	return b.String(), true
+}
+
+// allGiven says that a word is "$@".
+func allGiven(w *syntax.Word) bool {
+	if len(w.Parts) != 1 {
+		return false
+	}
+	q, ok := w.Parts[0].(*syntax.DblQuoted)
+	if !ok || len(q.Parts) != 1 {
+		return false
+	}
+	p, ok := q.Parts[0].(*syntax.ParamExp)
+	return ok && p.Param != nil && p.Param.Value == "@" && p.Exp == nil && p.Slice == nil && p.Repl == nil && !p.Length && !p.Excl
+}
+
+// variable is what the image sets a variable to, or one of the words that the text is given.
+func (r *shellReader) variable(name string) string {
+	if n, err := strconv.Atoi(name); err == nil {
+		if n > 0 && n <= len(r.given) {
+			return r.given[n-1]
+		}
+		return ""
+	}
+	return lookup(r.env, name)
 }
 
 // plain are the words of a text that is one command whose words the image decides on.

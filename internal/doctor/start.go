@@ -68,6 +68,9 @@ func (e *examination) startsOf(s start, cmd int) []start {
 		file, err := e.lookPath(s.args[0], s.dir)
 		s.file, s.found = file, err == nil
 		s.readShell(e.config.Config.Env)
+		if !s.shell {
+			e.readScript(&s)
+		}
 		all = append(all, s)
 		if s.depth >= maxInner || s.shell && !s.found {
 			continue
@@ -109,10 +112,48 @@ func (s *start) readShell(env []string) {
 			return
 		}
 		if !strings.HasPrefix(word, "--") && strings.HasSuffix(word, "c") {
-			s.shell, s.inner = true, readShell(args[0], args[i+2], env)
+			// The first word behind the text is $0, the others are its words (POSIX sh, OPERANDS).
+			given := args[min(i+4, len(args)):]
+			s.shell, s.inner = true, readShell(args[0], args[i+2], env, slices.Concat([]string{}, given))
 			return
 		}
 	}
+}
+
+// maxScript bounds the scripts that are read for what they start. Entrypoints have some dozen lines.
+const maxScript = 64 << 10
+
+// readScript reads what a script of a shell starts each time: an entrypoint ends with exec "$@" more often than not. The script is the
+// program itself, or the file that a shell is given.
+func (e *examination) readScript(s *start) {
+	if !s.found {
+		return
+	}
+	n, _ := s.file.Note.(note)
+	shell, file, given := "", s.file, s.args[1:]
+	switch words := strings.Fields(n.shebang); {
+	case slices.Contains(shells, path.Base(s.args[0])) && len(given) > 0 && !strings.HasPrefix(given[0], "-"):
+		script, err := e.fs.Find(absoluteIn(s.dir, given[0]))
+		if err != nil {
+			return
+		}
+		shell, file, given = s.args[0], script, given[1:]
+	case n.kind != kindScript || len(words) == 0 || strings.HasSuffix(n.shebang, "\r"):
+		return
+	case path.Base(words[0]) == "env" && len(words) == 2:
+		shell = words[1]
+	default:
+		shell = words[0]
+	}
+	if !slices.Contains(shells, path.Base(shell)) || !file.IsRegular() || file.Header.Size > maxScript {
+		return
+	}
+	text, err := e.fs.ReadFile(e.ctx, file.Path, maxScript)
+	if err != nil {
+		return // broken archives are told of where programs are read
+	}
+	s.inner = readShell(shell, string(text), e.config.Config.Env, slices.Concat([]string{}, given))
+	s.inner.plain = nil
 }
 
 // wrappers start the program that their arguments name: how many words precede it, and which options take none of their own.

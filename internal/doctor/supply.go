@@ -192,7 +192,11 @@ func (c *completion) accountFile(name, text, id, line string) {
 			text += "\n"
 		}
 	}
-	if field(text, 2, id) == nil {
+	known := field(text, 2, id) != nil
+	if name == rootfiles.PasswdPath {
+		_, known = homeOf(text, c.account.uid) // one that is too short is none
+	}
+	if !known {
 		text += line
 	} else if there && c.readable(name) {
 		return

@@ -13,6 +13,17 @@ var numeric = fmt.Sprintf("USER %d:%d", rootfiles.NonRoot, rootfiles.NonRoot)
 // user reports a program that runs as the superuser, and a user that is not known.
 func (e *examination) user() {
 	a := e.view.account
+	if a.unread != "" {
+		e.undecided("%s is larger than %s: who the image's user is was not looked up in it", a.unread, human(maxRead))
+	}
+	if a.broken != "" {
+		e.find(Finding{
+			ID: IDUsers, Severity: Error, Path: rootfiles.PasswdPath, Source: e.last("USER"),
+			Message:  fmt.Sprintf("the image's user, %s, cannot be looked up: it does not start", e.userName()),
+			Evidence: []string{a.broken},
+			Remedy:   []string{"a USER that is a number below 2147483648, and files with a line for each user and group in " + rootfiles.PasswdPath + " and " + rootfiles.GroupPath},
+		})
+	}
 	switch a.unknown {
 	case "user":
 		name, _, _ := strings.Cut(e.userName(), ":")

@@ -57,11 +57,13 @@ func (v view) find(name string) (File, error) {
 }
 
 // absolute is not [path.Join]: a link before .. leads elsewhere than the text says.
-func (v view) absolute(name string) string {
+func (v view) absolute(name string) string { return absoluteIn(v.dir, name) }
+
+func absoluteIn(dir, name string) string {
 	if path.IsAbs(name) {
 		return name
 	}
-	return "/" + v.dir + "/" + name
+	return "/" + dir + "/" + name
 }
 
 // readable says that there is a file of that name which the user may read.
@@ -150,6 +152,9 @@ func (v view) roots() roots {
 	for _, dir := range dirs {
 		if r.found {
 			break
+		}
+		if dir == "" { // os.ReadDir finds none of that name
+			continue
 		}
 		r.look(v, dir)
 	}
@@ -252,7 +257,7 @@ func (v view) zoneIn(source, name string) bool {
 		return false
 	}
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	return err == nil && slices.ContainsFunc(z.File, func(f *zip.File) bool { return f.Name == name })
+	return err == nil && slices.ContainsFunc(z.File, func(f *zip.File) bool { return f.Name == name && f.Method == zip.Store }) // others are refused
 }
 
 // filled says that there is a file which the user may read, with something in it.
@@ -285,7 +290,9 @@ func (v view) homeDir() string {
 func (v view) needsHome() bool { return !v.account.superuser() && !v.writable(v.homeDir()) }
 
 // lacksAccount says that the user cannot be looked up.
-func (v view) lacksAccount() bool { return !v.filled(rootfiles.PasswdPath) || !v.account.known }
+func (v view) lacksAccount() bool {
+	return !v.filled(rootfiles.PasswdPath) || !v.account.known && v.account.unread == ""
+}
 
 // nothing is an empty root.
 type nothing struct{}
