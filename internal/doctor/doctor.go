@@ -25,7 +25,7 @@ import (
 )
 
 // Rules is the version of what is looked for. A report that was kept counts only for the version that made it.
-const Rules = 4
+const Rules = 5
 
 // Options for [Examine]. The zero value works.
 type Options struct {

@@ -154,7 +154,10 @@ func tempDir(p *program) *Need {
 		for _, r := range p.refs(name, func(gobin.Func) bool { return true }) {
 			caller := p.Name(r.From)
 			if p.std(r.From) && !strings.HasPrefix(caller, "io/ioutil.") {
-				if p.reached(r.From) {
+				switch {
+				case caller == "mime/multipart.(*Reader).readForm" && p.noRequests():
+					add(None, "forms are read where requests are served, and nothing here takes any")
+				case p.reached(r.From):
 					add(Possible, name+" is called by "+caller)
 				}
 				continue
@@ -235,4 +238,54 @@ func home(p *program) *Need {
 		add(Possible, "it runs the go command, which keeps its caches below HOME")
 	}
 	return need
+}
+
+// registers put a handler into the table of a mux, inlined or not.
+var registers = []string{
+	"net/http.HandleFunc", "net/http.Handle", "net/http.(*ServeMux).HandleFunc", "net/http.(*ServeMux).Handle", "net/http.(*ServeMux).register",
+	"net/http.(*ServeMux).registerErr",
+}
+
+// noRequests says that forms are read by handlers alone which nobody calls: each is taken as a value where it is put into a mux, and no mux
+// is ever asked, since the linker left out its ServeHTTP. That of golang.org/x/net/trace is one, which every program with gRPC has.
+func (p *program) noRequests() bool {
+	if p.has("net/http.(*ServeMux).ServeHTTP") || p.has("net/http.(*conn).serve") || !p.CallGraph {
+		return false
+	}
+	form, ok := p.Lookup("mime/multipart.(*Reader).readForm")
+	if !ok {
+		return false
+	}
+	seen := map[gobin.Func]bool{form: true}
+	for todo := []gobin.Func{form}; len(todo) > 0; {
+		fn := todo[0]
+		todo = todo[1:]
+		if p.Stored(fn) || p.InData(fn) && !p.taken(fn) || p.outside(fn) && len(p.Refs(fn)) == 0 {
+			return false
+		}
+		for _, r := range p.Refs(fn) {
+			if r.Kind == gobin.Taken {
+				if !p.calls(r.From, registers) {
+					return false
+				}
+			} else if !seen[r.From] {
+				seen[r.From] = true
+				todo = append(todo, r.From)
+			}
+		}
+	}
+	return true
+}
+
+// taken says that the value of a function is made somewhere: then that is why its entry lies in data.
+func (p *program) taken(fn gobin.Func) bool {
+	return slices.ContainsFunc(p.Refs(fn), func(r gobin.Ref) bool { return r.Kind == gobin.Taken })
+}
+
+// calls says that a function calls one of those.
+func (p *program) calls(fn gobin.Func, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		to, ok := p.Lookup(name)
+		return ok && slices.ContainsFunc(p.Refs(to), func(r gobin.Ref) bool { return r.From == fn && isCall(r) })
+	})
 }
