@@ -46,6 +46,10 @@ func (in *interp) call(s *syntax.Stmt, c *syntax.CallExpr, tested bool) int {
 		if !keep {
 			undo()
 		}
+		if p := recover(); p != nil {
+			in.torn = in.torn || len(s.Redirs) > 0
+			panic(p)
+		}
 	}()
 	type assign struct{ name, value string }
 	var assigns []assign

@@ -97,15 +97,17 @@ func (in *interp) redirected(s *syntax.Stmt, tested bool) int {
 	}
 	if sub, ok := s.Cmd.(*syntax.Subshell); ok && in.Variant != Bash { // its redirections are the subshell's
 		child := in.clone()
-		status := child.guard(func() {
-			undo, ok := child.redirect(s.Redirs)
+		undo := func() {}
+		status := child.guard(func() { // they hold for its EXIT trap, too
+			applied, ok := child.redirect(s.Redirs)
 			if !ok {
 				child.status = 2
 				panic(exitNow{})
 			}
-			defer undo()
+			undo = applied
 			child.list(sub.Stmts, tested)
 		})
+		undo()
 		child.fds.release()
 		return in.exitOnError(in.checked(status), tested)
 	}
@@ -120,8 +122,14 @@ func (in *interp) redirected(s *syntax.Stmt, tested bool) int {
 		}
 		return status
 	}
-	defer undo()
-	return in.command(s.Cmd, tested)
+	ended := false
+	defer func() {
+		undo()
+		in.torn = in.torn || !ended
+	}()
+	status := in.command(s.Cmd, tested)
+	ended = true
+	return status
 }
 
 func (in *interp) command(cmd syntax.Command, tested bool) int {

@@ -182,6 +182,9 @@ func (in *interp) guard(fn func()) (status int) {
 			status := in.status
 			in.skip, in.loops = 0, 0
 			in.catch(func() {
+				if in.torn && in.Variant == Bash { // where they still hold depends on the kind of command
+					in.unserved("trap", "on EXIT is not served in bash where the shell ends within a redirection")
+				}
 				in.eval(action, false)
 				in.status = status
 			})

@@ -44,6 +44,7 @@ type interp struct {
 	builtin string // that runs
 	called  uint   // the line of the builtin
 	nested  int    // substitutions
+	torn    bool   // the script ended within a command that has redirections
 }
 
 // skipping is what makes commands be passed over.
