@@ -87,6 +87,11 @@ func (r *runner) run(ctx context.Context, c *sandbox.Call) (_ any, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if req.FakeIDs {
+		if err := mayExecute(spec.Process, req.Args, active.Root(), req.Mounts); err != nil {
+			return nil, err
+		}
+	}
 	o := sandbox.RunOptions{FakeIDs: req.FakeIDs, Started: r.started, Limits: req.Limits}
 	if req.Network == "" {
 		o.Network = &usernet.Options{Ports: req.Ports, Host: req.Gateway}
