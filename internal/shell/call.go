@@ -79,7 +79,7 @@ func (in *interp) call(s *syntax.Stmt, c *syntax.CallExpr, tested bool) int {
 		for _, a := range assigns {
 			words = append(words, a.name+"="+in.traceQuote(a.value))
 		}
-		for _, a := range args {
+		for _, a := range in.tracedArgs(args) {
 			words = append(words, in.traceQuote(a))
 		}
 		if w := trace.writer(2); w != nil {
@@ -114,6 +114,21 @@ func (in *interp) call(s *syntax.Stmt, c *syntax.CallExpr, tested bool) int {
 		keep = true
 	}
 	return in.invoke(args, tested)
+}
+
+// tracedArgs are the words of a command that set -x shows: ash has taken "command" away by then, but for a command -v.
+func (in *interp) tracedArgs(args []string) []string {
+	for in.Variant == Ash && len(args) > 1 && args[0] == "command" {
+		rest := args[1:]
+		if rest[0] == "--" {
+			rest = rest[1:]
+		}
+		if len(rest) == 0 || strings.HasPrefix(rest[0], "-") {
+			break
+		}
+		args = rest
+	}
+	return args
 }
 
 // invoke runs a command by its name: special builtins, functions, builtins, files.

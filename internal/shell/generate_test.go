@@ -130,7 +130,7 @@ func (m *maker) redirect() string {
 	if m.piped > 0 {
 		out = "/dev/null"
 	}
-	return " " + m.pick("> "+out, ">> "+out, "2>/dev/null", "2>&1", ">&2", "< in", "> "+out+" 2>&1", "< nosuch", "</dev/null", "2> "+out, ">| "+out, "> /nonexistent/x", "3>&1 >&2")
+	return " " + m.pick("> "+out, ">> "+out, "2>/dev/null", "2>&1", ">&2", "< in", "> "+out+" 2>&1", "< nosuch", "</dev/null", "2> "+out, ">| "+out, "> /nosuchfolder/x", "3>&1 >&2")
 }
 
 func (m *maker) name() string { return m.pick("a", "b", "x", "n") }
