@@ -445,6 +445,9 @@ func export(in *interp, args []string, _ bool) int {
 		} else {
 			v.readonly = true
 		}
+		if v.made == 0 {
+			v.made = in.made.Add(1)
+		}
 		in.vars[name] = v
 	}
 	return 0

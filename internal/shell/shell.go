@@ -150,7 +150,8 @@ type shared struct {
 	once  sync.Once
 	dead  atomic.Bool // Unserved was called
 	pids  atomic.Int64
-	mutex sync.Mutex // of writers that are no files
+	made  atomic.Int64 // variables
+	mutex sync.Mutex   // of writers that are no files
 }
 
 // Panics that end a subshell.

@@ -1,9 +1,11 @@
 package shell
 
 import (
+	"cmp"
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -15,6 +17,7 @@ type variable struct {
 	value              string
 	set                bool
 	exported, readonly bool
+	made               int64 // orders variables by when they came to be; below 0: with the shell
 }
 
 // interp is a shell or a subshell.
@@ -70,7 +73,14 @@ func newInterp(all *shared) *interp {
 	for _, kv := range all.Env {
 		name, value, ok := strings.Cut(kv, "=")
 		if ok && isName(name) {
-			in.vars[name] = variable{value: value, set: true, exported: true}
+			made := in.vars[name].made
+			switch {
+			case ofShell[name]:
+				made = -1
+			case made == 0:
+				made = all.made.Add(1)
+			}
+			in.vars[name] = variable{value: value, set: true, exported: true, made: made}
 		}
 	}
 	for _, kv := range []string{"IFS= \t\n", "PS1=$ ", "PS2=> ", "PS4=+ ", "OPTIND=1"} {
@@ -82,6 +92,10 @@ func newInterp(all *shared) *interp {
 	}
 	if v, ok := in.vars["PWD"]; !ok || v.value != in.dir {
 		in.vars["PWD"] = variable{value: in.dir, set: true, exported: ok}
+	}
+	if in.Variant == Ash {
+		n, _ := strconv.Atoi(in.vars["SHLVL"].value) // none, or no number: 0
+		in.vars["SHLVL"] = variable{value: strconv.Itoa(n + 1), set: true, exported: true, made: cmp.Or(in.vars["SHLVL"].made, all.made.Add(1))}
 	}
 	for i := range len(all.Options) {
 		in.opts[all.Options[i]] = true
@@ -128,6 +142,9 @@ func (in *interp) set(name, value string) {
 	if v.readonly {
 		in.isReadonly(name)
 	}
+	if v.made == 0 {
+		v.made = in.made.Add(1)
+	}
 	v.value, v.set = value, true
 	v.exported = v.exported || in.opts['a']
 	in.vars[name] = v
@@ -141,15 +158,36 @@ func (in *interp) isReadonly(name string) {
 	in.fatal("%s: is read only", name)
 }
 
-// environ are the exported variables.
+// ofShell are variables that dash and ash have from the start: they stand before others.
+var ofShell = map[string]bool{"ATTY": true, "IFS": true, "MAIL": true, "MAILPATH": true, "PATH": true, "PS1": true, "PS2": true, "PS4": true,
+	"OPTIND": true, "LINENO": true, "TERM": true, "HISTSIZE": true}
+
+// environ are the exported variables, in the order of the shell's table. That of dash and ash has 39 places, and a variable's is
+// given by a sum over its name (hashvar in dash's var.c and BusyBox's ash.c); those of one place stand as they came.
 func (in *interp) environ() []string {
-	var env []string
+	var names []string
 	for name, v := range in.vars {
 		if v.exported && v.set {
-			env = append(env, name+"="+v.value)
+			names = append(names, name)
 		}
 	}
-	slices.Sort(env)
+	place := func(name string) int {
+		sum := int(name[0]) << 4
+		for i := range len(name) {
+			sum += int(name[i])
+		}
+		return sum % 39
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if in.Variant == Bash {
+			return strings.Compare(a, b)
+		}
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(in.vars[a].made, in.vars[b].made), strings.Compare(a, b))
+	})
+	env := make([]string, len(names))
+	for i, name := range names {
+		env[i] = name + "=" + in.vars[name].value
+	}
 	return env
 }
 
