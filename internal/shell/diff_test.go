@@ -87,10 +87,10 @@ func (o *oracle) run(t testing.TB, script string) result {
 	return r.clean(dir)
 }
 
-// workDir is an empty folder with the same name for all.
+// workDir is an empty folder with the same name for all, and so are those above it, as far up as a script goes.
 func workDir(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "above", "work")
+	dir := filepath.Join(t.TempDir(), "x/x/x/x/x/x/x/x/above/work")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
