@@ -318,14 +318,19 @@ func (b *build) run(ctx context.Context) (*BuildResult, error) {
 		}
 		err = b.evaluate(ctx, parts)
 		var unserved *engine.UnservedError
+		var failed *engine.StepError
 		switch {
 		case errors.As(err, &unserved): // the base learns from it
 			if err := base.ServeNot(placeOf(err), unserved.Hints, unserved.Why); err != nil {
 				return nil, err
 			}
+		case errors.As(err, &failed) && base.TryNewer(placeOf(err), failed.Hints):
 		case err != nil:
 			return nil, err
 		default:
+			if err := base.Newer.Remember(gobase.StoreState(b.state.store)); err != nil {
+				return nil, err
+			}
 			defer b.engine.FinishSharing(shareWait)
 			out, err := b.export(ctx, parts)
 			b.explain(out)

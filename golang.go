@@ -60,7 +60,7 @@ func goPolicy(text string) (gobase.Policy, error) {
 // goBaseOptions are the built-in base's part of a build.
 func (b *build) goBaseOptions() gobase.Options {
 	return gobase.Options{
-		Policy: b.policy, Tools: b.tools, Pull: b.o.Pull == PullAlways, Note: b.steps.note,
+		Policy: b.policy, Tools: b.tools, Pull: b.o.Pull == PullAlways, Note: b.steps.note, Newer: &gobase.Newer{Project: b.project()},
 		Local: func(name string) (fs.FS, bool) {
 			dir, ok := b.df.Locals()[name]
 			return os.DirFS(dir), ok

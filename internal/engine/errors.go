@@ -16,6 +16,8 @@ type StepError struct {
 	Args []string
 	Log  []string // the last lines that it printed, oldest first
 	Err  *sandbox.ExitError
+
+	Hints map[string]string // the description of its operation
 }
 
 func (e *StepError) Error() string {

@@ -104,7 +104,7 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 		err = run()
 	}
 	if errors.As(err, &exit) {
-		return nil, &StepError{Args: o.Meta.Args, Log: log.lines(maxErrorLines), Err: exit}
+		return nil, &StepError{Args: o.Meta.Args, Log: log.lines(maxErrorLines), Err: exit, Hints: n.v.Meta.GetDescription()}
 	}
 	if err != nil {
 		return nil, err // it did not come to run

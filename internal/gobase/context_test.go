@@ -72,27 +72,36 @@ func TestRepository(t *testing.T) {
 	}
 }
 
-// TestNewerGoForOlderTags: below 1.21 a tag's own Go is used, unless go.mod or a dependency asks for more.
+// TestNewerGoForOlderTags: below 1.21 a tag's own Go is used unless it cannot read go.mod, and where it has failed the one that go.mod's
+// toolchain line names, else the smallest that serves.
 func TestNewerGoForOlderTags(t *testing.T) {
 	const dockerfile = "FROM golang:1.13-alpine AS builder\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -o /app .\nFROM scratch\nCOPY --from=builder /app /\n"
 	const dependency = "module example.com/x\n\ngo 1.13\n\nrequire example.com/y v1.0.0\n"
 	tests := []struct {
 		name, mod, dependency, ignore string
-		want                          string
+		want                          string // at first
+		failed                        string // when its step has failed; empty: nothing else is tried
 	}{
-		{"its own", "module x\n\ngo 1.13\n", "", "", "1.13.15"},
-		{"older", "module x\n\ngo 1.11\n", "", "", "1.13.15"},
-		{"none", "module x\n", "", "", "1.13.15"},
-		{"newer", "module x\n\ngo 1.26\n", "", "", "1.26.8"},
-		{"newer, with a patch", "module x\n\ngo 1.22.3\n", "", "", "1.26.8"},
-		{"a dependency's own", dependency, "go 1.12", "", "1.13.15"},
-		{"a dependency newer", dependency, "go 1.24.0", "", "1.26.8"},
-		{"ignored", "module x\n\ngo 1.26\n", "", "go.mod", "1.13.15"},
-		{"not copied", "module x\n\ngo 1.13\n", "", "", "1.13.15"}, // other/go.mod asks for 1.26
+		{"its own", "module x\n\ngo 1.13\n", "", "", "1.13.15", ""},
+		{"older", "module x\n\ngo 1.11\n", "", "", "1.13.15", ""},
+		{"none", "module x\n", "", "", "1.13.15", ""},
+		{"newer", "module x\n\ngo 1.15\n", "", "", "1.13.15", "1.15.15"},
+		{"much newer", "module x\n\ngo 1.24\n", "", "", "1.13.15", "1.24.13"},
+		{"newer, with a patch", "module x\n\ngo 1.24.7\n", "", "", "1.13.15", "1.24.9"},
+		{"a toolchain line", "module x\n\ngo 1.21.0\n\ntoolchain go1.24.9\n", "", "", "1.24.9", ""},
+		{"a toolchain line, older", "module x\n\ngo 1.13\n\ntoolchain go1.24.9\n", "", "", "1.13.15", ""},
+		{"a toolchain that nobody has", "module x\n\ngo 1.21.0\n\ntoolchain go1.23.4\n", "", "", "1.21.13", ""},
+		{"a tool line", "module x\n\ngo 1.24\n\ntool example.com/y\n", "", "", "1.24.13", ""},
+		{"a dependency's own", dependency, "go 1.12", "", "1.13.15", ""},
+		{"a dependency newer", dependency, "go 1.24.0", "", "1.13.15", "1.24.9"},
+		{"ignored", "module x\n\ngo 1.26\n", "", "go.mod", "1.13.15", ""},
+		{"not copied", "module x\n\ngo 1.13\n", "", "", "1.13.15", ""}, // other/go.mod asks for 1.26
+		{"another go.mod that it reads", "module x\n\ngo 1.15\n", "", "", "1.13.15", "1.24.9"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tools := offlineTools(t, testReleases)
+			proxy := newFakeProxy(t, "1.13.15", "1.15.3", "1.15.15", "1.21.13", "1.24.9", "1.24.13", "1.26.8")
+			tools := proxy.tools(t, newState(t))
 			if tt.dependency != "" {
 				rec := map[string]string{"go": strings.TrimPrefix(tt.dependency, "go ")}
 				if err := tools.state.Save("gomod", "mod example.com/y@v1.0.0", rec); err != nil {
@@ -103,24 +112,79 @@ func TestNewerGoForOlderTags(t *testing.T) {
 			if tt.ignore != "" {
 				files[".dockerignore"] = &fstest.MapFile{Data: []byte(tt.ignore)}
 			}
-			if tt.name == "not copied" {
+			switch tt.name {
+			case "not copied":
 				files["other/go.mod"] = &fstest.MapFile{Data: []byte("module y\n\ngo 1.26\n")}
 				files["Dockerfile"].Data = []byte(strings.Replace(dockerfile, "COPY . .", "COPY go.mod *.go ./", 1))
+			case "another go.mod that it reads":
+				files["tools/go.mod"] = &fstest.MapFile{Data: []byte("module y\n\ngo 1.24.1\n\ntool example.com/y\n")}
 			}
-			b := buildDockerfile(t, files, Options{Tools: tools}, nil)
-			if b.err != nil {
-				t.Fatal(b.err)
+			build := func(o Options, want string) built {
+				t.Helper()
+				b := buildDockerfile(t, files, o, nil)
+				if b.err != nil {
+					t.Fatal(b.err)
+				}
+				if want := Scheme + want + "/alpine/amd64"; len(b.bases) != 1 || b.bases[0] != want {
+					t.Fatalf("bases %q, want %s; notes %q", b.bases, want, b.notes)
+				}
+				env := strings.Join(execs(b.graph)[0].Op.GetExec().Meta.Env, " ")
+				if strings.Contains(env, "GOFLAGS=-mod=mod GOWORK=off") != (want != "1.13.15") || strings.Contains(env, "GOLANG_VERSION=1.13.15") != (want == "1.13.15") {
+					t.Errorf("environment %s", env)
+				}
+				return b
 			}
-			if want := Scheme + tt.want + "/alpine/amd64"; len(b.bases) != 1 || b.bases[0] != want {
-				t.Fatalf("bases %q, want %s; notes %q", b.bases, want, b.notes)
+			o := Options{Tools: tools, Newer: &Newer{Project: "p"}, Note: func(string) {}}
+			b := build(o, tt.want)
+			again := o.TryNewer("Dockerfile:4", execs(b.graph)[0].Meta.GetDescription())
+			if again != (tt.failed != "") {
+				t.Fatalf("after a step has failed another Go is tried: %v", again)
 			}
-			env := ""
-			for _, v := range execs(b.graph) {
-				env = strings.Join(v.Op.GetExec().Meta.Env, " ")
+			if !again {
+				return
 			}
-			if newer := tt.want == "1.26.8"; strings.Contains(env, "GOFLAGS=-mod=mod GOWORK=off") != newer {
-				t.Errorf("environment %s", env)
+			b = build(o, tt.failed)
+			if notes := strings.Join(b.notes, "\n"); !strings.Contains(notes, "warning: built-in Go "+tt.failed+" is used, not the tag's 1.13.15") {
+				t.Errorf("notes %s", notes)
 			}
+			if o.TryNewer("Dockerfile:4", execs(b.graph)[0].Meta.GetDescription()) {
+				t.Error("it is tried twice")
+			}
+			// A build that succeeds is remembered, for this project alone.
+			if err := o.Newer.Remember(tools.state); err != nil {
+				t.Fatal(err)
+			}
+			build(Options{Tools: tools, Newer: &Newer{Project: "p"}}, tt.failed)
+			build(Options{Tools: tools, Newer: &Newer{Project: "other"}}, "1.13.15")
 		})
+	}
+}
+
+// TestNewerGoAfterTheImage: where the image has to be taken for its own old Go, its steps come first too, and a newer Go takes their
+// place when one fails or the image cannot be had.
+func TestNewerGoAfterTheImage(t *testing.T) {
+	// Before 1.20 cgo that is on takes the image.
+	const dockerfile = "FROM golang:1.13 AS builder\nWORKDIR /src\nCOPY . .\nRUN go build -o /app .\nFROM scratch\nCOPY --from=builder /app /\n"
+	files := fstest.MapFS{"Dockerfile": {Data: []byte(dockerfile)}, "go.mod": {Data: []byte("module x\n\ngo 1.15\n")}, "main.go": {Data: []byte("package main\n")}}
+	proxy := newFakeProxy(t, "1.13.15", "1.15.15", "1.21.13", "1.26.8")
+	const newer = Scheme + "1.21.13/debian/amd64" // the smallest that serves: 1.15 would take the image, too
+
+	o := Options{Tools: proxy.tools(t, newState(t)), Newer: &Newer{}, Note: func(string) {}}
+	b := buildDockerfile(t, files, o, map[string]string{"golang:1.13": golangConfig})
+	if b.err != nil || len(b.bases) > 0 || len(b.images) != 1 {
+		t.Fatalf("bases %q, images %q, error %v, notes %q", b.bases, b.images, b.err, b.notes)
+	}
+	if !o.TryNewer("Dockerfile:4", execs(b.graph)[0].Meta.GetDescription()) {
+		t.Fatal("a step of the image failed, and nothing else is tried")
+	}
+	b = buildDockerfile(t, files, o, map[string]string{"golang:1.13": golangConfig})
+	if b.err != nil || len(b.bases) != 1 || !strings.HasPrefix(b.bases[0], newer) {
+		t.Fatalf("bases %q, images %q, error %v, notes %q", b.bases, b.images, b.err, b.notes)
+	}
+
+	o = Options{Tools: proxy.tools(t, newState(t)), Newer: &Newer{}, Note: func(string) {}}
+	b = buildDockerfile(t, files, o, map[string]string{})
+	if b.err != nil || len(b.bases) != 1 || !strings.HasPrefix(b.bases[0], newer) {
+		t.Fatalf("without the image: bases %q, images %q, error %v, notes %q", b.bases, b.images, b.err, b.notes)
 	}
 }

@@ -50,28 +50,11 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 		return nil, err
 	}
 	for _, b := range p.bases {
-		copies := b.copies
-		*b = base{source: b.source, tag: b.tag, arch: b.arch, release: b.release, copies: copies}
 		j.modules(ctx, b)
-		if why := libcRefusal(b.goRelease(), toolArch(b.arch)); why != "" {
-			b.refuse(&Refusal{Where: where(b.source), Why: why})
-		}
 	}
-	prepared := make([]base, len(p.bases))
-	for i, b := range p.bases {
-		b.cross = b.foreign()
-		prepared[i] = *b
-	}
-	for again := true; again; again = fallBack(p.bases, prepared) {
-		j = a.newJudge(p.bases)
-		if err := j.walk(g); err != nil {
-			return nil, err
-		}
-	}
-	for _, b := range p.bases {
-		if why := libcRefusal(b.goRelease(), b.arch); why != "" && b.foreign() && !b.cross {
-			b.refuse(&Refusal{Where: where(b.source), Why: why})
-		}
+	j, err := a.serve(g, p.bases)
+	if err != nil {
+		return nil, err
 	}
 	if t := j.trees.of(g.Root); t != nil {
 		b := t.base
@@ -82,6 +65,43 @@ func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph
 		b.settle(p)
 	}
 	return p, nil
+}
+
+// serve walks the definition until each newer Go serves its stage, or there is no other to take, and until it is known which stages
+// are compiled across.
+func (a *attempt) serve(g *graph.Graph, bases []*base) (*judge, error) {
+	for {
+		for _, b := range bases {
+			*b = base{source: b.source, tag: b.tag, arch: b.arch, release: b.release, copies: b.copies, goMods: b.goMods,
+				newer: b.newer, instead: b.instead, insteadFor: b.insteadFor, candidates: b.candidates, unmet: b.unmet, native: b.native}
+			b.cross = b.foreign() && b.native == nil
+			if b.unmet != nil {
+				b.refuse(b.unmet)
+			}
+			arch := b.arch
+			if b.cross {
+				arch = toolArch(arch)
+			}
+			if why := libcRefusal(b.goRelease(), arch); why != "" {
+				b.refuse(&Refusal{Where: where(b.source), Why: why})
+			}
+		}
+		j := a.newJudge(bases)
+		if err := j.walk(g); err != nil {
+			return nil, err
+		}
+		again := false
+		for _, b := range bases {
+			if b.native != nil && b.cross {
+				again = true
+				continue
+			}
+			again = len(b.refusals) > 0 && b.unmet == nil && b.next() || again
+		}
+		if !again {
+			return j, nil
+		}
+	}
 }
 
 func (a *attempt) newJudge(bases []*base) *judge {
@@ -99,7 +119,7 @@ func (j *judge) walk(g *graph.Graph) error {
 
 // refuse adds a reason against serving a base.
 func (b *base) refuse(r *Refusal) {
-	r.Ref = b.tag.Ref
+	r.Ref, r.newer = b.tag.Ref, b.newer
 	b.refusals = append(b.refusals, r)
 }
 
@@ -115,7 +135,7 @@ func (b *base) settle(p *plan) {
 		line += ", which compiles for " + b.platform()
 	}
 	if b.instead != "" {
-		line = fmt.Sprintf("%s: warning: built-in Go %s is used: go.mod or a dependency asks for more than Go %s", name, b.instead, b.release)
+		line = fmt.Sprintf("%s: warning: built-in Go %s is used, not the tag's %s: go.mod or a dependency asks for more, and %s", name, b.instead, b.release, b.insteadFor)
 	}
 	if b.gitLent {
 		line += "; git is this machine's"
@@ -126,8 +146,8 @@ func (b *base) settle(p *plan) {
 		line += "; " + strings.Join(asked, ", ") + " not installed: no step needs more than is built in"
 	}
 	p.notes = append(p.notes, line)
-	for _, r := range b.natives {
-		p.notes = append(p.notes, fmt.Sprintf("%s: the stage needs programs of %s: %v", name, b.platform(), r))
+	if b.native != nil {
+		p.notes = append(p.notes, fmt.Sprintf("%s: the stage needs programs of %s: %v", name, b.platform(), b.native))
 	}
 	for _, w := range b.warnings {
 		p.notes = append(p.notes, name+": warning: "+w)
@@ -167,6 +187,9 @@ func (p *plan) apply() {
 				step.Op.Platform = hostPlatform()
 			}
 			describe(step, HintRef, b.tag.Ref)
+			if b.newer != "" {
+				describe(step, HintNewer, b.newer)
+			}
 		}
 	}
 }

@@ -41,32 +41,14 @@ func (b *base) platform() string {
 }
 
 // native notes that a command of a stage that is compiled across needs the platform of the stage, or could see that it is not there.
-func (s *step) native(command, why string) {
+func (s *step) needNative(command, why string) {
 	s.t.base.needNative(&Refusal{Where: where(s.v), Command: shownCommand(command), Why: why})
 }
 
 func (b *base) needNative(r *Refusal) {
-	if b.cross {
-		b.natives = append(b.natives, r)
+	if b.cross && b.native == nil {
+		b.native = r
 	}
-}
-
-// fallBack ends compiling across where a step is in the way, and reports whether there was one. prepared are the bases before any
-// step was read; where it reports true, the bases are these again.
-func fallBack(bases []*base, prepared []base) bool {
-	again := false
-	for i, b := range bases {
-		if len(b.natives) > 0 && b.cross {
-			prepared[i].cross, prepared[i].natives = false, b.natives[:1]
-			again = true
-		}
-	}
-	if again {
-		for i, b := range bases {
-			*b = prepared[i]
-		}
-	}
-	return again
 }
 
 // crossEnv is what makes this machine's go compile as that of the stage does. The images of 32-bit ARM have the release for ARMv6,
@@ -94,11 +76,11 @@ func (s *step) crossNode(n syntax.Node) {
 	switch n := n.(type) {
 	case *syntax.ParamExp:
 		if n.Param == nil || n.Excl { // ${!name}
-			s.native("", "the text of a variable names another one")
+			s.needNative("", "the text of a variable names another one")
 			return
 		}
 		if name := n.Param.Value; slices.Contains(crossNames, name) && !s.given[name] {
-			s.native("$"+name, "the variable is read, and the image has none of that name")
+			s.needNative("$"+name, "the variable is read, and the image has none of that name")
 		}
 	case *syntax.CallExpr:
 		for _, a := range n.Assigns {
@@ -110,7 +92,7 @@ func (s *step) crossNode(n syntax.Node) {
 	case *syntax.DeclClause: // export, readonly, local, declare
 		for _, a := range n.Args {
 			if a.Name == nil {
-				s.native("", n.Variant.Value+" with an option or a name that is known only when it runs")
+				s.needNative("", n.Variant.Value+" with an option or a name that is known only when it runs")
 			} else if !a.Naked {
 				s.crossAssign(a.Name.Value, s.assigned(a))
 			}
@@ -124,7 +106,7 @@ func (s *step) crossNode(n syntax.Node) {
 // would see its new value.
 func (s *step) crossShellVariable(name string) {
 	if slices.Contains(crossNames, name) && !s.given[name] && !s.exported[name] {
-		s.native(name+"=", "the shell keeps the variable for itself")
+		s.needNative(name+"=", "the shell keeps the variable for itself")
 	}
 }
 
@@ -149,9 +131,9 @@ func captures(file *syntax.File) bool {
 func (s *step) crossAssign(name string, v value) {
 	switch {
 	case name == "GOARCH" && (!v.known || v.text == ""):
-		s.native(name+"=", "the value is empty, or known only when it runs")
+		s.needNative(name+"=", "the value is empty, or known only when it runs")
 	case name == "GOARM" && s.t.base.arch == "arm" && (!v.known || v.text == ""):
-		s.native(name+"=", "the value is empty, or known only when it runs")
+		s.needNative(name+"=", "the value is empty, or known only when it runs")
 	}
 }
 
@@ -160,24 +142,24 @@ func (s *step) crossCommand(name string, args []value, text string) {
 	switch name {
 	case "uname", "arch":
 		if len(args) != 1 || args[0].text != "-s" {
-			s.native(text, "it tells the machine's architecture")
+			s.needNative(text, "it tells the machine's architecture")
 		}
 	case "printenv", "set":
 		if len(args) == 0 {
-			s.native(text, "it shows all variables")
+			s.needNative(text, "it shows all variables")
 		}
 	case "env":
 		named := slices.ContainsFunc(args, func(a value) bool {
 			return !strings.Contains(a.text, "=") && !strings.HasPrefix(a.text, "-")
 		})
 		if !named {
-			s.native(text, "it shows all variables")
+			s.needNative(text, "it shows all variables")
 		}
 		for _, a := range args {
 			if name, v, ok := strings.Cut(a.text, "="); ok {
 				s.crossAssign(name, value{v, a.known})
 			} else if strings.HasPrefix(a.text, "-") || !a.known {
-				s.native(text, "it takes variables away")
+				s.needNative(text, "it takes variables away")
 			}
 		}
 	case "export", "readonly", "local", "declare", "typeset":
@@ -185,18 +167,18 @@ func (s *step) crossCommand(name string, args []value, text string) {
 			name, v, ok := strings.Cut(a.text, "=")
 			switch {
 			case !a.known && !ok || strings.HasPrefix(a.text, "-"):
-				s.native(text, "it may show or change any variable")
+				s.needNative(text, "it may show or change any variable")
 			case ok:
 				s.crossAssign(name, value{v, a.known})
 			}
 		}
 		if len(args) == 0 {
-			s.native(text, "it shows all variables")
+			s.needNative(text, "it shows all variables")
 		}
 	case "unset", "read", "getopts":
 		for _, a := range args {
 			if !a.known || slices.Contains(crossNames, a.text) {
-				s.native(text, "it takes variables away")
+				s.needNative(text, "it takes variables away")
 			}
 		}
 	}
@@ -214,7 +196,7 @@ func (g *goCall) judgeCross() {
 	s := g.s
 	for name := range s.t.goEnv {
 		if slices.Contains(crossNames, name) {
-			s.native(g.text, "go env -w has set "+name)
+			s.needNative(g.text, "go env -w has set "+name)
 		}
 	}
 	switch {
@@ -223,30 +205,30 @@ func (g *goCall) judgeCross() {
 		if g.sub == "install" {
 			why = "across platforms, go install puts programs elsewhere"
 		}
-		s.native(g.text, why)
+		s.needNative(g.text, why)
 		return
 	case g.sub == "get" && !atLeast(s.t.base.goRelease(), "1.18"):
-		s.native(g.text, "across platforms, go get puts programs elsewhere")
+		s.needNative(g.text, "across platforms, go get puts programs elsewhere")
 	case g.sub == "version" && len(g.args) == 0 && s.captured:
-		s.native(g.text, "it tells the machine's architecture")
+		s.needNative(g.text, "it tells the machine's architecture")
 	case g.sub == "env":
 		g.crossSettings()
 	}
 	for _, flag := range []string{"-toolexec", "-vettool", "-exec"} {
 		if g.has(flag) {
-			s.native(g.text, flag+" names a program")
+			s.needNative(g.text, flag+" names a program")
 		}
 	}
 	if f, ok := g.flag("-f"); ok && g.sub == "list" && (!f.known || strings.Contains(f.text, "Target")) {
-		s.native(g.text, "go list is asked where programs would be")
+		s.needNative(g.text, "go list is asked where programs would be")
 	}
 	if slices.Contains(compiling, g.sub) {
 		if why := g.cgoOn(); why != "" {
-			s.native(g.text, "cgo: "+why+" (CGO_ENABLED=0 settles it)")
+			s.needNative(g.text, "cgo: "+why+" (CGO_ENABLED=0 settles it)")
 		}
 	}
 	if g.has("-json") && g.sub == "list" && s.captured {
-		s.native(g.text, "go list is asked where programs would be")
+		s.needNative(g.text, "go list is asked where programs would be")
 	}
 }
 
@@ -256,20 +238,20 @@ func (g *goCall) crossSettings() {
 	for _, a := range g.args {
 		switch name, _, sets := strings.Cut(a.text, "="); {
 		case !a.known:
-			g.s.native(g.text, "what it shows is known only when it runs")
+			g.s.needNative(g.text, "what it shows is known only when it runs")
 		case sets && (name == "GOOS" || slices.Contains(crossNames, name)):
-			g.s.native(g.text, "go env -w sets "+name)
+			g.s.needNative(g.text, "go env -w sets "+name)
 		case sets || a.text == "-w" || a.text == "-json":
 		case a.text == "-u" || strings.HasPrefix(a.text, "-"):
-			g.s.native(g.text, "the option "+a.text)
+			g.s.needNative(g.text, "the option "+a.text)
 		case !slices.Contains(sameEnv, name):
-			g.s.native(g.text, "it tells of the machine that go runs on")
+			g.s.needNative(g.text, "it tells of the machine that go runs on")
 		default:
 			shown++
 		}
 	}
 	if shown == 0 && !slices.ContainsFunc(g.args, func(a value) bool { return a.text == "-w" }) && g.s.captured {
-		g.s.native(g.text, "it tells of the machine that go runs on")
+		g.s.needNative(g.text, "it tells of the machine that go runs on")
 	}
 }
 

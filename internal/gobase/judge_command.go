@@ -32,7 +32,7 @@ func (s *step) command(words []value, text string) {
 			return
 		}
 		if base == "" {
-			s.native(text, "it runs what the stage compiled")
+			s.needNative(text, "it runs what the stage compiled")
 			return
 		}
 		name = base
@@ -71,7 +71,7 @@ func (s *step) command(words []value, text string) {
 	case isCompiler(name):
 		s.refuse(text, name+" is not in the built-in base")
 	case s.t.installed[name]:
-		s.native(text, "it runs what the stage compiled")
+		s.needNative(text, "it runs what the stage compiled")
 	case bashOnly[name]: // it is not found there, and not here
 	default:
 		s.applet(name, args, text)
@@ -185,7 +185,7 @@ func (s *step) applet(name string, args []value, text string) {
 	}
 	if !ok {
 		if s.t.installed["*"] && !strings.Contains(name, ".") && !foreignTools[name] {
-			s.native(text, "it may run what the stage compiled")
+			s.needNative(text, "it may run what the stage compiled")
 			return // go install ./... may have made it
 		}
 		s.refuse(text, name+" is not in the built-in base"+without[name])

@@ -133,20 +133,35 @@ func (t *Toolchains) atHand(arch string) []string {
 	return have
 }
 
-// NewestAtHand returns the newest release of at least the given line: what the machine has, else what the
-// proxy lists.
-func (t *Toolchains) NewestAtHand(ctx context.Context, line, arch string) (string, error) {
-	if v := newest("", t.atHand(arch)); v != "" && atLeast(v, line) {
-		return v, nil
+// candidates are the releases to use in the place of a tag's own, the first that serves: the one that the go.mod of the context names as
+// its toolchain; else the smallest that does what is asked; then the smallest that needs nothing of the machine (1.21), and the newest.
+// Where only a line is asked for, such as 1.15, its newest patch is meant, as by a tag.
+func (t *Toolchains) candidates(ctx context.Context, m wanted, arch string) ([]string, error) {
+	versions := t.atHand(arch)
+	listed, err := t.list(ctx, arch)
+	versions = append(versions, listed...)
+	serves := func(v string) bool { return released(v) && compareGo(v, m.most) >= 0 }
+	versions = slices.DeleteFunc(versions, func(v string) bool { return !serves(v) })
+	slices.SortFunc(versions, compareGo)
+	if len(versions) == 0 {
+		if err != nil {
+			return nil, fmt.Errorf("go.mod asks for Go %s, and which there are: %w", m.most, err)
+		}
+		return nil, fmt.Errorf("go.mod asks for Go %s: no toolchain is that new", m.most)
 	}
-	versions, err := t.list(ctx, arch)
-	if err != nil {
-		return "", err
+	smallest := versions[0]
+	if strings.Count(m.most, ".") < 2 {
+		smallest = newest(goLine(smallest), versions)
 	}
-	if v := newest("", versions); v != "" && atLeast(v, line) {
-		return v, nil
+	own := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return !atLeast(v, "1.21") })
+	list := []string{smallest}
+	if slices.Contains(versions, m.toolchain) {
+		list = []string{m.toolchain, smallest}
 	}
-	return "", fmt.Errorf("go.mod asks for Go %s: no toolchain is that new", line)
+	if len(own) > 0 {
+		list = append(list, newest(goLine(own[0]), own), own[len(own)-1])
+	}
+	return slices.Compact(list), nil
 }
 
 // modLimit bounds a go.mod file in bytes; the go command's own bound is 16 MB.

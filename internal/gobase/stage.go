@@ -16,7 +16,12 @@ type base struct {
 	tag     Tag
 	arch    string // GOARCH of the stage's platform
 	release string // what the tag means
-	instead string // a newer release that is used, since go.mod asks for it; empty: none
+	newer   string // the line that go.mod asks for, where the tag's own Go is tried all the same; empty: none
+	instead string // a newer release that is used in the place of the tag's own; empty: none
+
+	insteadFor string   // why
+	candidates []string // what to use where instead does not serve, the smallest first
+	unmet      *Refusal // there is none
 
 	refusals []*Refusal
 	warnings []string // of what may differ under the policy builtin
@@ -28,7 +33,7 @@ type base struct {
 	goMods   []string        // what go.mod files of the context ask for
 	copies   []copied        // of local sources, into any stage on it
 	cross    bool            // this machine's toolchain compiles for arch
-	natives  []*Refusal      // why it cannot
+	native   *Refusal        // why it cannot; nil: nothing is known against it
 }
 
 // goRelease is the Go that runs in the stage.

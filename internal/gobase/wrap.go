@@ -39,6 +39,8 @@ type Options struct {
 	// Refused are stages that an earlier run of this build found not to be served, by the reference of the image: their steps asked
 	// for more while they ran. Nil: none.
 	Refused map[string]*Refusal
+	// Newer is in which stages the Go of the tag, below 1.21, has failed. Nil: none, and nothing is learnt.
+	Newer *Newer
 	// Note gets one line for the user about a base that was used or refused; nil drops it.
 	Note func(string)
 }
@@ -49,6 +51,8 @@ type Refusal struct {
 	Where   string // "Dockerfile:12", empty where it is not known
 	Command string // what asks for more, such as "make build"; empty where it is no command
 	Why     string
+
+	newer string // the line that go.mod asks for, above the tag's own; the image's Go may fail
 }
 
 func (r *Refusal) Error() string {
@@ -97,6 +101,9 @@ func Wrap(f gwclient.BuildFunc, o Options) gwclient.BuildFunc {
 		for {
 			run := &attempt{Client: c, o: o, refused: refused, tags: map[string]Tag{}, fresh: map[string]*Refusal{}}
 			res, err := f(ctx, run)
+			if run.retry {
+				continue
+			}
 			fresh := run.refusals()
 			if len(fresh) == 0 {
 				if err == nil {
@@ -150,11 +157,12 @@ func written(ref string) string {
 type attempt struct {
 	gwclient.Client
 	o       Options
-	refused map[string]*Refusal // by reference, from earlier runs; read only
+	refused map[string]*Refusal // by reference, from earlier runs
 
 	mu    sync.Mutex
 	tags  map[string]Tag      // references that were given a provisional config
 	fresh map[string]*Refusal // found in this run
+	retry bool                // refused has changed
 	notes []string
 }
 
@@ -210,6 +218,13 @@ func (a *attempt) ResolveImageConfig(ctx context.Context, ref string, opt source
 		return "", "", nil, a.refusalError(refusal)
 	}
 	name, dgst, config, err := a.Client.ResolveImageConfig(ctx, ref, opt)
+	if err != nil && ctx.Err() == nil && refusal.newer != "" && a.o.Newer != nil && a.o.Newer.give(ref, "its image cannot be had") {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.refused, ref)
+		a.retry = true
+		return "", "", nil, errAgain
+	}
 	if err != nil {
 		return "", "", nil, &NoImageError{Ref: written(ref), Refusal: refusal, Err: err}
 	}
@@ -231,8 +246,9 @@ func (a *attempt) Solve(ctx context.Context, req gwclient.SolveRequest) (*gwclie
 	if err != nil {
 		return nil, err
 	}
+	hinted := a.hintImages(g)
 	sources := a.sources(g)
-	if len(sources) == 0 {
+	if len(sources) == 0 && !hinted {
 		return a.Client.Solve(ctx, req)
 	}
 	plan, err := a.decide(ctx, g, sources)

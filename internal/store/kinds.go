@@ -43,6 +43,7 @@ const (
 	KindGoRoot      Kind = "goroot"        // gobase: a toolchain of this machine that was proved
 	KindGoRelease   Kind = "gorelease"     // gobase: the release that a tag of golang means
 	KindGoToolchain Kind = "gotoolchain"   // gobase: the blobs of a toolchain
+	KindGoNewer     Kind = "gonewer"       // gobase: stages in which a tag's own Go has failed
 
 	KindReport     Kind = "doctor"     // skiff: the report on an image
 	KindDockerfile Kind = "dockerfile" // skiff: which Dockerfile an image was built from
@@ -60,7 +61,7 @@ var kinds = map[Kind]bool{
 	KindHTTP: true,
 	KindTag:  true, KindCompressed: true, KindChunks: true, KindLayerSize: true, KindOrigin: true, KindBlobOrigin: true,
 	KindGoMemory: true, KindGoProgram: true, KindGoFiles: true, KindGoGeneration: true,
-	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoOther: true, KindGoProved: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true,
+	KindGoDigest: true, KindGoModule: true, KindGoFilled: true, KindGoOther: true, KindGoProved: true, KindGoRoot: true, KindGoRelease: true, KindGoToolchain: true, KindGoNewer: true,
 	KindReport: true, KindDockerfile: true, KindNotes: true, KindSupplied: true,
 	kindStates: true, kindSpare: true,
 }
