@@ -63,7 +63,7 @@ func TestForeignStages(t *testing.T) {
 				"go.mod":     {Data: []byte("module example.com/x\n\ngo 1.13\n")},
 				"main.go":    {Data: []byte("package main\n")},
 			}
-			b := buildFor(t, tt.platform, files, Options{}, realImages)
+			b := buildWith(t, files, Options{}, realImages, map[string]string{"platform": tt.platform})
 			if b.err != nil {
 				t.Fatal(b.err)
 			}

@@ -133,11 +133,11 @@ var testReleases = map[string]string{
 // buildDockerfile runs the frontend over files, which hold a Dockerfile, with the base wrapped around it.
 func buildDockerfile(t *testing.T, files fstest.MapFS, o Options, images map[string]string) built {
 	t.Helper()
-	return buildFor(t, "", files, o, images)
+	return buildWith(t, files, o, images, nil)
 }
 
-// buildFor is buildDockerfile for a platform; empty: this machine's.
-func buildFor(t *testing.T, platform string, files fstest.MapFS, o Options, images map[string]string) built {
+// buildWith is buildDockerfile with more options of the frontend.
+func buildWith(t *testing.T, files fstest.MapFS, o Options, images, opts map[string]string) built {
 	t.Helper()
 	if o.Tools == nil {
 		o.Tools = offlineTools(t, testReleases)
@@ -152,9 +152,7 @@ func buildFor(t *testing.T, platform string, files fstest.MapFS, o Options, imag
 	}
 	c := &frontendClient{files: files, images: images, platform: ocispecs.Platform{OS: "linux", Architecture: "amd64"},
 		opts: map[string]string{"filename": "Dockerfile"}}
-	if platform != "" {
-		c.opts["platform"] = platform
-	}
+	maps.Copy(c.opts, opts)
 	_, out.err = Wrap(builder.Build, o)(t.Context(), c)
 	if out.err != nil || len(c.solved) == 0 {
 		return out
