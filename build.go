@@ -161,16 +161,17 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	return b, nil
 }
 
-// explainer collects why steps run; nil where nobody asked.
+// explainer remembers what steps are made of, and where somebody asked collects why they run.
 func (b *build) explainer() *engine.Explainer {
-	if !b.o.Explain {
-		return nil
+	x := &engine.Explainer{Project: b.project() + "\n" + strings.Join(b.o.Platforms, ",")}
+	if b.o.Explain {
+		x.Because = func(step, why string) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.explained = append(b.explained, Explained{step, why})
+		}
 	}
-	return &engine.Explainer{Project: b.project() + "\n" + strings.Join(b.o.Platforms, ","), Because: func(step, why string) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.explained = append(b.explained, Explained{step, why})
-	}}
+	return x
 }
 
 // explain hands out what the explainer collected. out is nil after a failed export.

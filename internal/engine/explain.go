@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -18,11 +19,11 @@ import (
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-// Explainer is told why steps run. What a step was made of is remembered, by the project and the step's text, and compared the next
-// time; with no Explainer nothing is remembered.
+// Explainer is told why steps run. What a step that runs is made of is remembered, by the project and the step's text, and compared the
+// next time; with no Explainer nothing is remembered.
 type Explainer struct {
 	Project string // names the Dockerfile: steps of another one are others
-	// Because is called for each step before it runs, from several goroutines.
+	// Because is called for each step before it runs, from several goroutines. Nil: nobody asks now, somebody may the next time.
 	Because func(step, why string)
 }
 
@@ -43,8 +44,12 @@ type inputOf struct {
 	shown   string            // as progress names it
 }
 
-// maxExplained bounds the files of a local directory that are remembered one by one.
-const maxExplained = 100_000
+// The files of a local directory that are remembered one by one are bounded: where nobody has asked for an explanation yet, to what
+// costs a millisecond.
+const (
+	maxExplained   = 100_000
+	maxUnexplained = 2000
+)
 
 // explain says why the step runs, and returns what remembers it when it has.
 func (n *node) explain(ctx context.Context, inputs []result) (remember func() error, err error) {
@@ -53,18 +58,25 @@ func (n *node) explain(ctx context.Context, inputs []result) (remember func() er
 		return func() error { return nil }, nil
 	}
 	now, err := n.madeOf(ctx, inputs)
+	if err != nil && x.Because == nil {
+		return func() error { return nil }, nil // what nobody asked for ends no build
+	}
 	if err != nil {
 		return nil, err
 	}
 	name := stepText(n.v)
 	key := hashLines("explain", x.Project, name)
+	remember = func() error { return n.e.o.Store.Put(kindExplain, key, explainRecord{madeOf: now}) }
+	if x.Because == nil {
+		return remember, nil
+	}
 	var before madeOf
 	why := ""
 	switch err := n.e.o.Store.Get(kindExplain, key, &before); {
 	case n.nocache:
 		why = "no results of earlier builds are taken (--no-cache)"
 	case err != nil:
-		why = "it runs for the first time, or for the first time with --explain"
+		why = "it runs for the first time"
 	default:
 		if why = strings.Join(now.differences(before), "; "); why == "" {
 			why = "its result is not in the state any more"
@@ -72,7 +84,7 @@ func (n *node) explain(ctx context.Context, inputs []result) (remember func() er
 	}
 	n.logLine("because " + why)
 	x.Because(n.v.Name(), why)
-	return func() error { return n.e.o.Store.Put(kindExplain, key, explainRecord{madeOf: now}) }, nil
+	return remember, nil
 }
 
 type explainRecord struct {
@@ -125,10 +137,17 @@ func (n *node) madeOf(ctx context.Context, inputs []result) (madeOf, error) {
 			if err != nil {
 				return m, err
 			}
-			if of.Files, err = filesOf(t, uses[i].selectors); err != nil {
+			limit := maxExplained
+			if n.e.o.Explain.Because == nil {
+				limit = maxUnexplained
+			}
+			if of.Files, err = filesOf(t, uses[i].selectors, limit); err != nil {
 				return m, err
 			}
-			of.Content = ""
+			if of.Content, err = n.localDigests(ctx, in.node, uses[i].selectors); err != nil {
+				return m, err
+			}
+			of.shown = "the " + of.Name
 		}
 		m.Inputs = append(m.Inputs, of)
 	}
@@ -146,12 +165,18 @@ func inputName(v *graph.Vertex) string {
 	return stepText(v)
 }
 
-// filesOf are the digests of the files of a local directory that selectors take; nil where there are too many.
-func filesOf(t *localdir.Tree, sels []fileop.Selector) (map[string]string, error) {
+// errTooMany ends a walk.
+var errTooMany = errors.New("too many files")
+
+// filesOf are the digests of the files of a local directory that selectors take; nil where there are more than limit.
+func filesOf(t *localdir.Tree, sels []fileop.Selector, limit int) (map[string]string, error) {
 	files := map[string]string{}
 	err := t.Walk(func(name string, i inode.Info) error {
-		if !slices.ContainsFunc(sels, func(s fileop.Selector) bool { return covered(s, name) }) || len(files) > maxExplained {
+		if !slices.ContainsFunc(sels, func(s fileop.Selector) bool { return covered(s, name) }) {
 			return nil
+		}
+		if len(files) >= limit {
+			return errTooMany
 		}
 		what := fmt.Sprintf("%o %s", i.Mode, i.Link)
 		if i.IsDir() {
@@ -167,8 +192,8 @@ func filesOf(t *localdir.Tree, sels []fileop.Selector) (map[string]string, error
 		files[name] = what
 		return nil
 	})
-	if len(files) > maxExplained {
-		return nil, err
+	if errors.Is(err, errTooMany) {
+		return nil, nil
 	}
 	return files, err
 }
