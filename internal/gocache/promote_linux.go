@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -463,12 +464,18 @@ func IncludesElsewhere(dirs ...string) (found bool, err error) {
 // maxSource bounds a source file that is looked into, in bytes.
 const maxSource = 16 << 20
 
+// besideIt is the name, in an include of Go's assembler, of a file that is in the key of its package: no path, nothing that an escape
+// hides (the assembler unquotes it), and an ending that the go command takes for a source.
+var besideIt = regexp.MustCompile(`^"[^"/\\]+\.(h|hh|hpp|hxx|s|S|sx)"`)
+
+// includesPath says whether a source includes a file that is in no key. Go's assembler knows names in quotes alone
+// (cmd/asm/internal/lex, Input.include): what C includes in angle brackets is none of its.
 func includesPath(source []byte) bool {
 	for line := range bytes.Lines(source) {
 		line, isDirective := bytes.CutPrefix(bytes.TrimSpace(line), []byte("#"))
 		line, isInclude := bytes.CutPrefix(bytes.TrimSpace(line), []byte("include"))
-		if isDirective && isInclude && bytes.ContainsAny(line, "/") {
-			// A comment has one, too: what is taken for a path wrongly is compiled again.
+		name := bytes.TrimSpace(line)
+		if isDirective && isInclude && !bytes.HasPrefix(name, []byte("<")) && !besideIt.Match(name) {
 			return true
 		}
 	}

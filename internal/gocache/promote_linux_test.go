@@ -250,8 +250,12 @@ func TestAssembly(t *testing.T) {
 	for _, c := range []struct {
 		include string
 		again   int // packages that have to be compiled again
-	}{{"textflag.h", 0}, {"../inc.h", 1}} {
-		must(t, os.WriteFile(filepath.Join(src, "inc.h"), []byte("#define NOSPLIT 4\n"), 0o644))
+	}{{"textflag.h", 0}, {"../inc.h", 1}, {`\x2e\x2e\x2finc.h`, 1}, {"inc.txt", 1}, {"inc.h", 0}} {
+		for _, name := range []string{"inc.h", "asm/inc.h", "asm/inc.txt"} {
+			must(t, os.WriteFile(filepath.Join(src, name), []byte("#define NOSPLIT 4\n"), 0o644))
+		}
+		// A header of C's beside it, which the assembler does not read.
+		write(t, filepath.Join(src, "asm", "c.h"), "#include <sys/types.h>\n")
 		write(t, filepath.Join(src, "asm", "a.s"), "#include \""+c.include+"\"\n\nTEXT ·f(SB), NOSPLIT, $0-0\n\tRET\n")
 		step, shared := Dir(t.TempDir()), Dir(t.TempDir())
 		build(string(step), "./asm", "./plain")
