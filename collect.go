@@ -86,12 +86,12 @@ func (s *State) trim(ctx context.Context, keep int64) (store.Freed, error) {
 	if cerr := e.Close(); err == nil {
 		err = cerr
 	}
-	if freed.Caches > 0 {
+	if freed.Modules > 0 {
 		if _, gerr := goaware.NewGeneration(s.store); err == nil {
 			err = gerr
 		}
 	}
-	if freed.Layers > 0 {
+	if freed.Layers > freed.Orphans { // a step that runs again may install another compiler
 		if _, gerr := goaware.CgoGeneration(s.store, true); err == nil {
 			err = gerr
 		}

@@ -23,6 +23,8 @@ type Freed struct {
 	Bytes   int64 // on the disk
 
 	Records, Layers, Blobs, Caches, Images int
+	Orphans                                int // of the layers, those that no record named: no step runs again for want of them
+	Modules                                int // of the caches, those with the form of a module cache of Go
 }
 
 // Trim removes what is used least recently until the root takes at most keep bytes: images without a name,
@@ -186,6 +188,7 @@ func (t *trimmer) dropOrphans() error {
 			if err := t.dropLayer(id); err != nil {
 				return err
 			}
+			t.freed.Orphans++
 		}
 	}
 	for i := range t.inv.records {
@@ -385,6 +388,9 @@ func (t *trimmer) dropFiles(cache string, size int64, files []string) {
 }
 
 func (t *trimmer) dropCache(name string, size int64) error {
+	if i, err := os.Stat(t.s.path("cache", name, "data", "cache", "download")); err == nil && i.IsDir() {
+		t.freed.Modules++
+	}
 	if err := os.Rename(t.s.path("cache", name), filepath.Join(t.trash, "cache-"+name)); err != nil && !os.IsNotExist(err) {
 		return err
 	}

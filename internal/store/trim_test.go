@@ -240,6 +240,25 @@ func TestTrimCaches(t *testing.T) {
 	}
 }
 
+// TestTrimTellsWhatIsMissed: what nobody named before, and caches that hold no modules, leave no step that has to run again. Who collects
+// names Go's caches anew for the rest (issue 19, point 7).
+func TestTrimTellsWhatIsMissed(t *testing.T) {
+	s := open(t, t.TempDir())
+	commitLayer(t, s, "f", "orphan")
+	for name, file := range map[string]string{"npm": "f", "modules": "data/cache/download/example.com/@v/v1.0.0.zip"} {
+		write(t, s.path("cache", name, file), "x")
+	}
+	if f := trim(t, s, math.MaxInt64); f.Layers != 1 || f.Orphans != 1 || f.Caches != 0 || f.Modules != 0 {
+		t.Errorf("with room: freed %+v", f)
+	}
+	if err := s.Put("k", Key{1}, refs{Layers: []string{commitLayer(t, s, "f", "result")}}); err != nil {
+		t.Fatal(err)
+	}
+	if f := trim(t, s, 0); f.Layers != 1 || f.Orphans != 0 || f.Caches != 2 || f.Modules != 1 {
+		t.Errorf("without: freed %+v", f)
+	}
+}
+
 func TestTrimDropsMisses(t *testing.T) {
 	s := open(t, t.TempDir())
 	layer := commitLayer(t, s, "f", "x")
