@@ -111,6 +111,9 @@ func (k *maker) remakeMakefiles() bool {
 		if !f.phony && !slices.ContainsFunc(f.doubles, func(d *file) bool { return len(d.deps) == 0 && d.recipe != nil }) {
 			before, ran := k.stampOf(f), k.ran
 			ok = k.updateMakefile(f, r)
+			if k.ran > ran && k.Judge != nil {
+				k.Judge.refuse(k, "the Makefile "+r.name+" is made by a rule")
+			}
 			if k.ran > ran && ok {
 				f.time = unknown
 				changed = changed || k.stampOf(f) != before
@@ -332,15 +335,19 @@ func (k *maker) check(f, parent *file, this stamp) (must, ok bool) {
 		return true, true
 	}
 	ok = true
-	for _, d := range f.deps {
+	deps := f.deps
+	f.deps = nil
+	for i, d := range deps {
 		if d.file.updating {
 			k.sayError("%s: Circular %s <- %s dependency dropped.", k.name, f.name, d.file.name)
 			continue
 		}
+		f.deps = append(f.deps, d)
 		need, fine := k.check(d.file, f, this)
 		if !fine {
 			ok = false
 			if !k.opts.keepGoing {
+				f.deps = append(f.deps, deps[i+1:]...)
 				break
 			}
 		}

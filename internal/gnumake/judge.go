@@ -7,8 +7,8 @@ const Unknown = "\ufdd0?\ufdd1"
 
 // Judge makes a run find out what make may call, without calling anything.
 type Judge struct {
-	// Shell hears of each line of $(shell …); its output is [Unknown].
-	Shell func(text string, where Location)
+	// Shell hears of what $(shell …) would run, and gives its output, which may be [Unknown].
+	Shell func(j *Job) string
 	// Choose says how a condition over something unknown comes out. Whoever wants all ways runs again with other answers.
 	Choose func() bool
 	// Refuse hears why what make does cannot be known.
@@ -28,11 +28,10 @@ func (j *Judge) refuse(k *maker, why string) {
 }
 
 func (j *Judge) shell(k *maker, text string) string {
-	at := Location{}
-	if k.loc != nil {
-		at = *k.loc
-	}
-	j.Shell(text, at)
+	argv, isShell := k.argv(trimBlanks(text), k.expandVar("SHELL"), k.expandVar(".SHELLFLAGS"))
 	k.set(k.global, ".SHELLSTATUS", Unknown, false, fromOverride)
-	return Unknown
+	if len(argv) == 0 {
+		return ""
+	}
+	return j.Shell(&Job{Argv: argv, Shell: isShell, Text: text, Output: true, Env: k.Env, Dir: k.cwd})
 }
