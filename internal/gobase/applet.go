@@ -113,7 +113,7 @@ func runCommand(c *call) int {
 		}
 		c.opt = opt
 	}
-	if isShell(c.args[0]) { // its commands write for themselves
+	if isShell(c.args[0]) || c.args[0] == "make" { // its commands write for themselves
 		return cmd.run(c)
 	}
 	return c.buffered(cmd.run)
@@ -182,7 +182,7 @@ func commands() map[string]command {
 	table.once.Do(func() {
 		table.all = shellCommands()
 		for _, group := range []map[string]command{
-			fileCommands(), listCommands(), textCommands(), systemCommands(), accountCommands(), packageCommands(), compilerCommands(),
+			fileCommands(), listCommands(), textCommands(), systemCommands(), accountCommands(), packageCommands(), compilerCommands(), makeCommands(),
 		} {
 			maps.Copy(table.all, group)
 		}

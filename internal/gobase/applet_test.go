@@ -30,6 +30,7 @@ func newRoot(t *testing.T, v Variant) string {
 	for _, e := range r.accounts() {
 		write(e.name, e.data)
 	}
+	write(strings.TrimPrefix(makeVersionPath, "/"), []byte("4.4.1\n"))
 	for _, name := range []string{"home", "root", "tmp", "work", "bin"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)

@@ -141,6 +141,9 @@ func (b *base) settle(p *plan) {
 		line += "; git is this machine's"
 		b.asked = slices.DeleteFunc(b.asked, func(name string) bool { return name == "git" })
 	}
+	if makeIn(slices.Collect(maps.Keys(b.with))) != "" {
+		b.asked = slices.DeleteFunc(b.asked, func(name string) bool { return name == "make" })
+	}
 	slices.Sort(b.asked)
 	if asked := slices.Compact(b.asked); len(asked) > 0 {
 		line += "; " + strings.Join(asked, ", ") + " not installed: no step needs more than is built in"

@@ -76,6 +76,9 @@ func (r root) entries() ([]entry, error) {
 	if slices.Contains(r.with, machineGit) {
 		all = append(all, folder(strings.TrimPrefix(gitPath, "/"), 0o755))
 	}
+	if version := makeIn(r.with); version != "" {
+		all = append(all, text(strings.TrimPrefix(makeVersionPath, "/"), version+"\n"))
+	}
 	zones, err := zoneEntries(r.zones)
 	return append(all, zones...), err
 }
@@ -140,7 +143,7 @@ func (r root) commands() []entry {
 		if name == "bash" && r.variant == Alpine && !slices.Contains(r.with, name) {
 			continue
 		}
-		if name == "git" && !r.hasGit() || r.foreign(name) || isCompiler(name) && !slices.Contains(r.with, withCompilers) {
+		if name == "git" && !r.hasGit() || name == "make" && makeIn(r.with) == "" || r.foreign(name) || isCompiler(name) && !slices.Contains(r.with, withCompilers) {
 			continue
 		}
 		dir := "usr/bin"

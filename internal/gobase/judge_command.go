@@ -56,6 +56,8 @@ func (s *step) command(words []value, text string) {
 		s.packages(name, args, text)
 	case name == "git":
 		s.git(args, text)
+	case name == "make":
+		s.make(args, text)
 	case name == "sh" || name == "ash" || name == "bash" || name == "dash":
 		s.shell(name, args, text)
 	case name == "which", name == "command" && len(args) > 0 && args[0].text == "-v":
@@ -113,7 +115,10 @@ func (s *step) found(name string) string {
 	v := s.t.base.tag.Variant
 	_, ours := commands()[name]
 	switch {
-	case ours && !isCompiler(name) && !(root{variant: v}).foreign(name) && v == Debian:
+	case name == "make" && v == Debian && makeVersion(s.t.base.tag, s.t.base.goRelease()) != "":
+		s.t.base.with[withMake+makeVersion(s.t.base.tag, s.t.base.goRelease())] = true
+		return ""
+	case ours && name != "make" && !isCompiler(name) && !(root{variant: v}).foreign(name) && v == Debian:
 		return "" // all lie in /usr/bin and /usr/sbin
 	case imageCommands(v)[name]:
 		return "the image has a " + name + ", and where is not known"

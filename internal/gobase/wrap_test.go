@@ -38,7 +38,7 @@ func TestDecision(t *testing.T) {
 		{"gcc out of habit", "1.26-alpine", "RUN apk add --no-cache gcc musl-dev\n" + build, ""},
 		{"cgo before 1.20", "1.19-alpine", "RUN go build -o /app .", "before Go 1.20"},
 		{"race detector", "1.26-alpine", "RUN CGO_ENABLED=0 go test -race ./...\n" + build, "-race needs cgo"},
-		{"make", "1.26-alpine", "RUN apk add make\nRUN make build", "make is not in the built-in base"},
+		{"make", "1.26-alpine", "RUN apk add make\nRUN make release", "make is not served, since it would end by an error: make: *** No rule to make target 'release'"},
 		{"make asked for, not called", "1.26-alpine", "RUN apk add make\n" + build, ""},
 		{"curl", "1.26", "RUN curl -sSL https://example.com/x | sh\n" + build, "curl is not in the built-in base"},
 		{"a script of the repository", "1.26-alpine", "RUN ./build.sh", "script of the build context"},

@@ -1,0 +1,108 @@
+package gobase
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// TestMakeDecision is the table of Makefiles that are served and refused before anything runs.
+func TestMakeDecision(t *testing.T) {
+	const build = "build:\n\tCGO_ENABLED=0 go build -o bin/app .\n"
+	tests := []struct {
+		name, tag, steps, makefile string
+		why                        string // empty: served
+		git                        bool   // the machine has a git
+		with                       string // in the base's name
+	}{
+		{"a build", "1.26-alpine", "RUN apk add make\nRUN make build", build, "", false, "with=make-4.4.1"},
+		{"Debian has it", "1.26-bookworm", "RUN make build", build, "", false, "make-4.3"},
+		{"Debian's newest", "1.26", "RUN make", build, "", false, "make-4.4.1"},
+		{"Alpine has it not", "1.26-alpine", "RUN make build", build, "make is not in the built-in base", false, ""},
+		{"no Makefile", "1.26", "RUN make release", "", "No rule to make target 'release'", false, ""},
+		{"another target calls protoc", "1.26", "RUN make build", build + "gen:\n\tprotoc x.proto\n", "", false, ""},
+		{"this target calls protoc", "1.26", "RUN make build", "build: gen\n\tgo build .\ngen:\n\tprotoc x.proto\n", "protoc is not in the built-in base (called by make, Makefile:4)", false, ""},
+		{"behind $(MAKE)", "1.26", "RUN make all", "all:\n\t$(MAKE) gen\ngen:\n\tprotoc x.proto\n", "protoc is not", false, ""},
+		{"in another folder", "1.26", "RUN make -C sub", build, "upx is not", false, ""},
+		{"behind cd", "1.26", "RUN make x", "x:\n\tcd sub && $(MAKE)\n", "upx is not", false, ""},
+		{"an included Makefile", "1.26", "RUN make gen", "include inc.mk\n", "protoc is not", false, ""},
+		{"a script of the context", "1.26", "RUN make x", "x:\n\t./build.sh\n", "script of the build context", false, ""},
+		{"by variable", "1.26", "RUN make x TOOL=protoc", "TOOL = go\nx:\n\t$(TOOL) version\n", "protoc is not", false, ""},
+		{"by the environment", "1.26", "RUN TOOL=protoc make x", "TOOL ?= go\nx:\n\t$(TOOL) version\n", "protoc is not", false, ""},
+		{"by ENV, overridden", "1.26", "ENV TOOL=protoc\nRUN make x TOOL=go", "x:\n\t$(TOOL) version\n", "", false, ""},
+		{"$(shell) that is not had", "1.26", "RUN make", "V := $(shell protoc --version)\n" + build, "protoc is not", false, ""},
+		{"$(shell date)", "1.26", "RUN make", "V := $(shell date -u +%Y)\nbuild:\n\tgo build -ldflags \"-X main.v=$(V)\" .\n", "", false, ""},
+		{"a command by $(shell)", "1.26", "RUN make", "V := $(shell cat x)\nbuild:\n\t$(V) x\n", "known only when it runs", false, ""},
+		{"both ways of a condition", "1.26", "RUN make", "ifeq ($(shell uname),Linux)\nbuild:\n\tgo build .\nelse\nbuild:\n\tprotoc x\nendif\n", "protoc is not", false, ""},
+		{"git describe without a git", "1.26", "RUN make", "V := $(shell git describe --tags 2>/dev/null || echo dev)\n" + build, "git is used", false, ""},
+		{"git describe", "1.26", "RUN make", "V := $(shell git describe --tags 2>/dev/null || echo dev)\n" + build, "", true, "machine-git"},
+		{"git in what is not taken", "1.26", "RUN make", "V = $(shell git describe)\n" + build, "", true, "machine-git"},
+		{"no git on Alpine", "1.26-alpine", "RUN apk add make && make", "V := $(shell git describe || echo dev)\n" + build, "", false, "make-4.4.1"},
+		{"VPATH", "1.26", "RUN make", "VPATH = src\n" + build, "VPATH is not served", false, ""},
+		{"a Makefile that is made", "1.26", "RUN make", "-include gen.mk\n" + build + "gen.mk:\n\tgo run . > $@\n", "is made by a rule", false, ""},
+		{"for ever", "1.26", "RUN make", "all:\n\t$(MAKE) all\n", "nested too deep", false, ""},
+		{"asks for its version", "1.26", "RUN make", "V := $(MAKE_VERSION)\n" + build, "which make it is", false, ""},
+		{"which tool", "1.26", "RUN make", "ifeq ($(shell which golangci-lint),)\n$(info none)\nendif\n" + build, "", false, ""},
+		{"bash with pipefail", "1.26", "RUN make", "SHELL = /usr/bin/env bash -o pipefail\n.SHELLFLAGS = -ec\n" + build, "", false, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files := fstest.MapFS{
+				"Dockerfile": {Data: []byte("FROM golang:" + tt.tag + " AS builder\nWORKDIR /src\nCOPY . .\n" + tt.steps +
+					"\nFROM scratch\nCOPY --from=builder /src/bin /bin\n")},
+				"go.mod": {Data: []byte("module example.com/x\n\ngo 1.21\n")}, "main.go": {Data: []byte("package main\n")},
+				"build.sh": {Data: []byte("#!/bin/sh\n")}, "inc.mk": {Data: []byte("gen:\n\tprotoc x\n")},
+				"sub/Makefile": {Data: []byte("all:\n\tupx x\n")},
+				".git/HEAD":    {Data: []byte("ref: refs/heads/main\n")}, ".git/config": {},
+			}
+			if tt.makefile != "" {
+				files["Makefile"] = &fstest.MapFile{Data: []byte(tt.makefile)}
+			}
+			images := map[string]string{"golang:" + tt.tag: golangConfig}
+			// That go build stamps a revision would ask for git in each of these.
+			files["Dockerfile"].Data = []byte(strings.Replace(string(files["Dockerfile"].Data), "WORKDIR", "ENV GOFLAGS=-buildvcs=false CGO_ENABLED=0\nWORKDIR", 1))
+			o := Options{Git: func() bool { return tt.git }}
+			b := buildDockerfile(t, files, o, images)
+			if b.err != nil {
+				t.Fatal(b.err)
+			}
+			served := len(b.bases) == 1 && len(b.images) == 0
+			if served != (tt.why == "") || !strings.Contains(strings.Join(b.notes, "\n"), tt.why) {
+				t.Errorf("bases %q, images %q, notes %q, want %q", b.bases, b.images, b.notes, tt.why)
+			}
+			if !strings.Contains(strings.Join(b.bases, " "), tt.with) {
+				t.Errorf("bases %q, want %s", b.bases, tt.with)
+			}
+		})
+	}
+}
+
+// TestMakeRuns holds that make runs recipes by the base's shell and commands.
+func TestMakeRuns(t *testing.T) {
+	for _, tt := range []struct {
+		name, makefile, script, want string
+		code                         int
+	}{
+		{"a recipe", "V ?= 1\nall: dep\n\t@echo $@ $(V) | tr a-z A-Z\ndep:\n\ttouch $@\n", "V=2 make && ls dep", "touch dep\nALL 2\ndep\n", 0},
+		{"an error", "all:\n\tfalse\n", "make; echo $?", "false\nmake: *** [Makefile:2: all] Error 1\n2\n", 0},
+		{"ends the step", "all:\n\t@exit 3\n", "set -e; make; echo no", "make: *** [Makefile:2: all] Error 3\n", 2},
+		{"not found", "all:\n\t@nosuchtool x\n", "make", "make: nosuchtool: No such file or directory\nmake: *** [Makefile:2: all] Error 127\n", 2},
+		{"a make within", "all:\n\t@$(MAKE) --no-print-directory sub X=1\nsub: ; @echo $(MAKELEVEL) $(X)\n", "make", "1 1\n", 0},
+		{"$(shell)", "A := $(shell echo a; echo b)\nall: ; @echo $(A) $(CURDIR)\n", "make all", "a b /work\n", 0},
+		{"what the image has", "all:\n\t@lsusb\n", "make", "not served: lsusb is not in the built-in base, and the image has it\n", 125},
+		{"not served", "vpath % src\nall: ; @echo x\n", "make", "not served: Makefile:1: vpath is not served\n", 125},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := newRoot(t, Alpine)
+			if err := os.WriteFile(filepath.Join(root, "work", "Makefile"), []byte(tt.makefile), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			out, code := runScript(t, root, tt.script)
+			if out != tt.want || code != tt.code {
+				t.Errorf("code %d, output %q; want %d, %q", code, out, tt.code, tt.want)
+			}
+		})
+	}
+}
