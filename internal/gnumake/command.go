@@ -91,7 +91,10 @@ func plainWords(line string) ([]string, bool) {
 	if in {
 		out = append(out, b.String())
 	}
-	if len(out) == 0 || out[0] == "" || shellCommands[out[0]] {
+	if len(out) == 0 {
+		return nil, true // nothing but blanks and continued lines
+	}
+	if out[0] == "" || shellCommands[out[0]] {
 		return nil, false
 	}
 	return out, true

@@ -214,7 +214,7 @@ func (k *maker) updateOne(f *file, parent *file) bool {
 	before := k.stampOf(f)
 	nothing := before == missing
 	must := nothing
-	if f.recipe == nil && !f.phony && !f.triedImplicit && !f.double {
+	if f.recipe == nil && !f.phony && !f.triedImplicit {
 		k.implicit(f)
 	}
 	k.useDefault(f)
