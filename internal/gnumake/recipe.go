@@ -283,7 +283,9 @@ func (k *maker) runLine(f *file, l expanded, env *[]string) bool {
 			where = l.at.File
 		}
 		if ignore {
-			k.sayError("%s: [%s: %s] %s (ignored)", k.name, where, f.name, what)
+			if !k.opts.silent && !k.allSilent {
+				k.sayError("%s: [%s: %s] %s (ignored)", k.name, where, f.name, what)
+			}
 			continue
 		}
 		f.failed = true
