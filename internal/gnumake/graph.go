@@ -275,7 +275,7 @@ func (k *maker) updateOne(f *file, parent *file) bool {
 			if d.file.asked && !d.file.failed {
 				f.asked = true
 			}
-			real = real || d.file.failed
+			real = real || d.file.failed && d.file != f
 		}
 		if f.asked && !real {
 			f.failed = false
