@@ -33,6 +33,7 @@ func TestForeignStages(t *testing.T) {
 		{"install", "linux/arm64", "1.26-alpine", "RUN go install .\n" + build, "go install puts programs elsewhere"},
 		{"the program", "linux/arm64", "1.26-alpine", build + "RUN /app --version", "runs what the stage compiled"},
 		{"cgo", "linux/arm64", "1.26", "RUN go build -o /app .", "cgo: CGO_ENABLED is not 0 and the image has a C compiler"},
+		{"make", "linux/arm64", "1.26-bookworm", "ENV CGO_ENABLED=0\nRUN make app", "make reads every variable"},
 		{"uname", "linux/arm64", "1.26-alpine", "RUN uname -m\n" + build, "the machine's architecture"},
 		{"the version in the program", "linux/arm64", "1.26-alpine", "RUN go build -ldflags \"-X main.v=$(go version)\" -o /app .", "the machine's architecture"},
 		{"the version in a file", "linux/arm64", "1.26-alpine", "RUN { go version; } > /v\n" + build, "the machine's architecture"},
@@ -62,6 +63,7 @@ func TestForeignStages(t *testing.T) {
 				"Dockerfile": {Data: []byte(dockerfile + "COPY --from=builder /src /src\n")},
 				"go.mod":     {Data: []byte("module example.com/x\n\ngo 1.13\n")},
 				"main.go":    {Data: []byte("package main\n")},
+				"Makefile":   {Data: []byte("GOARCH ?= 386\napp:\n\tGOARCH=$(GOARCH) go build -o $@ .\n")},
 			}
 			b := buildWith(t, files, Options{}, realImages, map[string]string{"platform": tt.platform})
 			if b.err != nil {
@@ -117,11 +119,14 @@ func TestVariablesNotExported(t *testing.T) {
 		"RUN (export CGO_ENABLED=0); go build -o /app example.com/x":                     false,
 		"ENV CGO_ENABLED=1\nRUN CGO_ENABLED=0; go build -o /app example.com/x":           true,
 		"RUN env CGO_ENABLED=0 go version; go build -o /app example.com/x":               false,
+		"RUN CGO_ENABLED=0; make":                                                        false,
+		"RUN export CGO_ENABLED=0; make":                                                 true,
 		"RUN export CGO_ENABLED=0; CGO_ENABLED=0 go vet; go build -o /app example.com/x": true,
 	} {
 		files := fstest.MapFS{
-			"Dockerfile": {Data: []byte("FROM golang:1.26 AS builder\nWORKDIR /src\nCOPY . .\n" + step + "\nFROM scratch\nCOPY --from=builder /app /\n")},
+			"Dockerfile": {Data: []byte("FROM golang:1.26-bookworm AS builder\nWORKDIR /src\nCOPY . .\n" + step + "\nFROM scratch\nCOPY --from=builder /app /\n")},
 			"go.mod":     {Data: []byte("module example.com/x\n")},
+			"Makefile":   {Data: []byte("app:\n\tgo build -o /app example.com/x\n")},
 			"main.go":    {Data: []byte("package main\n\nimport _ \"net/http\"\n")},
 		}
 		b := buildDockerfile(t, files, Options{}, realImages)

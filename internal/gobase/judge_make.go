@@ -92,8 +92,12 @@ type makeWay struct {
 // walk reads the Makefile. It reports false where make is not served.
 func (w *makeWay) walk(words []string, version string) bool {
 	s := w.s
+	s.needNative(strings.Join(words, " "), "make reads every variable of its environment")
 	var env []string
 	for name, v := range s.env {
+		if !s.exported[name] && !s.allExport {
+			continue
+		}
 		text := v.text
 		if !v.known {
 			text = gnumake.Unknown
@@ -170,11 +174,13 @@ func (w *makeWay) job(j *gnumake.Job) {
 	}
 	w.seen[key] = true
 	s := w.s
-	env, cwd, variant, funcs := s.env, s.cwd, s.variant, s.funcs
-	defer func() { s.env, s.cwd, s.variant, s.funcs = env, cwd, variant, funcs }()
+	env, exported, cwd, variant, funcs := s.env, s.exported, s.cwd, s.variant, s.funcs
+	defer func() { s.env, s.exported, s.cwd, s.variant, s.funcs = env, exported, cwd, variant, funcs }()
+	s.exported = map[string]bool{}
 	s.env, s.cwd, s.variant, s.funcs = map[string]value{}, value{j.Dir, true}, "", map[string]bool{}
 	for _, kv := range j.Env {
 		name, text, _ := strings.Cut(kv, "=")
+		s.exported[name] = true
 		s.env[name] = value{text, !strings.Contains(text, gnumake.Unknown)}
 	}
 	s.env[unknownParam] = value{}

@@ -12,7 +12,7 @@ import (
 var golangConfig = strings.Replace(alpineConfig, "/usr/bin:/bin", "/go/bin:/usr/local/go/bin:/usr/bin:/bin", 1)
 
 var realImages = map[string]string{
-	"golang:1.26-alpine": golangConfig, "golang:1.26": golangConfig, "golang:1.13-alpine": golangConfig, "golang:1.19-alpine": golangConfig,
+	"golang:1.26-alpine": golangConfig, "golang:1.26": golangConfig, "golang:1.26-bookworm": golangConfig, "golang:1.13-alpine": golangConfig, "golang:1.19-alpine": golangConfig,
 	"golang:1.24-bookworm": golangConfig, "alpine": alpineConfig, "alpine:latest": alpineConfig,
 }
 
