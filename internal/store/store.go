@@ -206,6 +206,12 @@ func isOurs(name string) bool {
 
 // prepare writes the small files that a fresh or half-deleted root lacks. It runs under the shared lock.
 func (s *Store) prepare() error {
+	// Before anything with the mark is made: what was left behind without this file would be nobody's to sweep.
+	alive, err := tryLock(s.alivePath(s.mark), true, false)
+	if err != nil {
+		return notWritable(s.root, err)
+	}
+	s.alive = alive
 	if err := s.prepareVersion(); err != nil {
 		return notWritable(s.root, err)
 	}
@@ -216,9 +222,6 @@ func (s *Store) prepare() error {
 	}
 	probe.Close()
 	if err := os.Remove(probe.Name()); err != nil {
-		return notWritable(s.root, err)
-	}
-	if s.alive, err = tryLock(s.alivePath(s.mark), true, false); err != nil {
 		return notWritable(s.root, err)
 	}
 	if err := s.prepareLayout(); err != nil {
