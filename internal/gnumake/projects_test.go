@@ -26,6 +26,7 @@ func TestProjects(t *testing.T) {
 	if !ok {
 		t.Fatal("GNU make 4.3 is not installed")
 	}
+	home := t.TempDir()
 	entries, err := os.ReadDir(*projects)
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +49,8 @@ func TestProjects(t *testing.T) {
 		}
 		same, refused, other, why := 0, 0, 0, ""
 		for _, target := range targetsOf(string(data)) {
-			want, wantErr, wantCode := realDry(t, program, dir, target)
-			got, gotErr, gotCode, err := ourDry(t, dir, target)
+			want, wantErr, wantCode := realDry(t, program, home, dir, target)
+			got, gotErr, gotCode, err := ourDry(t, home, dir, target)
 			switch {
 			case err != nil:
 				refused++
@@ -86,30 +87,31 @@ func dryArgs(target string) []string {
 	return args
 }
 
-func dryEnv() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "LC_ALL=C", "GOPROXY=off", "GOFLAGS=-mod=mod", "GOCACHE=" + os.Getenv("GOCACHE"), "GOTOOLCHAIN=local"}
+// dryEnv is the environment of both makes. A go command that a Makefile calls writes into home.
+func dryEnv(home string) []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LC_ALL=C", "GOPROXY=off", "GOFLAGS=-mod=mod", "GOCACHE=" + os.Getenv("GOCACHE"), "GOTOOLCHAIN=local"}
 }
 
 // clock is what differs from run to run.
 var clock = regexp.MustCompile(`\d{4}-?\d\d-?\d\d[-T_ ]?\d\d:?\d\d(:?\d\d)?|\d\d:\d\d:\d\d|\b\d{10}\b|--jobserver-auth=\S+|tmp\.\w+|elm-\w{10}|(?m)^go: downloading .*\n`)
 
-func realDry(t *testing.T, program, dir, target string) (string, string, int) {
+func realDry(t *testing.T, program, home, dir, target string) (string, string, int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Args = append([]string{"make"}, dryArgs(target)...)
-	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, dryEnv(), time.Second
+	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, dryEnv(home), time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	_ = cmd.Run() // its code is what is compared
 	return clock.ReplaceAllString(out.String(), "T"), clock.ReplaceAllString(errs.String(), "T"), cmd.ProcessState.ExitCode()
 }
 
-func ourDry(t *testing.T, dir, target string) (string, string, int, error) {
+func ourDry(t *testing.T, home, dir, target string) (string, string, int, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out, errs bytes.Buffer
-	m := &Make{Args: dryArgs(target), Env: dryEnv(), Dir: dir, Files: Root(""), Runner: processes{}, Stdout: &out, Stderr: &errs}
+	m := &Make{Args: dryArgs(target), Env: dryEnv(home), Dir: dir, Files: Root(""), Runner: processes{}, Stdout: &out, Stderr: &errs}
 	code, err := m.Run(ctx)
 	return clock.ReplaceAllString(out.String(), "T"), clock.ReplaceAllString(errs.String(), "T"), code, err
 }
