@@ -68,7 +68,7 @@ func (f *goFlags) chosen(flags *pflag.FlagSet, args []string) (bool, error) {
 			return false, badFlag("dockerfile", "none", "and -f names one: leave one of the two out")
 		}
 		if slices.Contains(args, "-") {
-			return false, badFlag("dockerfile", "none", "and a context on standard input is built by its Dockerfile: name a folder or a package")
+			return false, badFlag("dockerfile", "none", "a context on standard input is built by its Dockerfile: name a folder or a package")
 		}
 		return true, nil
 	case "auto":
