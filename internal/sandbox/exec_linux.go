@@ -37,6 +37,9 @@ func (cfg *stepConfig) execProgram(root *os.File, link link) error {
 	if err := link.send(frame{Kind: methodExec}, nil); err != nil {
 		return err
 	}
+	if err := cfg.Limits.applyData(); err != nil {
+		return err
+	}
 	if direct != nil {
 		_ = direct.exec(cfg.Direct, withEnv(env, cfg.DirectEnv))
 	}

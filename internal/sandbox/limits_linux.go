@@ -278,6 +278,22 @@ func (v *procView) tasksOf(pid int) (n int64) {
 	return n
 }
 
+// applyData is called where nothing is left to do but to become the program: this process would have to live within the limit, too.
+func (i initLimits) applyData() error {
+	if err := limitTo(unix.RLIMIT_DATA, i.Data); err != nil {
+		return fmt.Errorf("limit memory: %w", err)
+	}
+	return nil
+}
+
+// limitTo sets both values of a limit; 0: it stays.
+func limitTo(resource int, n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: uint64(n), Max: uint64(n)})
+}
+
 // apply is called in the step's init, before it gives up anything.
 func (i initLimits) apply() error {
 	if i.PidMax > 0 {
@@ -285,12 +301,8 @@ func (i initLimits) apply() error {
 			return fmt.Errorf("limit the number of processes: %w", err)
 		}
 	}
-	for res, n := range map[int]int64{unix.RLIMIT_DATA: i.Data, unix.RLIMIT_NPROC: i.NProc} {
-		if n > 0 {
-			if err := syscall.Setrlimit(res, &syscall.Rlimit{Cur: uint64(n), Max: uint64(n)}); err != nil {
-				return fmt.Errorf("limit memory and processes: %w", err)
-			}
-		}
+	if err := limitTo(unix.RLIMIT_NPROC, i.NProc); err != nil {
+		return fmt.Errorf("limit the number of processes: %w", err)
 	}
 	if i.CPUs != "" {
 		var set unix.CPUSet
