@@ -120,7 +120,7 @@ func makefile(seed uint64) snippet {
 
 // TestGenerated holds that Makefiles of a grammar do what they do in the real make, or are refused.
 func TestGenerated(t *testing.T) {
-	program, live := oracle()
+	program, live := oracle(t)
 	if !live {
 		t.Skip("GNU make 4.3 is not installed: nothing to compare with")
 	}

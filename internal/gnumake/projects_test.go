@@ -22,7 +22,7 @@ func TestProjects(t *testing.T) {
 	if *projects == "" {
 		t.Skip("-projects names no folder")
 	}
-	program, ok := oracle()
+	program, ok := oracle(t)
 	if !ok {
 		t.Fatal("GNU make 4.3 is not installed")
 	}
