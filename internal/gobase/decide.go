@@ -131,11 +131,11 @@ func (b *base) settle(p *plan) {
 	}
 	name := familiar(b.tag.Ref)
 	line := fmt.Sprintf("%s: built-in Go %s in the place of the image", name, b.goRelease())
-	if b.cross {
-		line += ", which compiles for " + b.platform()
-	}
 	if b.instead != "" {
 		line = fmt.Sprintf("%s: warning: built-in Go %s is used, not the tag's %s: go.mod or a dependency asks for more, and %s", name, b.instead, b.release, b.insteadFor)
+	}
+	if b.cross {
+		line += ", which compiles for " + b.platform()
 	}
 	if b.gitLent {
 		line += "; git is this machine's"

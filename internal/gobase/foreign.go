@@ -40,7 +40,7 @@ func (b *base) platform() string {
 	return platforms.Format(ocispecs.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
 }
 
-// native notes that a command of a stage that is compiled across needs the platform of the stage, or could see that it is not there.
+// needNative notes that a command of a stage that is compiled across needs the platform of the stage, or could see that it is not there.
 func (s *step) needNative(command, why string) {
 	s.t.base.needNative(&Refusal{Where: where(s.v), Command: shownCommand(command), Why: why})
 }

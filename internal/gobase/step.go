@@ -30,7 +30,7 @@ type step struct {
 	env   map[string]value
 	cwd   value
 	funcs map[string]bool
-	// exported are the variables that the commands of the shell get, with all a command that is run by a shell with allexport gets.
+	// exported are the variables that the commands which a shell starts get; with allExport (set -a) they get all.
 	exported  map[string]bool
 	allExport bool
 	given     map[string]bool // the variables that the step begins with
