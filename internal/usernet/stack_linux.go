@@ -95,7 +95,7 @@ func (n *Network) Notes() []string { return n.notes.list() }
 func (n *Network) Close() error {
 	n.cancel()
 	if n.uplink != nil {
-		_ = n.uplink.SetReadDeadline(time.Unix(1, 0))
+		_ = n.uplink.SetDeadline(time.Unix(1, 0)) // nobody is left to hear an answer
 	}
 	for _, d := range n.doors {
 		d.Close()
@@ -126,29 +126,32 @@ func (n *Network) serve() {
 	if err != nil || n.ctx.Err() != nil {
 		return // closed before anything was sent
 	}
-	s, err := n.newStack()
+	link := &uplink{file: n.uplink}
+	s, err := n.newStack(link)
 	if err != nil {
 		n.notes.add(fmt.Sprintf("the step's network did not start: %v", err))
 		return
 	}
 	<-n.ctx.Done()
+	// The link first: Stack.Wait waits for it with the stack's lock held, which a packet that is being delivered may need.
+	link.Wait()
 	s.Close()
 	s.Wait()
 }
 
-func (n *Network) newStack() (*stack.Stack, error) {
+func (n *Network) newStack(link *uplink) (*stack.Stack, error) {
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 	})
-	if err := n.configure(s); err != nil {
+	if err := n.configure(s, link); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (n *Network) configure(s *stack.Stack) error {
+func (n *Network) configure(s *stack.Stack, link *uplink) error {
 	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 64 << 10, Default: 1 << 20, Max: 8 << 20}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 64 << 10, Default: 1 << 20, Max: 8 << 20}
@@ -172,7 +175,7 @@ func (n *Network) configure(s *stack.Stack) error {
 	})
 	s.SetTransportProtocolHandler(udp.ProtocolNumber, udpForwarder.HandlePacket)
 	for _, err := range []tcpip.Error{
-		s.CreateNIC(nic, &uplink{file: n.uplink}),
+		s.CreateNIC(nic, link),
 		s.SetPromiscuousMode(nic, true), // takes packets for every address
 		s.SetSpoofing(nic, true),        // and answers from it
 	} {

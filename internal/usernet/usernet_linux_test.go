@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -255,6 +258,54 @@ func TestClose(t *testing.T) {
 	if after := files(); after > before+3 {
 		t.Errorf("%d descriptors were open, now %d", before, after)
 	}
+}
+
+// A packet that comes while a network is closed does not keep it from that.
+func TestCloseWhileDelivering(t *testing.T) {
+	h, err := startHelper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.end()
+	n, err := Attach(h.pidfd, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := h.ask("dial", "tcp", "203.0.113.5:7777", "x"); got != "echo x" {
+		t.Fatal(got)
+	}
+	n.notes.mu.Lock() // which the packet of a connection that is refused comes to, on its way
+	var asked sync.WaitGroup
+	asked.Go(func() { h.ask("dial", "tcp", "169.254.169.254:80", "x") })
+	defer asked.Wait()
+	awaitGoroutine(t, "", "usernet.(*notes).add")
+	closed := make(chan struct{})
+	go func() {
+		n.Close()
+		close(closed)
+	}()
+	awaitGoroutine(t, "[sync.WaitGroup.Wait", "usernet.(*Network).serve")
+	n.notes.mu.Unlock()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("the network does not close")
+	}
+}
+
+// awaitGoroutine returns when a goroutine has all of parts in its stack.
+func awaitGoroutine(t *testing.T, parts ...string) {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	for range 2 * 60 * 100 {
+		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(g, p) }) {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("no goroutine with %q", parts)
 }
 
 // BenchmarkCopy compares what a step gets with what a process of the machine gets.
