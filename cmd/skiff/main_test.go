@@ -113,7 +113,7 @@ func TestInterrupt(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
 		t.Errorf("%v, want exit code %d:\n%s", err, exitInterrupted, out.text)
 	}
-	if took := time.Since(begin); took > 2*time.Second { // a second, and what a busy machine adds
+	if took := time.Since(begin); took > 25*time.Second { // of the 1000 seconds that the step sleeps
 		t.Errorf("it took %s", took)
 	}
 	if list, err := command("images", "-q").Output(); err != nil || len(list) > 0 {

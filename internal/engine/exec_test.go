@@ -377,10 +377,10 @@ func TestCancel(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it goes on")
 	}
-	if d := time.Since(at); d > 3*time.Second { // one second, and two for a machine that does other things as well
+	if d := time.Since(at); d > 25*time.Second { // of the minute that the step sleeps
 		t.Errorf("it took %v", d)
 	}
 	left, _ := filepath.Glob(filepath.Join(b.store.Root(), "tmp", "*"))

@@ -532,7 +532,7 @@ func TestPullIsCancelled(t *testing.T) {
 	start := time.Now()
 	l := newLibrary(t)
 	_, err := client(t, l, RegistryOptions{}).Pull(ctx, f.host+"/x:1", nil, false)
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 2*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Minute {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 	leftClean(t, l)

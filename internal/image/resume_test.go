@@ -251,7 +251,7 @@ func TestPullContinuesAnother(t *testing.T) {
 					}
 				}})
 				start := time.Now()
-				if _, err := r.Pull(ctx, f.host+"/x:1", nil, false); !errors.Is(err, context.Canceled) || time.Since(start) > 10*time.Second {
+				if _, err := r.Pull(ctx, f.host+"/x:1", nil, false); !errors.Is(err, context.Canceled) || time.Since(start) > time.Minute {
 					t.Fatalf("%v after %v", err, time.Since(start))
 				}
 			}
@@ -873,7 +873,7 @@ func TestPushStopsCompressing(t *testing.T) {
 		}
 		start := time.Now()
 		_, err := client(t, l, RegistryOptions{}).Push(ctx, img, u.f.host+"/x:1", PushOptions{})
-		if !errors.Is(err, context.Canceled) || time.Since(start) > 30*time.Second {
+		if !errors.Is(err, context.Canceled) || time.Since(start) > time.Minute {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		leavesNothing(t, l)

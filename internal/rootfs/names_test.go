@@ -82,7 +82,7 @@ func TestBounds(t *testing.T) {
 	} {
 		start := time.Now()
 		_, err := rootfs.Open(t.Context(), skifftest.Image(t, v1.Config{}, skifftest.Layer(t, entries...)), rootfs.Options{})
-		if took := time.Since(start); !errors.Is(err, bounds.ErrLimit) || took > 5*time.Second {
+		if took := time.Since(start); !errors.Is(err, bounds.ErrLimit) || took > 40*time.Second {
 			t.Errorf("%s: after %s: %.300v", name, took, err)
 		}
 	}
@@ -109,7 +109,7 @@ func TestManyOpaque(t *testing.T) {
 	if _, err := rootfs.Open(t.Context(), skifftest.Image(t, v1.Config{}, skifftest.Layer(t, entries...)), rootfs.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 40*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }

@@ -104,7 +104,7 @@ func TestCancelKillsTheStep(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var at time.Time
 	err := c.Call(ctx, "run", runRequest{Spec: step(t, "sleep"), FakeIDs: c.Mode() == ModeOneID}, nil, func(json.RawMessage) { at = time.Now(); cancel() })
-	if !errors.Is(err, context.Canceled) || time.Since(at) > cancelGrace/2 {
+	if !errors.Is(err, context.Canceled) || time.Since(at) > 25*time.Second /* of the minute that it sleeps */ {
 		t.Fatalf("%v after %v", err, time.Since(at))
 	}
 }

@@ -175,7 +175,7 @@ func TestNoNames(t *testing.T) {
 		if got := s.ask("lookup", "udp", "silent.example."); !strings.HasPrefix(got, "error:") {
 			t.Errorf("%s: got %s", resolver, got)
 		}
-		if took := time.Since(start); took > 12*time.Second { // Go's resolver asks twice
+		if took := time.Since(start); took > time.Minute { // Go's resolver asks twice
 			t.Errorf("%s: it took %v", resolver, took)
 		}
 		if notes := strings.Join(n.Notes(), "\n"); !strings.HasPrefix(notes, "cannot resolve silent.example: no resolver of this machine (/etc/resolv.conf) answers: ") {
