@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/patternmatcher"
@@ -99,12 +100,28 @@ func excluded(list []string, name string) bool {
 	if len(list) == 0 {
 		return false
 	}
-	m, err := patternmatcher.New(list)
-	if err != nil {
-		return false
+	v, ok := matchers.Load(strings.Join(list, "\x00"))
+	if !ok {
+		m, err := patternmatcher.New(list)
+		if err != nil {
+			m, _ = patternmatcher.New(nil)
+		}
+		v, _ = matchers.LoadOrStore(strings.Join(list, "\x00"), &matcher{m: m})
 	}
-	ok, err := m.MatchesOrParentMatches(name)
+	m := v.(*matcher)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ok, err := m.m.MatchesOrParentMatches(name)
 	return err == nil && ok
+}
+
+// matchers holds a *matcher for each list of patterns: make asks for thousands of names of one context.
+var matchers sync.Map
+
+// matcher has a lock since patterns are compiled where they are first used.
+type matcher struct {
+	mu sync.Mutex
+	m  *patternmatcher.PatternMatcher
 }
 
 // inContext reports whether a path of a tree is a file that was copied from a local source; unknown counts

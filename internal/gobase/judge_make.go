@@ -207,6 +207,10 @@ type contextFiles struct {
 	s      *step
 	git    bool // a Makefile speaks of git
 	itself bool // a Makefile asks for make's version or host
+
+	// What was found: make asks for the same names thousands of times where it looks for implicit rules.
+	infos map[string]fs.FileInfo // nil: there is none
+	dirs  map[string][]fs.DirEntry
 }
 
 var (
@@ -253,24 +257,39 @@ func (f *contextFiles) places(name string, do func(files fs.FS, name string) boo
 }
 
 // Stat finds a file, or a folder that a copy or a WORKDIR made.
-func (f *contextFiles) Stat(name string) (info fs.FileInfo, err error) {
-	err = fs.ErrNotExist
+func (f *contextFiles) Stat(name string) (fs.FileInfo, error) {
+	info, ok := f.infos[name]
+	if !ok {
+		if f.infos == nil {
+			f.infos = map[string]fs.FileInfo{}
+		}
+		info = f.find(name)
+		f.infos[name] = info
+	}
+	if info == nil {
+		return nil, fs.ErrNotExist
+	}
+	return info, nil
+}
+
+func (f *contextFiles) find(name string) (info fs.FileInfo) {
+	err := fs.ErrNotExist
 	f.places(name, func(files fs.FS, at string) bool {
 		info, err = fs.Stat(files, at)
 		return err == nil
 	})
 	if err == nil {
-		return info, nil
+		return info
 	}
 	if _, ok := below(f.s.cwd.text, name); ok {
-		return folderInfo(path.Base(name)), nil
+		return folderInfo(path.Base(name))
 	}
 	for _, c := range f.s.t.copies {
 		if rest, ok := below(c.to, name); ok && rest != "" {
-			return folderInfo(path.Base(name)), nil
+			return folderInfo(path.Base(name))
 		}
 	}
-	return nil, fs.ErrNotExist
+	return nil
 }
 
 // ReadFile reads a Makefile.
@@ -295,6 +314,9 @@ const maxMakefile = 16 << 20
 
 // ReadDir lists what the copies brought into a folder.
 func (f *contextFiles) ReadDir(name string) ([]fs.DirEntry, error) {
+	if all, ok := f.dirs[name]; ok {
+		return all, nil
+	}
 	var all []fs.DirEntry
 	seen := map[string]bool{}
 	add := func(entries []fs.DirEntry) {
@@ -319,6 +341,10 @@ func (f *contextFiles) ReadDir(name string) ([]fs.DirEntry, error) {
 			add(entries)
 		}
 	}
+	if f.dirs == nil {
+		f.dirs = map[string][]fs.DirEntry{}
+	}
+	f.dirs[name] = all
 	return all, nil
 }
 
