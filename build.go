@@ -24,6 +24,7 @@ import (
 	"github.com/skiff-build/skiff/internal/engine"
 	"github.com/skiff-build/skiff/internal/goaware"
 	"github.com/skiff-build/skiff/internal/gobase"
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/localdir"
 	"github.com/skiff-build/skiff/internal/progress"
 	"github.com/skiff-build/skiff/internal/snapshot"
@@ -48,8 +49,9 @@ type build struct {
 	df      *dockerfile.Dockerfile
 	engine  *engine.Engine
 	policy  gobase.Policy
-	tools   *gobase.Toolchains
+	tools   *gotoolchain.Toolchains
 	bases   *gobase.Bases
+	loans   *gobase.Loans
 	agents  *agents
 	display *progress.Display // nil shows nothing
 	steps   *steps
@@ -145,8 +147,8 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b.tools = gobase.NewToolchains(gobase.StoreState(s.store), nil, b.steps.note)
-	b.bases = gobase.NewBases(b.tools)
+	b.tools = gotoolchain.New(gotoolchain.StoreState(s.store), nil, b.steps.note)
+	b.bases, b.loans = gobase.NewBases(b.tools), gobase.NewLoans(b.tools)
 	bases := &goBases{bases: b.bases}
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
@@ -238,8 +240,8 @@ func (b *build) close() error {
 	if b.agents != nil {
 		errs = append(errs, b.agents.Close())
 	}
-	if b.tools != nil {
-		errs = append(errs, b.tools.Close())
+	if b.loans != nil {
+		errs = append(errs, b.loans.Close())
 	}
 	if b.display != nil {
 		b.display.Close()
@@ -329,7 +331,7 @@ func (b *build) run(ctx context.Context) (*BuildResult, error) {
 		case err != nil:
 			return nil, err
 		default:
-			if err := base.Newer.Remember(gobase.StoreState(b.state.store)); err != nil {
+			if err := base.Newer.Remember(gotoolchain.StoreState(b.state.store)); err != nil {
 				return nil, err
 			}
 			defer b.engine.FinishSharing(shareWait)

@@ -21,20 +21,20 @@ var rows = [][]string{
 	{"internal/dockerfile", "internal/progress", "internal/gobuild", "internal/goaware", "internal/engine", "internal/remote",
 		"internal/doctor", "internal/size", "internal/image"},
 	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/fileop", "internal/source", "internal/gobin"},
-	{"internal/layer", "internal/graph", "internal/gocache", "internal/rootfs", "internal/usernet"},
+	{"internal/layer", "internal/graph", "internal/gocache", "internal/rootfs", "internal/usernet", "internal/gotoolchain"},
 	{"internal/whiteout"},
 	{"internal/store", "internal/inode", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable", "internal/shell", "internal/gnumake"},
 }
 
 // forTests are packages that only tests import.
-var forTests = []string{"internal/skifftest", "internal/inode/inodetest", "internal/doctor/probes", "internal/torture"}
+var forTests = []string{"internal/skifftest", "internal/inode/inodetest", "internal/gotoolchain/gotoolchaintest", "internal/doctor/probes", "internal/torture"}
 
 // withoutBuildKit see nothing of BuildKit, not even through others: they work on what came out of a build, wherever it
 // was built, or below what builds.
 var withoutBuildKit = []string{
 	"internal/doctor", "internal/size", "internal/gobuild", "internal/image", "internal/layer", "internal/gobin", "internal/store",
 	"internal/inode", "internal/snapshot", "internal/whiteout", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable",
-	"internal/rootfs", "internal/gocache", "internal/usernet", "internal/skifftest", "internal/shell", "internal/gnumake",
+	"internal/rootfs", "internal/gocache", "internal/usernet", "internal/skifftest", "internal/shell", "internal/gnumake", "internal/gotoolchain",
 }
 
 // listed is a package as `go list` prints it.

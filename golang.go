@@ -76,7 +76,7 @@ func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtr
 		maps.DeleteFunc(x.Files, func(dest, _ string) bool { return gobase.IsMachineGit(dest) })
 	}
 	if s.Confined && s.Hints[goaware.HintModules] != "" && !s.NoNetwork {
-		err := b.tools.LendModules(&x, func() {
+		err := b.loans.LendModules(&x, func() {
 			b.steps.note(fmt.Sprintf("%s: %s: modules that this machine has are taken from it, and checked as from a proxy", goaware.UserModules, s.Name))
 		})
 		if err != nil {
@@ -84,7 +84,7 @@ func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtr
 		}
 	}
 	if cache := s.Hints[goaware.HintCache]; s.Confined && cache != "" {
-		lent, ok := b.tools.LendCache(ctx, gobase.CacheLoan{
+		lent, ok := b.loans.LendCache(ctx, gobase.CacheLoan{
 			Release: s.Hints[goaware.HintRelease], Cache: cache, Step: slices.Concat(s.Args, s.Env), State: b.generation,
 		})
 		if ok {
@@ -100,7 +100,7 @@ func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtr
 
 // confine says why a step that is the go command alone is not to write what all projects share.
 func (b *build) confine(hints map[string]string) (why string) {
-	if !b.tools.Released(hints[goaware.HintRelease], runtime.GOARCH) {
+	if !b.bases.Released(hints[goaware.HintRelease], runtime.GOARCH) {
 		return "that its Go is the released one was not proved (GOSUMDB=off, or GOPROXY is a folder)"
 	}
 	return ""

@@ -9,11 +9,14 @@ import (
 	"io"
 	"maps"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync/atomic"
 
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/rootfiles"
+	"github.com/skiff-build/skiff/internal/store"
 )
 
 // Identity is what a gobase:// identifier says: one base, to the byte.
@@ -78,12 +81,12 @@ type Layer struct {
 
 // Bases makes the layers of the built-in base. Safe for concurrent use.
 type Bases struct {
-	tools *Toolchains
+	tools *gotoolchain.Toolchains
 	git   atomic.Bool // one of the bases asks for the machine's git
 }
 
 // NewBases returns the bases that these toolchains give.
-func NewBases(t *Toolchains) *Bases { return &Bases{tools: t} }
+func NewBases(t *gotoolchain.Toolchains) *Bases { return &Bases{tools: t} }
 
 // StepEnv returns what a step in one of the bases that [Bases.Layers] was asked for gets of the machine.
 func (b *Bases) StepEnv(existing []string) StepExtras {
@@ -113,11 +116,11 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 		ID:   layerName(id.Release, arch),
 		Name: "the Go toolchain " + id.Release + " for linux/" + arch,
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
-			tc, err := b.tools.get(ctx, id.Release, arch)
+			tc, err := b.tools.Get(ctx, id.Release, arch)
 			if err != nil {
 				return nil, err
 			}
-			return stream(func(w io.Writer) error { return b.tools.writeLayer(ctx, tc, w) }), nil
+			return stream(func(w io.Writer) error { return b.writeLayer(ctx, id.Release, arch, tc, w) }), nil
 		},
 	}
 	files := Layer{
@@ -125,21 +128,67 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 		Name: "the files of the built-in base beside it: accounts, CA certificates, time zones, commands",
 		ID:   layerID("files", identifier, string(rootfiles.CABundle()), strings.Join(CommandNames(), " ")),
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
-			tc, err := b.tools.get(ctx, id.Release, arch)
+			tc, err := b.tools.Get(ctx, id.Release, arch)
 			if err != nil {
 				return nil, err
 			}
-			if err := tc.prove(ctx); err != nil { // already done where the other layer was opened first
+			if err := tc.Prove(ctx); err != nil { // already done where the other layer was opened first
 				return nil, err
 			}
 			r := root{variant: id.Variant, release: id.Release, arch: arch, with: id.With}
-			if r.zones, err = tc.readFile(ctx, "lib/time/zoneinfo.zip", maxZones); err != nil {
+			if r.zones, err = tc.ReadFile(ctx, "lib/time/zoneinfo.zip", maxZones); err != nil {
 				return nil, err
 			}
 			return stream(r.writeTar), nil
 		},
 	}
 	return []Layer{toolchain, files}, nil
+}
+
+// provedKind is the kind of the record that says by what a toolchain's layer, whose content was written last, was proved.
+const provedKind = store.KindGoProved
+
+type provedLayer struct {
+	Released bool `json:"released"` // by the checksum database
+}
+
+// Released says whether the toolchain in the layers of a base is the released one, as the checksum database has it: without a
+// database (GOSUMDB=off, or a folder in the place of a proxy) nobody knows which Go runs there.
+func (b *Bases) Released(release, arch string) bool {
+	var l provedLayer
+	return b.tools.State().Load(provedKind, layerName(release, arch), &l) == nil && l.Released
+}
+
+// layerName is the name of the layer of a toolchain.
+func layerName(release, arch string) string {
+	return layerID("toolchain", gotoolchain.ModuleVersion(release, arch))
+}
+
+// goroot is where the official images have their Go. Binaries built without -trimpath name it.
+const goroot = "usr/local/go"
+
+// writeToolchain writes the layer of the toolchain, /usr/local/go and all below: sorted, all times the same. A toolchain that proves to
+// be wrong is an error at the end, and the stream is to be dropped.
+func writeToolchain(ctx context.Context, tc *gotoolchain.Toolchain, w io.Writer) error {
+	out := newLayerWriter(w)
+	out.parents(goroot, ".")
+	out.dir(goroot, 0o755)
+	err := tc.Files(ctx, func(name string, mode, size int64, r io.Reader) error {
+		out.parents(path.Join(goroot, name), goroot)
+		return out.file(path.Join(goroot, name), mode, size, r)
+	})
+	if err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// writeLayer writes the layer of a release and notes whether its content was proved.
+func (b *Bases) writeLayer(ctx context.Context, release, arch string, tc *gotoolchain.Toolchain, w io.Writer) error {
+	if err := writeToolchain(ctx, tc, w); err != nil {
+		return err
+	}
+	return b.tools.State().Save(provedKind, layerName(release, arch), provedLayer{tc.Released()})
 }
 
 // maxZones bounds lib/time/zoneinfo.zip, in bytes; it has 400 kB.

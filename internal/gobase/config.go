@@ -24,7 +24,7 @@ func (a *attempt) provisional(ctx context.Context, tag Tag, p ocispecs.Platform)
 	if p.OS != "linux" {
 		return nil, fmt.Errorf("the built-in base is for linux, not %s", p.OS)
 	}
-	release, err := a.o.Tools.Resolve(ctx, tag, toolArch(p.Architecture), a.o.Pull)
+	release, err := a.o.Tools.Resolve(ctx, tag.Wanted, toolArch(p.Architecture), a.o.Pull)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ type digestRecord struct {
 // the error of reading the reference.
 func (a *attempt) pinned(ctx context.Context, tag Tag, opt sourceresolver.Opt, unserved error) (Tag, error) {
 	var rec digestRecord
-	state := a.o.Tools.state
+	state := a.o.Tools.State()
 	if state.Load(kindDigest, tag.Digest, &rec) != nil {
 		_, _, data, err := a.Client.ResolveImageConfig(ctx, tag.Ref, opt)
 		if err == nil {

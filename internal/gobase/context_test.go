@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/skiff-build/skiff/internal/gotoolchain/gotoolchaintest"
 )
 
 // TestRepository: whether .git reaches a stage, and what follows from that.
@@ -100,11 +102,11 @@ func TestNewerGoForOlderTags(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			proxy := newFakeProxy(t, "1.13.15", "1.15.3", "1.15.15", "1.21.13", "1.24.9", "1.24.13", "1.26.8")
-			tools := proxy.tools(t, newState(t))
+			proxy := gotoolchaintest.NewProxy(t, "1.13.15", "1.15.3", "1.15.15", "1.21.13", "1.24.9", "1.24.13", "1.26.8")
+			tools := proxy.Tools(gotoolchaintest.NewState(t))
 			if tt.dependency != "" {
 				rec := map[string]string{"go": strings.TrimPrefix(tt.dependency, "go ")}
-				if err := tools.state.Save("gomod", "mod example.com/y@v1.0.0", rec); err != nil {
+				if err := tools.State().Save("gomod", "mod example.com/y@v1.0.0", rec); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -151,7 +153,7 @@ func TestNewerGoForOlderTags(t *testing.T) {
 				t.Error("it is tried twice")
 			}
 			// A build that succeeds is remembered, for this project alone.
-			if err := o.Newer.Remember(tools.state); err != nil {
+			if err := o.Newer.Remember(tools.State()); err != nil {
 				t.Fatal(err)
 			}
 			build(Options{Tools: tools, Newer: &Newer{Project: "p"}}, tt.failed)
@@ -166,10 +168,10 @@ func TestNewerGoAfterTheImage(t *testing.T) {
 	// Before 1.20 cgo that is on takes the image.
 	const dockerfile = "FROM golang:1.13 AS builder\nWORKDIR /src\nCOPY . .\nRUN go build -o /app .\nFROM scratch\nCOPY --from=builder /app /\n"
 	files := fstest.MapFS{"Dockerfile": {Data: []byte(dockerfile)}, "go.mod": {Data: []byte("module x\n\ngo 1.15\n")}, "main.go": {Data: []byte("package main\n")}}
-	proxy := newFakeProxy(t, "1.13.15", "1.15.15", "1.21.13", "1.26.8")
+	proxy := gotoolchaintest.NewProxy(t, "1.13.15", "1.15.15", "1.21.13", "1.26.8")
 	const newer = Scheme + "1.21.13/debian/amd64" // the smallest that serves: 1.15 would take the image, too
 
-	o := Options{Tools: proxy.tools(t, newState(t)), Newer: &Newer{}, Note: func(string) {}}
+	o := Options{Tools: proxy.Tools(gotoolchaintest.NewState(t)), Newer: &Newer{}, Note: func(string) {}}
 	b := buildDockerfile(t, files, o, map[string]string{"golang:1.13": golangConfig})
 	if b.err != nil || len(b.bases) > 0 || len(b.images) != 1 {
 		t.Fatalf("bases %q, images %q, error %v, notes %q", b.bases, b.images, b.err, b.notes)
@@ -182,7 +184,7 @@ func TestNewerGoAfterTheImage(t *testing.T) {
 		t.Fatalf("bases %q, images %q, error %v, notes %q", b.bases, b.images, b.err, b.notes)
 	}
 
-	o = Options{Tools: proxy.tools(t, newState(t)), Newer: &Newer{}, Note: func(string) {}}
+	o = Options{Tools: proxy.Tools(gotoolchaintest.NewState(t)), Newer: &Newer{}, Note: func(string) {}}
 	b = buildDockerfile(t, files, o, map[string]string{})
 	if b.err != nil || len(b.bases) != 1 || !strings.HasPrefix(b.bases[0], newer) {
 		t.Fatalf("without the image: bases %q, images %q, error %v, notes %q", b.bases, b.images, b.err, b.notes)

@@ -36,7 +36,7 @@ type judge struct {
 func (a *attempt) decide(ctx context.Context, g *graph.Graph, sources map[*graph.Vertex]Tag) (*plan, error) {
 	p := &plan{}
 	for v, tag := range sources {
-		release, err := a.o.Tools.Resolve(ctx, tag, toolArch(archOf(v)), false)
+		release, err := a.o.Tools.Resolve(ctx, tag.Wanted, toolArch(archOf(v)), false)
 		if err != nil {
 			return nil, err
 		}

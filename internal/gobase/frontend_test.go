@@ -20,6 +20,8 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	fstypes "github.com/tonistiigi/fsutil/types"
 
+	"github.com/skiff-build/skiff/internal/gotoolchain"
+	"github.com/skiff-build/skiff/internal/gotoolchain/gotoolchaintest"
 	"github.com/skiff-build/skiff/internal/graph"
 )
 
@@ -114,15 +116,15 @@ type built struct {
 const alpineConfig = `{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/usr/bin:/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}}`
 
 // offlineTools are toolchains of a machine without a proxy that has asked for these tags before.
-func offlineTools(t *testing.T, releases map[string]string) *Toolchains {
+func offlineTools(t *testing.T, releases map[string]string) *gotoolchain.Toolchains {
 	t.Helper()
-	state := newState(t)
+	state := gotoolchaintest.NewState(t)
 	for tag, release := range releases {
-		if err := state.Save("gorelease", tag+" amd64", releaseRecord{release}); err != nil {
+		if err := state.Save("gorelease", tag+" amd64", map[string]string{"release": release}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return NewToolchains(state, &GoEnv{GOPROXY: "off", GOSUMDB: "off", GOVERSION: "go1.26.8", GOROOT: "/nonexistent"}, nil)
+	return gotoolchain.New(state, &gotoolchain.Env{GOPROXY: "off", GOSUMDB: "off", GOVERSION: "go1.26.8", GOROOT: "/nonexistent"}, nil)
 }
 
 var testReleases = map[string]string{

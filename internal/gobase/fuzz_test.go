@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/graph"
 )
 
@@ -18,7 +19,7 @@ func FuzzScript(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, script string) {
-		b := &base{source: &graph.Vertex{}, tag: Tag{Ref: "golang:1.26", Go: "1.26", Variant: Debian}, arch: "amd64", release: "1.26.8",
+		b := &base{source: &graph.Vertex{}, tag: Tag{Wanted: gotoolchain.Wanted{Ref: "golang:1.26", Go: "1.26"}, Variant: Debian}, arch: "amd64", release: "1.26.8",
 			with: map[string]bool{}}
 		tr := &tree{base: b, packages: map[string]bool{}, installed: map[string]bool{}, goEnv: map[string]string{}, repos: []string{"/src"}}
 		j := &judge{o: Options{Policy: Auto}, trees: trees{}, local: map[string]localFiles{}}

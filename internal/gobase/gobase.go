@@ -2,7 +2,7 @@
 // that does not ship. Its data go three ways:
 //
 //   - a reference such as golang:1.26-alpine becomes a [Tag], then a released Go version, then the
-//     toolchain module of that version, verified against the checksum database ([Toolchains]);
+//     toolchain module of that version, verified against the checksum database (internal/gotoolchain);
 //   - [Wrap] puts a decision around the Dockerfile frontend: it reads the final LLB and either rewrites the
 //     golang source to gobase://VERSION/VARIANT/ARCH, or lets the real image stand, with the reason;
 //   - [Bases] turns such an identifier into the tar streams of two layers: the small files of the root,
@@ -12,9 +12,25 @@
 // would break it unnoticed (cgo, version control stamps, commands that are not there) is refused.
 package gobase
 
+import (
+	"github.com/skiff-build/skiff/internal/gotoolchain"
+	"github.com/skiff-build/skiff/internal/store"
+)
+
 // LibexecPath is where this very program is bound inside a step of the base; the commands below /bin are
 // symlinks to it.
 const LibexecPath = "/usr/libexec/skiff"
 
 // Scheme begins the identifier of a source op that the built-in base serves.
 const Scheme = "gobase://"
+
+// The kinds of records that are kept here.
+const (
+	kindDigest  = store.KindGoDigest
+	kindFilled  = store.KindGoFilled
+	kindOtherGo = store.KindGoOther
+)
+
+// atLeast reports whether the line of a release is line or newer. What a Dockerfile's step does, and whether it is served, often goes by
+// that.
+func atLeast(release, line string) bool { return gotoolchain.AtLeast(release, line) }

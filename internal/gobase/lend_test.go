@@ -8,6 +8,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/skiff-build/skiff/internal/gotoolchain"
+	"github.com/skiff-build/skiff/internal/gotoolchain/gotoolchaintest"
 )
 
 // TestLendCache: the machine's build cache is lent where its go command is the released one, once for each step.
@@ -15,56 +18,53 @@ func TestLendCache(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("steps run on linux")
 	}
-	p := newFakeProxy(t)
+	p := gotoolchaintest.NewProxy(t)
 	root, cache := t.TempDir(), t.TempDir()
 	tool := "pkg/tool/linux_" + runtime.GOARCH + "/compile"
-	for name, content := range map[string]string{"VERSION": "go1.26.8\n", "bin/go": "go", tool: "compile"} {
+	files := map[string]string{"VERSION": "go1.26.8\n", "bin/go": "go", tool: "compile"}
+	for name, content := range files {
 		writeFile(t, filepath.Join(root, name), content)
 	}
 	writeFile(t, filepath.Join(cache, "00", "x"), "")
-	tc, err := treeToolchain("1.26.8", runtime.GOARCH, root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.sums[moduleVersion("1.26.8", runtime.GOARCH)] = tc.sum
-	p.sums[moduleVersion("1.26.9", runtime.GOARCH)] = "h1:another"
-	env := GoEnv{GOPROXY: p.URL, GOSUMDB: p.key, GOROOT: root, GOVERSION: "go1.26.8", GOCACHE: cache}
+	p.Sums[gotoolchain.ModuleVersion("1.26.8", runtime.GOARCH)] = gotoolchaintest.HashFiles(t, "1.26.8", runtime.GOARCH, files)
+	p.Sums[gotoolchain.ModuleVersion("1.26.9", runtime.GOARCH)] = "h1:another"
+	env := gotoolchain.Env{GOPROXY: p.URL, GOSUMDB: p.Key, GOROOT: root, GOVERSION: "go1.26.8", GOCACHE: cache}
 	loan := CacheLoan{Release: "1.26.8", Cache: "/root/.cache/go-build", Step: []string{"go build", "A=b"}, State: "s"}
-	state := newState(t)
+	state := gotoolchaintest.NewState(t)
 
-	x, ok := NewToolchains(state, &env, nil).LendCache(t.Context(), loan)
+	x, ok := NewLoans(gotoolchain.New(state, &env, nil)).LendCache(t.Context(), loan)
 	if !ok || x.Files[machineCachePath] != cache ||
 		strings.Join(x.Env, " ") != "GOCACHEPROG=/usr/libexec/skiff gocache /usr/libexec/skiff-machine-gocache" {
 		t.Fatalf("%v %+v", ok, x)
 	}
-	if _, ok := NewToolchains(state, &env, nil).LendCache(t.Context(), loan); !ok {
+	if _, ok := NewLoans(gotoolchain.New(state, &env, nil)).LendCache(t.Context(), loan); !ok {
 		t.Error("a step that failed gets it no second time")
 	}
 	x.Done()
-	if _, ok := NewToolchains(state, &env, nil).LendCache(t.Context(), loan); ok {
+	if _, ok := NewLoans(gotoolchain.New(state, &env, nil)).LendCache(t.Context(), loan); ok {
 		t.Error("a step that has all gets it again")
 	}
 
-	for name, change := range map[string]func(*GoEnv, *CacheLoan){
-		"another release":     func(_ *GoEnv, l *CacheLoan) { l.Release = "1.26.9" },
-		"not in the database": func(_ *GoEnv, l *CacheLoan) { l.Release = "1.26.10" },
-		"no proof":            func(e *GoEnv, _ *CacheLoan) { e.GOSUMDB = "off" },
-		"no cache":            func(e *GoEnv, _ *CacheLoan) { e.GOCACHE = t.TempDir() },
-		"cache off":           func(e *GoEnv, _ *CacheLoan) { e.GOCACHE = "off" },
+	for name, change := range map[string]func(*gotoolchain.Env, *CacheLoan){
+		"another release":     func(_ *gotoolchain.Env, l *CacheLoan) { l.Release = "1.26.9" },
+		"not in the database": func(_ *gotoolchain.Env, l *CacheLoan) { l.Release = "1.26.10" },
+		"no proof":            func(e *gotoolchain.Env, _ *CacheLoan) { e.GOSUMDB = "off" },
+		"no cache":            func(e *gotoolchain.Env, _ *CacheLoan) { e.GOCACHE = t.TempDir() },
+		"cache off":           func(e *gotoolchain.Env, _ *CacheLoan) { e.GOCACHE = "off" },
 	} {
 		e, l := env, loan
 		change(&e, &l)
-		if _, ok := NewToolchains(newState(t), &e, nil).LendCache(t.Context(), l); ok {
+		if _, ok := NewLoans(gotoolchain.New(gotoolchaintest.NewState(t), &e, nil)).LendCache(t.Context(), l); ok {
 			t.Errorf("%s: lent", name)
 		}
 	}
 	other := loan
 	other.State = "after a prune"
-	if _, ok := NewToolchains(state, &env, nil).LendCache(t.Context(), other); !ok {
+	if _, ok := NewLoans(gotoolchain.New(state, &env, nil)).LendCache(t.Context(), other); !ok {
 		t.Error("not lent although the caches were lost")
 	}
 	writeFile(t, filepath.Join(root, tool), "patched")
-	if _, ok := NewToolchains(state, &env, nil).LendCache(t.Context(), other); ok {
+	if _, ok := NewLoans(gotoolchain.New(state, &env, nil)).LendCache(t.Context(), other); ok {
 		t.Error("lent although the compiler was patched")
 	}
 }
@@ -75,12 +75,12 @@ func TestOtherGo(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(cache, "00"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	p := newFakeProxy(t, "1.26.8")
+	p := gotoolchaintest.NewProxy(t, "1.26.8")
 	var notes []string
-	state := newState(t)
+	state := gotoolchaintest.NewState(t)
 	for range 2 {
-		tools := NewToolchains(state, &GoEnv{GOPROXY: p.URL, GOSUMDB: p.key, GOCACHE: cache, GOVERSION: "go1.26.7"}, func(s string) { notes = append(notes, s) })
-		if _, ok := tools.LendCache(t.Context(), CacheLoan{Release: "1.26.8", Cache: "/c"}); ok {
+		loans := NewLoans(gotoolchain.New(state, &gotoolchain.Env{GOPROXY: p.URL, GOSUMDB: p.Key, GOCACHE: cache, GOVERSION: "go1.26.7"}, func(s string) { notes = append(notes, s) }))
+		if _, ok := loans.LendCache(t.Context(), CacheLoan{Release: "1.26.8", Cache: "/c"}); ok {
 			t.Fatal("lent")
 		}
 	}
@@ -100,10 +100,10 @@ func TestLendModules(t *testing.T) {
 		writeFile(t, filepath.Join(modcache, "cache/download", name), "content of "+name)
 	}
 	writeFile(t, filepath.Join(modcache, "secret"), "secret")
-	tools := NewToolchains(newState(t), &GoEnv{GOMODCACHE: modcache, GOPRIVATE: "private.example"}, nil)
+	loans := NewLoans(gotoolchain.New(gotoolchaintest.NewState(t), &gotoolchain.Env{GOMODCACHE: modcache, GOPRIVATE: "private.example"}, nil))
 	x := StepExtras{Env: []string{"GOPROXY=https://proxy.example,direct"}}
 	count := 0
-	if err := tools.LendModules(&x, func() { count++ }); err != nil {
+	if err := loans.LendModules(&x, func() { count++ }); err != nil {
 		t.Fatal(err)
 	}
 	proxy, rest, _ := strings.Cut(strings.TrimPrefix(x.Env[0], "GOPROXY="), "|")
@@ -149,10 +149,10 @@ func TestLendModules(t *testing.T) {
 		t.Error("served to somebody who does not know the address")
 	}
 	own := StepExtras{Env: []string{"GOSUMDB=x"}}
-	if err := tools.LendModules(&own, nil); err != nil || len(own.Env) != 1 || own.Env[0] != "GOSUMDB=x" {
+	if err := loans.LendModules(&own, nil); err != nil || len(own.Env) != 1 || own.Env[0] != "GOSUMDB=x" {
 		t.Errorf("a step with proxies of its own: %v, %v", own.Env, err)
 	}
-	if err := tools.Close(); err != nil {
+	if err := loans.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if resp, err := http.Get(proxy); err == nil {

@@ -15,6 +15,8 @@ import (
 
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/semver"
+
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 )
 
 // moduleServer is a module proxy (go.dev/ref/mod#goproxy-protocol) on the loopback interface, over the modules that the
@@ -36,13 +38,13 @@ type moduleServer struct {
 // step. served is called once, when the step takes the first file. It is not for a step that may not reach the loopback
 // interface; where x.Env names no proxies, since the step does itself, nothing changes. What is served is checked as
 // anything that a proxy sends: against go.sum and the checksum database.
-func (t *Toolchains) LendModules(x *StepExtras, served func()) error {
+func (o *Loans) LendModules(x *StepExtras, served func()) error {
 	for i, kv := range x.Env {
 		proxies, ok := strings.CutPrefix(kv, "GOPROXY=")
 		if !ok {
 			continue
 		}
-		server, err := t.moduleServer()
+		server, err := o.moduleServer()
 		if server == nil || err != nil {
 			return err
 		}
@@ -53,27 +55,27 @@ func (t *Toolchains) LendModules(x *StepExtras, served func()) error {
 }
 
 // moduleServer starts the server; nil where there is nothing to serve.
-func (t *Toolchains) moduleServer() (_ *moduleServer, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	dir := t.env().GOMODCACHE
+func (o *Loans) moduleServer() (_ *moduleServer, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	dir := o.tools.Env().GOMODCACHE
 	if _, err := os.Stat(filepath.Join(dir, "cache", "download")); err != nil || dir == "" {
 		return nil, nil
 	}
-	if t.modules == nil {
-		t.modules, err = newModuleServer(dir, strings.Trim(t.env().GONOPROXY+","+t.env().GOPRIVATE, ","))
+	if o.modules == nil {
+		o.modules, err = newModuleServer(dir, strings.Trim(o.tools.Env().GONOPROXY+","+o.tools.Env().GOPRIVATE, ","))
 	}
-	return t.modules, err
+	return o.modules, err
 }
 
-// Close ends what [Toolchains.LendModules] serves.
-func (t *Toolchains) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.modules == nil {
+// Close ends what [Loans.LendModules] serves.
+func (o *Loans) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.modules == nil {
 		return nil
 	}
-	return t.modules.server.Close()
+	return o.modules.server.Close()
 }
 
 func newModuleServer(modcache, private string) (*moduleServer, error) {
@@ -145,7 +147,7 @@ func (s *moduleServer) check(name string) error {
 		return errors.New("no file of the protocol")
 	case module.CanonicalVersion(version) != version || !semver.IsValid(version):
 		return errors.New("no single version")
-	case path == toolchainModule:
+	case path == gotoolchain.Module:
 		return errors.New("toolchains are chosen elsewhere")
 	case module.MatchPrefixPatterns(s.private, path):
 		return errors.New("private")

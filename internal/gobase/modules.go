@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
+
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 )
 
 // modules decides which Go runs where a go.mod of the context, or of a module that it needs, asks for more than a tag below Go 1.21
@@ -30,23 +32,23 @@ func (j *judge) modules(ctx context.Context, b *base) {
 		}
 	}
 	b.goMods = m.lines
-	if m.most == "" || compareGo(goLine(m.most), goLine(b.release)) <= 0 {
+	if m.most == "" || gotoolchain.Compare(gotoolchain.Line(m.most), gotoolchain.Line(b.release)) <= 0 {
 		return
 	}
 	why := m.unreadable(b.release)
 	if why == "" {
-		why = j.o.Newer.why(b, j.o.Tools.state)
+		why = j.o.Newer.why(b, j.o.Tools.State())
 	}
 	if why == "" && libcRefusal(b.release, toolArch(b.arch)) != "" {
 		why = "its go command does not run on this machine"
 	}
 	if why == "" {
-		b.newer = goLine(m.most)
+		b.newer = gotoolchain.Line(m.most)
 		return
 	}
 	b.insteadFor = why
 	var err error
-	if b.candidates, err = j.o.Tools.candidates(ctx, m, toolArch(b.arch)); err != nil {
+	if b.candidates, err = j.o.Tools.Candidates(ctx, m.most, m.toolchain, toolArch(b.arch)); err != nil {
 		b.unmet = &Refusal{Where: where(b.source), Why: err.Error()}
 		return
 	}
@@ -75,7 +77,7 @@ func (m *wanted) ask(line string) {
 		return
 	}
 	m.lines = append(m.lines, line)
-	if m.most == "" || compareGo(line, m.most) > 0 {
+	if m.most == "" || gotoolchain.Compare(line, m.most) > 0 {
 		m.most = line
 	}
 }
@@ -174,7 +176,7 @@ func (j *judge) goMod(ctx context.Context, files fs.FS, name string, m *wanted) 
 		if words[0] != "toolchain" || len(words) < 2 {
 			continue
 		}
-		if v := strings.TrimPrefix(words[1], "go"); version.IsValid("go"+v) && (m.toolchain == "" || compareGo(v, m.toolchain) > 0) {
+		if v := strings.TrimPrefix(words[1], "go"); version.IsValid("go"+v) && (m.toolchain == "" || gotoolchain.Compare(v, m.toolchain) > 0) {
 			m.toolchain = v
 		}
 	}
@@ -198,6 +200,6 @@ func (j *judge) dependencies(ctx context.Context, files fs.FS, dir string, mod *
 		}
 	}
 	for dep := range needed {
-		m.ask(j.o.Tools.moduleGo(ctx, dep))
+		m.ask(j.o.Tools.ModuleGo(ctx, dep))
 	}
 }

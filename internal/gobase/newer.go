@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/graph"
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -32,7 +33,7 @@ type newerRecord struct {
 }
 
 // why says why the tag's own Go is not to be used in a stage, from this build or an earlier one; empty where it is.
-func (n *Newer) why(b *base, state State) string {
+func (n *Newer) why(b *base, state gotoolchain.State) string {
 	if n == nil {
 		return ""
 	}
@@ -83,7 +84,7 @@ func (o *Options) TryNewer(where string, hints map[string]string) bool {
 }
 
 // Remember keeps what was found out in a build that succeeded, so that the next one does not try what fails.
-func (n *Newer) Remember(state State) error {
+func (n *Newer) Remember(state gotoolchain.State) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for ref, why := range n.whys {

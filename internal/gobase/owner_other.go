@@ -8,7 +8,6 @@ import "io/fs"
 
 func ownerOf(fs.FileInfo) (uid, gid int, ok bool) { return 0, 0, false }
 func linksOf(fs.FileInfo) uint64                  { return 1 }
-func inodeOf(fs.FileInfo) uint64                  { return 0 }
 func crossDevice(error) bool                      { return false }
 
 func currentUmask() int { return 0o022 }

@@ -26,13 +26,6 @@ func linksOf(info fs.FileInfo) uint64 {
 	return 1
 }
 
-func inodeOf(info fs.FileInfo) uint64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Ino
-	}
-	return 0
-}
-
 func crossDevice(err error) bool { return errors.Is(err, syscall.EXDEV) }
 
 // currentUmask is the umask of this process: to set it and set it back would show to what makes files at the same time.

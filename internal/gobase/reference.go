@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 )
 
 // Variant is the distribution that an official golang image is made from, as far as a build can tell.
@@ -17,17 +19,10 @@ const (
 
 // Tag is what a reference to the official golang image asks for.
 type Tag struct {
-	Ref     string  // as the frontend gave it
-	Go      string  // "" (newest release), "1", "1.26", "1.26.8" or "1.26rc1"
+	gotoolchain.Wanted
 	Variant Variant // Debian where the tag names none
 	Distro  string  // "3.22", "bookworm", …; empty where the tag leaves it open
 	Digest  string  // sha256:…, empty without one
-}
-
-// Exact reports whether the tag names one release rather than the newest of a line. Up to 1.20 the first
-// release of a line had no third number, so "1.13" floats as well; the image of that name moved with it.
-func (t Tag) Exact() bool {
-	return strings.Count(t.Go, ".") == 2 || strings.ContainsAny(t.Go, "rb")
 }
 
 // officialNames are the repositories that hold the Docker official image: the library itself and the two
@@ -69,7 +64,7 @@ func ParseReference(ref string) (tag Tag, ok bool, err error) {
 	if !officialNames[name] {
 		return Tag{}, false, nil
 	}
-	tag = Tag{Ref: ref, Digest: digest, Variant: Debian}
+	tag = Tag{Wanted: gotoolchain.Wanted{Ref: ref}, Digest: digest, Variant: Debian}
 	if text == "" && digest != "" {
 		return tag, true, &UnservedTag{ref, "a digest without a tag does not say which Go it is, unless its registry can be asked (write the tag beside it, as in golang:1.26-alpine@sha256:…)"}
 	}

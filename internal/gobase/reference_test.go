@@ -57,18 +57,6 @@ func TestParseReference(t *testing.T) {
 	}
 }
 
-func TestNewest(t *testing.T) {
-	versions := []string{"1.9", "1.13rc1", "1.13", "1.13.15", "1.13.2", "1.20", "1.20.14", "1.26.8", "1.26.11", "1.27.0", "1.28rc1"}
-	for want, release := range map[string]string{
-		"": "1.27.0", "1": "1.27.0", "1.26": "1.26.11", "1.26.8": "1.26.8", "1.13": "1.13.15", "1.13.9": "", "1.28rc1": "1.28rc1",
-		"1.28": "", "1.20": "1.20.14", "1.20.0": "1.20", "1.9": "1.9",
-	} {
-		if got := newest(want, versions); got != release {
-			t.Errorf("newest of %q: %q, want %q", want, got, release)
-		}
-	}
-}
-
 func TestIdentity(t *testing.T) {
 	id := Identity{Release: "1.26.8", Variant: Alpine, Arch: "amd64", With: []string{"bash", "git"}}
 	if s := id.String(); s != "gobase://1.26.8/alpine/amd64?with=bash,git" {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/usernet"
 )
 
@@ -38,9 +39,11 @@ var bundleFiles = []string{
 
 // StepEnv returns what a step with the given environment gets of the machine: where it fetches modules and
 // what it checks them against, HTTP proxies, and the CAs that the machine trusts. Credentials are not among it.
-func StepEnv(existing []string) StepExtras { return stepEnv(existing, machineGoEnv(), os.Getenv) }
+func StepEnv(existing []string) StepExtras {
+	return stepEnv(existing, gotoolchain.MachineEnv(), os.Getenv)
+}
 
-func stepEnv(existing []string, machine GoEnv, getenv func(string) string) StepExtras {
+func stepEnv(existing []string, machine gotoolchain.Env, getenv func(string) string) StepExtras {
 	x := StepExtras{Files: map[string]string{}}
 	set := func(name, value string) bool {
 		given := slices.ContainsFunc(existing, func(e string) bool { return strings.HasPrefix(e, name+"=") })
@@ -66,7 +69,7 @@ func stepEnv(existing []string, machine GoEnv, getenv func(string) string) StepE
 		x.Files[bundlePath] = bundle
 	}
 	for _, kv := range existing {
-		if release, ok := strings.CutPrefix(kv, "GOLANG_VERSION="); ok && released(release) && needsLibc(release) {
+		if release, ok := strings.CutPrefix(kv, "GOLANG_VERSION="); ok && gotoolchain.IsRelease(release) && needsLibc(release) {
 			if libc := machineLibc(); libc != nil && set("LD_LIBRARY_PATH", glibcPath) {
 				maps.Copy(x.Files, libc)
 			}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 )
 
 func TestStepEnv(t *testing.T) {
@@ -12,7 +14,7 @@ func TestStepEnv(t *testing.T) {
 	if err := os.WriteFile(bundle, []byte("certificates"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	machine := GoEnv{
+	machine := gotoolchain.Env{
 		GOPROXY: "https://proxy.example|file:///srv/modules,direct", GOSUMDB: "sum.golang.org", GONOSUMDB: "example.com",
 		GOMODCACHE: "/root/go/pkg/mod",
 	}
@@ -31,7 +33,7 @@ func TestStepEnv(t *testing.T) {
 }
 
 func TestStepEnvLeavesTheStepsOwn(t *testing.T) {
-	x := stepEnv([]string{"GOPROXY=https://own.example", "SSL_CERT_FILE=/own.pem"}, GoEnv{GOPROXY: "file:///srv"},
+	x := stepEnv([]string{"GOPROXY=https://own.example", "SSL_CERT_FILE=/own.pem"}, gotoolchain.Env{GOPROXY: "file:///srv"},
 		func(string) string { return "" })
 	if len(x.Env) != 0 || len(x.Files) != 0 {
 		t.Errorf("env %q files %q, want nothing", x.Env, x.Files)
@@ -43,7 +45,7 @@ func TestStepEnvOfOldGo(t *testing.T) {
 	none := func(string) string { return "" }
 	libc := machineLibc()
 	for release, lent := range map[string]bool{"1.13.15": true, "1.20.14": true, "1.21.13": false, "1.26.8": false} {
-		x := stepEnv([]string{"GOLANG_VERSION=" + release, "SSL_CERT_FILE=/x"}, GoEnv{}, none)
+		x := stepEnv([]string{"GOLANG_VERSION=" + release, "SSL_CERT_FILE=/x"}, gotoolchain.Env{}, none)
 		if want := lent && libc != nil; slices.Contains(x.Env, "LD_LIBRARY_PATH="+glibcPath) != want || (len(x.Files) > 0) != want {
 			t.Errorf("%s: %q %q", release, x.Env, x.Files)
 		}

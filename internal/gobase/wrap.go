@@ -13,6 +13,7 @@ import (
 	gwclient "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/graph"
 )
 
@@ -29,7 +30,7 @@ const (
 // Options direct [Wrap]. Tools is required.
 type Options struct {
 	Policy Policy // empty: Auto
-	Tools  *Toolchains
+	Tools  *gotoolchain.Toolchains
 	Pull   bool // floating tags are asked again
 	// Local opens a local source by its name ("context"), to look for .git and go.mod; nil, or false, means that
 	// it cannot be looked into: then a .git is taken to be there.

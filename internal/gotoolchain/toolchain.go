@@ -1,10 +1,9 @@
-package gobase
+package gotoolchain
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,15 +12,13 @@ import (
 	"sync"
 
 	"golang.org/x/mod/module"
-
-	"github.com/skiff-build/skiff/internal/store"
 )
 
-// toolchainModule holds each released Go as one version of a module (go.dev/doc/toolchain).
-const toolchainModule = "golang.org/toolchain"
+// Module holds each released Go as one version of a module (go.dev/doc/toolchain).
+const Module = "golang.org/toolchain"
 
-// moduleVersion is the module version of a release: v0.0.1-go1.26.8.linux-amd64.
-func moduleVersion(release, arch string) string {
+// ModuleVersion is the module version of a release: v0.0.1-go1.26.8.linux-amd64.
+func ModuleVersion(release, arch string) string {
 	return "v0.0.1-go" + release + ".linux-" + arch
 }
 
@@ -29,25 +26,24 @@ func moduleVersion(release, arch string) string {
 // Safe for concurrent use.
 type Toolchains struct {
 	state State
-	env   func() GoEnv
+	env   func() Env
 	note  func(string)
 
 	proxies func() (*proxies, error)
 	sums    func() (*checksums, error)
 
-	mu      sync.Mutex
-	open    map[string]*toolchain // by module version
-	modules *moduleServer         // nil: not wanted yet
+	mu   sync.Mutex
+	open map[string]*Toolchain // by module version
 }
 
-// NewToolchains returns the toolchains that the settings env reach; nil means the machine's. note gets a
+// New returns the toolchains that the settings env reach; nil means the machine's. note gets a
 // line for the user where something is not as usual; nil drops it.
-func NewToolchains(state State, env *GoEnv, note func(string)) *Toolchains {
-	t := &Toolchains{state: state, note: note, open: map[string]*toolchain{}}
+func New(state State, env *Env, note func(string)) *Toolchains {
+	t := &Toolchains{state: state, note: note, open: map[string]*Toolchain{}}
 	// Asking the go command takes some 20 ms, which an unchanged build does not spend.
-	t.env = machineGoEnv
+	t.env = MachineEnv
 	if env != nil {
-		t.env = func() GoEnv { return *env }
+		t.env = func() Env { return *env }
 	}
 	if t.note == nil {
 		t.note = func(string) {}
@@ -67,17 +63,26 @@ func NewToolchains(state State, env *GoEnv, note func(string)) *Toolchains {
 	return t
 }
 
+// Env is the settings of the go command that the toolchains are found by.
+func (t *Toolchains) Env() Env { return t.env() }
+
+// State is where the toolchains are kept.
+func (t *Toolchains) State() State { return t.state }
+
+// Note gives the user a line.
+func (t *Toolchains) Note(line string) { t.note(line) }
+
 // toolchainRecord is what the state keeps of a proved download.
 type toolchainRecord struct {
 	Sum   string   `json:"sum"`   // h1:… as the checksum database has it
 	Blobs []string `json:"blobs"` // the zip
 }
 
-// get returns the toolchain, from the state, the machine's module cache, the machine's own GOROOT where it
-// is the released one, or by download.
-func (t *Toolchains) get(ctx context.Context, release, arch string) (*toolchain, error) {
-	version := moduleVersion(release, arch)
-	if err := module.Check(toolchainModule, version); err != nil {
+// Get returns the toolchain of a release for an architecture (a GOARCH): from the state, the machine's module cache, the machine's own
+// GOROOT where it is the released one, or by download.
+func (t *Toolchains) Get(ctx context.Context, release, arch string) (*Toolchain, error) {
+	version := ModuleVersion(release, arch)
+	if err := module.Check(Module, version); err != nil {
 		return nil, fmt.Errorf("go %s: %w", release, err)
 	}
 	t.mu.Lock()
@@ -107,12 +112,12 @@ func (t *Toolchains) get(ctx context.Context, release, arch string) (*toolchain,
 }
 
 // local finds a toolchain on this machine; nil without an error where there is none.
-func (t *Toolchains) local(ctx context.Context, release, arch string) (*toolchain, error) {
-	version := moduleVersion(release, arch)
+func (t *Toolchains) local(ctx context.Context, release, arch string) (*Toolchain, error) {
+	version := ModuleVersion(release, arch)
 	var rec toolchainRecord
 	if t.state.Load(kindToolchain, version, &rec) == nil && len(rec.Blobs) == 1 {
 		if path, err := t.state.Blob(rec.Blobs[0]); err == nil {
-			return &toolchain{release: release, arch: arch, zip: path, released: rec.Sum != ""}, nil
+			return &Toolchain{release: release, arch: arch, zip: path, released: rec.Sum != ""}, nil
 		}
 	}
 	if path := t.cachedZip(version); path != "" {
@@ -136,7 +141,7 @@ func (t *Toolchains) cachedZip(version string) string {
 	if t.env().GOMODCACHE == "" {
 		return ""
 	}
-	path := filepath.Join(t.env().GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v", version+".zip")
+	path := filepath.Join(t.env().GOMODCACHE, "cache", "download", filepath.FromSlash(Module), "@v", version+".zip")
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return ""
 	}
@@ -145,12 +150,12 @@ func (t *Toolchains) cachedZip(version string) string {
 
 // machineToolchain takes the machine's own Go where its files hash to what the checksum database has for
 // the release: a distribution's Go differs, and builds other binaries.
-func (t *Toolchains) machineToolchain(ctx context.Context, release, arch string) (*toolchain, error) {
+func (t *Toolchains) machineToolchain(ctx context.Context, release, arch string) (*Toolchain, error) {
 	tc, err := treeToolchain(release, arch, t.env().GOROOT)
 	if err != nil {
 		return nil, nil // nothing there that could be it; the download says what is wrong
 	}
-	want, err := t.sum(ctx, moduleVersion(release, arch))
+	want, err := t.sum(ctx, ModuleVersion(release, arch))
 	if err != nil {
 		return nil, err
 	}
@@ -178,34 +183,7 @@ func (t *Toolchains) sum(ctx context.Context, version string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return sums.lookup(ctx, toolchainModule, version)
-}
-
-// provedKind is the kind of the record that says by what a toolchain's layer, whose content was written last, was proved.
-const provedKind = store.KindGoProved
-
-type provedLayer struct {
-	Released bool `json:"released"` // by the checksum database
-}
-
-// Released says whether the toolchain in the layers of a base is the released one, as the checksum database has it: without a
-// database (GOSUMDB=off, or a folder in the place of a proxy) nobody knows which Go runs there.
-func (t *Toolchains) Released(release, arch string) bool {
-	var l provedLayer
-	return t.state.Load(provedKind, layerName(release, arch), &l) == nil && l.Released
-}
-
-// layerName is the name of the layer of a toolchain.
-func layerName(release, arch string) string {
-	return layerID("toolchain", moduleVersion(release, arch))
-}
-
-// writeLayer writes the layer of the toolchain and notes whether its content was proved.
-func (t *Toolchains) writeLayer(ctx context.Context, tc *toolchain, w io.Writer) error {
-	if err := tc.writeTar(ctx, w); err != nil {
-		return err
-	}
-	return t.state.Save(provedKind, layerName(tc.release, tc.arch), provedLayer{tc.released})
+	return sums.lookup(ctx, Module, version)
 }
 
 // ModuleSums are the checksums of a module's zip and of its go.mod that the checksum database has. ok is false where it is not to be
@@ -226,8 +204,8 @@ func (t *Toolchains) ModuleSums(ctx context.Context, path, version string) (zip,
 }
 
 // download fetches the zip into the state; its files are proved when they are first read.
-func (t *Toolchains) download(ctx context.Context, release, arch string) (*toolchain, error) {
-	version := moduleVersion(release, arch)
+func (t *Toolchains) download(ctx context.Context, release, arch string) (*Toolchain, error) {
+	version := ModuleVersion(release, arch)
 	p, err := t.proxies()
 	if err != nil {
 		return nil, err
@@ -236,7 +214,7 @@ func (t *Toolchains) download(ctx context.Context, release, arch string) (*toolc
 	if err != nil {
 		return nil, err
 	}
-	body, size, err := p.open(ctx, toolchainModule+"/@v/"+version+".zip")
+	body, size, err := p.open(ctx, Module+"/@v/"+version+".zip")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: there is no such release, or none that the module proxy has", err)
 	}
@@ -257,13 +235,13 @@ func (t *Toolchains) download(ctx context.Context, release, arch string) (*toolc
 
 // unproved is a toolchain in a zip whose checksum is still to be computed, which the first reading of all its
 // files does. blobs are kept in the state from then on.
-func (t *Toolchains) unproved(release, arch, path, want string, blobs []string) *toolchain {
-	tc := &toolchain{release: release, arch: arch, zip: path, want: want, released: want != ""}
+func (t *Toolchains) unproved(release, arch, path, want string, blobs []string) *Toolchain {
+	tc := &Toolchain{release: release, arch: arch, zip: path, want: want, released: want != ""}
 	tc.proved = func() {
 		if len(blobs) == 0 {
 			return
 		}
-		version := moduleVersion(release, arch)
+		version := ModuleVersion(release, arch)
 		if err := t.state.Save(kindToolchain, version, toolchainRecord{Sum: want, Blobs: blobs}); err != nil {
 			t.note("remember the Go toolchain " + version + ": " + err.Error())
 		}

@@ -1,4 +1,4 @@
-package gobase
+package gotoolchain
 
 import (
 	"bufio"
@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// GoEnv is the machine's own setting of the go command, as far as fetching a toolchain and modules goes.
+// Env is the machine's own setting of the go command, as far as fetching a toolchain and modules goes.
 // Each value comes from the environment, else from what `go env` says, else from the file that
 // `go env -w` writes, else it is Go's default.
-type GoEnv struct {
+type Env struct {
 	GOPROXY, GOSUMDB, GONOSUMDB, GONOPROXY, GOPRIVATE, GOINSECURE string
 	GOMODCACHE                                                    string // empty: none known
 	GOCACHE                                                       string // empty: no go command found, or it did not say
@@ -27,8 +27,8 @@ var goEnvNames = []string{
 	"GOROOT", "GOVERSION",
 }
 
-// machineGoEnv reads the machine's settings once in the life of the process.
-var machineGoEnv = sync.OnceValue(func() GoEnv {
+// MachineEnv reads the machine's settings once in the life of the process.
+var MachineEnv = sync.OnceValue(func() Env {
 	said := askGoCommand()
 	if said == nil {
 		said = readGoEnvFile()
@@ -42,7 +42,7 @@ var machineGoEnv = sync.OnceValue(func() GoEnv {
 		}
 		return otherwise
 	}
-	e := GoEnv{
+	e := Env{
 		GOPROXY:    get("GOPROXY", "https://proxy.golang.org,direct"),
 		GOSUMDB:    get("GOSUMDB", "sum.golang.org"),
 		GOPRIVATE:  get("GOPRIVATE", ""),

@@ -1,4 +1,4 @@
-package gobase
+package gotoolchain
 
 import (
 	"crypto/sha256"
@@ -15,12 +15,12 @@ import (
 // proof computes the h1 checksum of a module while its files are read: sha256 of the sorted lines
 // "SHA256  NAME" (dirhash.Hash1).
 type proof struct {
-	tc     *toolchain
+	tc     *Toolchain
 	needed bool
 	lines  []string
 }
 
-func (tc *toolchain) newProof() *proof { return &proof{tc: tc, needed: !tc.isProved()} }
+func (tc *Toolchain) newProof() *proof { return &proof{tc: tc, needed: !tc.isProved()} }
 
 // file returns a reader of the same content that notes its digest at its end.
 func (p *proof) file(name string, r io.Reader) io.Reader {
@@ -31,7 +31,7 @@ func (p *proof) file(name string, r io.Reader) io.Reader {
 		name = path.Join(path.Dir(name), "_go.mod")
 	}
 	return &digestReader{r: r, hash: sha256.New(), done: func(sum []byte) {
-		packed := toolchainModule + "@" + moduleVersion(p.tc.release, p.tc.arch) + "/" + name
+		packed := Module + "@" + ModuleVersion(p.tc.release, p.tc.arch) + "/" + name
 		p.lines = append(p.lines, packed+"\n"+hex.EncodeToString(sum))
 	}}
 }

@@ -1,4 +1,4 @@
-package gobase
+package gotoolchain
 
 import (
 	"archive/zip"
@@ -18,9 +18,9 @@ import (
 	"golang.org/x/mod/sumdb/dirhash"
 )
 
-// toolchain is one proved release: its files, by their names below GOROOT. The files are read where they
+// Toolchain is one proved release: its files, by their names below GOROOT. The files are read where they
 // lie, a zip or a tree, each time they are asked for.
-type toolchain struct {
+type Toolchain struct {
 	release, arch string
 	want          string // h1 of the module that the checksum database has; empty: nothing to compare with
 	sum           string // h1 of the machine's tree
@@ -34,7 +34,7 @@ type toolchain struct {
 }
 
 // isProved reports whether the files were found to have the checksum that they must have.
-func (tc *toolchain) isProved() bool {
+func (tc *Toolchain) isProved() bool {
 	tc.mu.Lock()
 	defer tc.mu.Unlock()
 	return tc.proved == nil
@@ -45,13 +45,13 @@ const maxToolchain = 2 << 30
 
 // treeToolchain takes the files of a GOROOT that the module would hold and computes the module's checksum
 // from them.
-func treeToolchain(release, arch, root string) (*toolchain, error) {
-	tc := &toolchain{release: release, arch: arch, root: root}
+func treeToolchain(release, arch, root string) (*Toolchain, error) {
+	tc := &Toolchain{release: release, arch: arch, root: root}
 	var err error
 	if tc.names, err = moduleFiles(release, arch, root); err != nil {
 		return nil, err
 	}
-	prefix := toolchainModule + "@" + moduleVersion(release, arch) + "/"
+	prefix := Module + "@" + ModuleVersion(release, arch) + "/"
 	inZip := map[string]string{}
 	var list []string
 	for _, name := range tc.names {
@@ -84,7 +84,7 @@ GOSUMDB=sum.golang.org
 GOTOOLCHAIN=auto
 `
 
-func (tc *toolchain) openInTree(name string) (io.ReadCloser, error) {
+func (tc *Toolchain) openInTree(name string) (io.ReadCloser, error) {
 	if name == "go.env" {
 		return io.NopCloser(strings.NewReader(releasedGoEnv)), nil
 	}
@@ -137,14 +137,14 @@ func inModule(name, release, arch string) bool {
 	if !ok {
 		return false
 	}
-	if !atLeast(release, "1.25") {
+	if !AtLeast(release, "1.25") {
 		return true
 	}
 	return slices.Contains([]string{"asm", "cgo", "compile", "cover", "fix", "link", "preprofile", "vet"}, tool)
 }
 
 // each calls fn for all files by name, in sorted order.
-func (tc *toolchain) each(ctx context.Context, fn func(name string, size int64, open func() (io.ReadCloser, error)) error) error {
+func (tc *Toolchain) each(ctx context.Context, fn func(name string, size int64, open func() (io.ReadCloser, error)) error) error {
 	if tc.zip == "" {
 		return tc.eachInTree(ctx, fn)
 	}
@@ -155,7 +155,7 @@ func (tc *toolchain) each(ctx context.Context, fn func(name string, size int64, 
 	defer z.Close()
 	// A decompressor twice as fast as the standard library's.
 	z.RegisterDecompressor(zip.Deflate, flate.NewReader)
-	prefix := toolchainModule + "@" + moduleVersion(tc.release, tc.arch) + "/"
+	prefix := Module + "@" + ModuleVersion(tc.release, tc.arch) + "/"
 	files := map[string]*zip.File{}
 	var names []string
 	for _, f := range z.File {
@@ -183,7 +183,7 @@ func (tc *toolchain) each(ctx context.Context, fn func(name string, size int64, 
 	return nil
 }
 
-func (tc *toolchain) eachInTree(ctx context.Context, fn func(string, int64, func() (io.ReadCloser, error)) error) error {
+func (tc *Toolchain) eachInTree(ctx context.Context, fn func(string, int64, func() (io.ReadCloser, error)) error) error {
 	names := slices.Sorted(slices.Values(tc.names))
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
@@ -204,8 +204,8 @@ func (tc *toolchain) eachInTree(ctx context.Context, fn func(string, int64, func
 	return nil
 }
 
-// readFile returns one file of the toolchain, of at most limit bytes.
-func (tc *toolchain) readFile(ctx context.Context, want string, limit int64) (data []byte, err error) {
+// ReadFile returns one file of the toolchain, of at most limit bytes.
+func (tc *Toolchain) ReadFile(ctx context.Context, want string, limit int64) (data []byte, err error) {
 	found := errors.New("found")
 	err = tc.each(ctx, func(name string, _ int64, open func() (io.ReadCloser, error)) error {
 		if name != want {
@@ -244,15 +244,10 @@ func execMode(name string) int64 {
 	return 0o644
 }
 
-// goroot is where the official images have their Go. Binaries built without -trimpath name it.
-const goroot = "usr/local/go"
-
-// writeTar writes the layer of the toolchain, /usr/local/go and all below: sorted, all times the same. What was
-// not proved before is proved on the way: a wrong checksum is an error at the end, and the stream is to be dropped.
-func (tc *toolchain) writeTar(ctx context.Context, w io.Writer) error {
-	out := newLayerWriter(w)
-	out.parents(goroot, ".")
-	out.dir(goroot, 0o755)
+// Files calls fn for each file by its name below GOROOT, in sorted order, with the mode that it has in a release. What was not proved
+// before is proved on the way: a wrong checksum is an error at the end, and what fn made of the files is to be dropped. fn reads r to its
+// end.
+func (tc *Toolchain) Files(ctx context.Context, fn func(name string, mode, size int64, r io.Reader) error) error {
 	proof := tc.newProof()
 	var total int64
 	err := tc.each(ctx, func(name string, size int64, open func() (io.ReadCloser, error)) error {
@@ -264,22 +259,24 @@ func (tc *toolchain) writeTar(ctx context.Context, w io.Writer) error {
 			return err
 		}
 		defer r.Close()
-		out.parents(path.Join(goroot, name), goroot)
-		return out.file(path.Join(goroot, name), execMode(name), size, proof.file(name, r))
+		return fn(name, execMode(name), size, proof.file(name, r))
 	})
 	if err != nil {
 		return err
 	}
-	if err := proof.check(); err != nil {
-		return err
-	}
-	return out.Close()
+	return proof.check()
 }
 
-// prove reads all files where that was not done yet.
-func (tc *toolchain) prove(ctx context.Context) error {
+// Prove reads all files where that was not done yet.
+func (tc *Toolchain) Prove(ctx context.Context) error {
 	if tc.isProved() {
 		return nil
 	}
-	return tc.writeTar(ctx, io.Discard)
+	return tc.Files(ctx, func(_ string, _, _ int64, r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
 }
+
+// Released reports whether the files are, once they were read, proved to be what the checksum database has.
+func (tc *Toolchain) Released() bool { return tc.released }

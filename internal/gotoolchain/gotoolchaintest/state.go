@@ -1,4 +1,4 @@
-package gobase
+package gotoolchaintest
 
 import (
 	"context"
@@ -14,18 +14,21 @@ import (
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-// folderState is a State in a test's folder.
-type folderState struct{ dir string }
+// State is a [gotoolchain.State] in a test's folder.
+type State struct{ dir string }
 
-func newState(t *testing.T) folderState { t.Helper(); return folderState{t.TempDir()} }
+// NewState returns an empty state, which goes with the test.
+func NewState(t *testing.T) State { t.Helper(); return State{t.TempDir()} }
 
-func (s folderState) Dir() string { return filepath.Join(s.dir, "gobase") }
+// Dir is a folder in the test's.
+func (s State) Dir() string { return filepath.Join(s.dir, "gobase") }
 
-func (s folderState) record(kind store.Kind, name string) string {
+func (s State) record(kind store.Kind, name string) string {
 	return filepath.Join(s.dir, "records", string(kind), strings.ReplaceAll(name, " ", "_")+".json")
 }
 
-func (s folderState) Load(kind store.Kind, name string, v any) error {
+// Load fills v from a record.
+func (s State) Load(kind store.Kind, name string, v any) error {
 	data, err := os.ReadFile(s.record(kind, name))
 	if err != nil {
 		return err
@@ -33,7 +36,8 @@ func (s folderState) Load(kind store.Kind, name string, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-func (s folderState) Save(kind store.Kind, name string, v any) error {
+// Save writes a record.
+func (s State) Save(kind store.Kind, name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -45,7 +49,8 @@ func (s folderState) Save(kind store.Kind, name string, v any) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
-func (s folderState) Names(kind store.Kind) []string {
+// Names lists the names of the records of a kind.
+func (s State) Names(kind store.Kind) []string {
 	entries, _ := os.ReadDir(filepath.Join(s.dir, "records", string(kind)))
 	var names []string
 	for _, e := range entries {
@@ -54,13 +59,15 @@ func (s folderState) Names(kind store.Kind) []string {
 	return names
 }
 
-func (s folderState) Blob(digest string) (string, error) {
+// Blob returns the path of a blob.
+func (s State) Blob(digest string) (string, error) {
 	path := filepath.Join(s.dir, digest)
 	_, err := os.Stat(path)
 	return path, err
 }
 
-func (s folderState) WriteBlob(_ context.Context, r io.Reader, _ int64) (string, error) {
+// WriteBlob keeps r.
+func (s State) WriteBlob(_ context.Context, r io.Reader, _ int64) (string, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return "", err
@@ -70,4 +77,5 @@ func (s folderState) WriteBlob(_ context.Context, r io.Reader, _ int64) (string,
 	return digest, os.WriteFile(filepath.Join(s.dir, digest), data, 0o644)
 }
 
-func (s folderState) Lock(context.Context, string) (func(), error) { return func() {}, nil }
+// Lock keeps nobody out: a test's state has one user.
+func (s State) Lock(context.Context, string) (func(), error) { return func() {}, nil }

@@ -1,4 +1,4 @@
-package gobase
+package gotoolchain
 
 import (
 	"context"
@@ -24,7 +24,7 @@ const listLimit = 8 << 20
 
 // Resolve returns the release that a tag means for an architecture (a GOARCH). A tag that floats is asked
 // of the module proxy once and remembered; pull asks again. Offline it is the newest at hand, said in a note.
-func (t *Toolchains) Resolve(ctx context.Context, tag Tag, arch string, pull bool) (string, error) {
+func (t *Toolchains) Resolve(ctx context.Context, tag Wanted, arch string, pull bool) (string, error) {
 	name := tag.Go + " " + arch
 	var rec releaseRecord
 	if !pull && t.state.Load(kindRelease, name, &rec) == nil && matches(tag.Go, rec.Release) {
@@ -37,7 +37,7 @@ func (t *Toolchains) Resolve(ctx context.Context, tag Tag, arch string, pull boo
 	if err != nil {
 		return t.offline(tag, arch, err)
 	}
-	release := newest(tag.Go, versions)
+	release := Newest(tag.Go, versions)
 	if release == "" && tag.Exact() && t.exists(ctx, tag.Go, arch) {
 		release = tag.Go // a proxy's list need not be complete
 	}
@@ -48,8 +48,8 @@ func (t *Toolchains) Resolve(ctx context.Context, tag Tag, arch string, pull boo
 }
 
 // offline answers from what the machine has when the proxy could not be asked.
-func (t *Toolchains) offline(tag Tag, arch string, cause error) (string, error) {
-	release := newest(tag.Go, t.atHand(arch))
+func (t *Toolchains) offline(tag Wanted, arch string, cause error) (string, error) {
+	release := Newest(tag.Go, t.atHand(arch))
 	if release == "" {
 		return "", fmt.Errorf("which Go %s is: %w", tag.Ref, cause)
 	}
@@ -65,13 +65,13 @@ func (t *Toolchains) exists(ctx context.Context, release, arch string) bool {
 	if err != nil {
 		return false
 	}
-	_, err = p.read(ctx, toolchainModule+"/@v/"+moduleVersion(release, arch)+".info", listLimit)
+	_, err = p.read(ctx, Module+"/@v/"+ModuleVersion(release, arch)+".info", listLimit)
 	return err == nil
 }
 
-func noRelease(tag Tag, arch string, versions []string) error {
-	last := newest("", versions)
-	if want := tag.Go; want != "" && last != "" && compareGo(want, last) > 0 {
+func noRelease(tag Wanted, arch string, versions []string) error {
+	last := Newest("", versions)
+	if want := tag.Go; want != "" && last != "" && Compare(want, last) > 0 {
 		return fmt.Errorf("%s: Go %s is newer than any toolchain that the module proxy has (newest: %s)", tag.Ref, want, last)
 	}
 	return fmt.Errorf("%s: the module proxy has no toolchain of Go %s for linux/%s", tag.Ref, tag.Go, arch)
@@ -83,7 +83,7 @@ func (t *Toolchains) list(ctx context.Context, arch string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := p.read(ctx, toolchainModule+"/@v/list", listLimit)
+	data, err := p.read(ctx, Module+"/@v/list", listLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (t *Toolchains) list(ctx context.Context, arch string) ([]string, error) {
 	return versions, nil
 }
 
-// releaseOf is the inverse of [moduleVersion].
+// releaseOf is the inverse of [ModuleVersion].
 func releaseOf(version, arch string) (string, bool) {
 	v, ok := strings.CutPrefix(version, "v0.0.1-go")
 	if !ok {
@@ -115,7 +115,7 @@ func (t *Toolchains) atHand(arch string) []string {
 		have = append(have, v)
 	}
 	if t.env().GOMODCACHE != "" {
-		dir := filepath.Join(t.env().GOMODCACHE, "cache", "download", filepath.FromSlash(toolchainModule), "@v")
+		dir := filepath.Join(t.env().GOMODCACHE, "cache", "download", filepath.FromSlash(Module), "@v")
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
 			if v, ok := strings.CutSuffix(e.Name(), ".zip"); ok {
@@ -133,33 +133,33 @@ func (t *Toolchains) atHand(arch string) []string {
 	return have
 }
 
-// candidates are the releases to use in the place of a tag's own, the first that serves: the one that the go.mod of the context names as
-// its toolchain; else the smallest that does what is asked; then the smallest that needs nothing of the machine (1.21), and the newest.
-// Where only a line is asked for, such as 1.15, its newest patch is meant, as by a tag.
-func (t *Toolchains) candidates(ctx context.Context, m wanted, arch string) ([]string, error) {
+// Candidates are the releases to use in the place of a tag's own, best first: toolchain, the one that the go.mod of the context names as
+// its own; the smallest that is as new as most, which is the newest that a go.mod asks for; the smallest that needs nothing of the machine
+// (1.21); the newest. Where most is only a line, such as 1.15, its newest patch is meant, as by a tag.
+func (t *Toolchains) Candidates(ctx context.Context, most, toolchain, arch string) ([]string, error) {
 	versions := t.atHand(arch)
 	listed, err := t.list(ctx, arch)
 	versions = append(versions, listed...)
-	serves := func(v string) bool { return released(v) && compareGo(v, m.most) >= 0 }
+	serves := func(v string) bool { return IsRelease(v) && Compare(v, most) >= 0 }
 	versions = slices.DeleteFunc(versions, func(v string) bool { return !serves(v) })
-	slices.SortFunc(versions, compareGo)
+	slices.SortFunc(versions, Compare)
 	if len(versions) == 0 {
 		if err != nil {
-			return nil, fmt.Errorf("go.mod asks for Go %s, and which there are: %w", m.most, err)
+			return nil, fmt.Errorf("go.mod asks for Go %s, and which there are: %w", most, err)
 		}
-		return nil, fmt.Errorf("go.mod asks for Go %s: no toolchain is that new", m.most)
+		return nil, fmt.Errorf("go.mod asks for Go %s: no toolchain is that new", most)
 	}
 	smallest := versions[0]
-	if strings.Count(m.most, ".") < 2 {
-		smallest = newest(goLine(smallest), versions)
+	if strings.Count(most, ".") < 2 {
+		smallest = Newest(Line(smallest), versions)
 	}
-	own := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return !atLeast(v, "1.21") })
+	own := slices.DeleteFunc(slices.Clone(versions), func(v string) bool { return !AtLeast(v, "1.21") })
 	list := []string{smallest}
-	if slices.Contains(versions, m.toolchain) {
-		list = []string{m.toolchain, smallest}
+	if slices.Contains(versions, toolchain) {
+		list = []string{toolchain, smallest}
 	}
 	if len(own) > 0 {
-		list = append(list, newest(goLine(own[0]), own), own[len(own)-1])
+		list = append(list, Newest(Line(own[0]), own), own[len(own)-1])
 	}
 	return slices.Compact(list), nil
 }
@@ -167,9 +167,9 @@ func (t *Toolchains) candidates(ctx context.Context, m wanted, arch string) ([]s
 // modLimit bounds a go.mod file in bytes; the go command's own bound is 16 MB.
 const modLimit = 1 << 20
 
-// moduleGo is the Go version that a module's go.mod asks for, from the machine's module cache or the proxy;
+// ModuleGo is the Go version that a module's go.mod asks for, from the machine's module cache or the proxy;
 // empty where it says nothing or cannot be had: the build itself will say so.
-func (t *Toolchains) moduleGo(ctx context.Context, m module.Version) string {
+func (t *Toolchains) ModuleGo(ctx context.Context, m module.Version) string {
 	key := "mod " + m.String()
 	var rec struct {
 		Go string `json:"go"`

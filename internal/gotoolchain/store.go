@@ -1,4 +1,4 @@
-package gobase
+package gotoolchain
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-// StoreState keeps what the base remembers in the store.
+// StoreState is a [State] in the store.
 func StoreState(s *store.Store) State { return storeState{s} }
 
 type storeState struct{ store *store.Store }

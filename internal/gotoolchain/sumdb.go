@@ -1,4 +1,4 @@
-package gobase
+package gotoolchain
 
 import (
 	"bytes"

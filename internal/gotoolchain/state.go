@@ -1,4 +1,4 @@
-package gobase
+package gotoolchain
 
 import (
 	"context"
@@ -9,17 +9,14 @@ import (
 
 // The kinds of records that are kept here.
 const (
-	kindDigest    = store.KindGoDigest
 	kindModule    = store.KindGoModule
-	kindFilled    = store.KindGoFilled
-	kindOtherGo   = store.KindGoOther
 	kindRoot      = store.KindGoRoot
 	kindRelease   = store.KindGoRelease
 	kindToolchain = store.KindGoToolchain
 )
 
-// State is what the base keeps between builds: small records by name, and toolchain zips as blobs. The
-// store is one ([StoreState]). Implementations are safe for concurrent use, by several processes too.
+// State is what is kept between builds: small records by name, and toolchain zips as blobs. The store is
+// one ([StoreState]). The base in internal/gobase keeps its records there too. Implementations are safe for concurrent use, by several processes too.
 type State interface {
 	// Dir is a folder for the checksum database's proven state. It need not exist.
 	Dir() string
