@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/engine"
 	"github.com/skiff-build/skiff/internal/goaware"
 	"github.com/skiff-build/skiff/internal/gobase"
@@ -94,7 +95,7 @@ func (b *build) stepEnv(ctx context.Context, s engine.StepInfo) (engine.StepExtr
 				goaware.UserCache, s.Name, s.Hints[goaware.HintRelease]))
 		}
 	}
-	direct, vars, _ := gobase.Direct(s.Args)
+	direct, vars, _ := busybox.Direct(s.Args)
 	return engine.StepExtras{Env: x.Env, Files: x.Files, Done: x.Done, Direct: direct, DirectEnv: vars}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/rootfiles"
 	"github.com/skiff-build/skiff/internal/store"
@@ -126,7 +127,7 @@ func (b *Bases) Layers(_ context.Context, identifier string) ([]Layer, error) {
 	files := Layer{
 		// The time zones come from the toolchain, and a released toolchain never changes: its name stands for it.
 		Name: "the files of the built-in base beside it: accounts, CA certificates, time zones, commands",
-		ID:   layerID("files", identifier, string(rootfiles.CABundle()), strings.Join(CommandNames(), " ")),
+		ID:   layerID("files", identifier, string(rootfiles.CABundle()), strings.Join(busybox.CommandNames(), " ")),
 		Open: func(ctx context.Context) (io.ReadCloser, error) {
 			tc, err := b.tools.Get(ctx, id.Release, arch)
 			if err != nil {

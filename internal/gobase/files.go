@@ -1,12 +1,12 @@
 package gobase
 
 import (
-	"fmt"
 	"io"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
@@ -74,10 +74,10 @@ func (r root) entries() ([]entry, error) {
 	)
 	all = append(all, libcPlaces(r.release, r.arch)...)
 	if slices.Contains(r.with, machineGit) {
-		all = append(all, folder(strings.TrimPrefix(gitPath, "/"), 0o755))
+		all = append(all, folder(strings.TrimPrefix(busybox.GitPath, "/"), 0o755))
 	}
 	if version := makeIn(r.with); version != "" {
-		all = append(all, text(strings.TrimPrefix(makeVersionPath, "/"), version+"\n"))
+		all = append(all, text(strings.TrimPrefix(busybox.MakeVersionPath, "/"), version+"\n"))
 	}
 	zones, err := zoneEntries(r.zones)
 	return append(all, zones...), err
@@ -105,32 +105,13 @@ func (r root) folders() []entry {
 		folder("var/lib/apt/lists", 0o755), folder("var/mail", 0o2775))
 }
 
+// accounts are the files that name the users and the system of the image.
 func (r root) accounts() []entry {
-	shadowed := func(name, content string) entry {
-		return entry{name: name, mode: 0o640, gid: 42, data: []byte(content)}
+	var all []entry
+	for _, f := range r.variant.Accounts() {
+		all = append(all, entry{name: f.Name, mode: f.Mode, gid: f.GID, data: f.Data})
 	}
-	if r.variant == Alpine {
-		return []entry{
-			text("etc/passwd", alpinePasswd), text("etc/group", alpineGroup), shadowed("etc/shadow", alpineShadow),
-			text("etc/nsswitch.conf", alpineNSSwitch), text("etc/shells", "# valid login shells\n/bin/sh\n/bin/ash\n"),
-			text("etc/os-release", "NAME=\"Alpine Linux\"\nID=alpine\nPRETTY_NAME=\"Alpine Linux (skiff's built-in Go base)\"\n"),
-		}
-	}
-	var shadow, gshadow strings.Builder
-	for line := range strings.Lines(debianPasswd) {
-		name, _, _ := strings.Cut(line, ":")
-		fmt.Fprintf(&shadow, "%s:*:19700:0:99999:7:::\n", name)
-	}
-	for line := range strings.Lines(debianGroup) {
-		name, _, _ := strings.Cut(line, ":")
-		fmt.Fprintf(&gshadow, "%s:*::\n", name)
-	}
-	return []entry{
-		text("etc/passwd", debianPasswd), text("etc/group", debianGroup),
-		shadowed("etc/shadow", shadow.String()), shadowed("etc/gshadow", gshadow.String()),
-		text("etc/nsswitch.conf", debianNSSwitch),
-		text("etc/os-release", "PRETTY_NAME=\"Debian GNU/Linux (skiff's built-in Go base)\"\nNAME=\"Debian GNU/Linux\"\nID=debian\n"),
-	}
+	return all
 }
 
 // commands are symlinks to this program, in the folders where the image has them.
@@ -139,11 +120,11 @@ func (r root) commands() []entry {
 	add := func(dir, name string) {
 		all = append(all, entry{name: path.Join(dir, name), link: LibexecPath})
 	}
-	for _, name := range CommandNames() {
+	for _, name := range busybox.CommandNames() {
 		if name == "bash" && r.variant == Alpine && !slices.Contains(r.with, name) {
 			continue
 		}
-		if name == "git" && !r.hasGit() || name == "make" && makeIn(r.with) == "" || r.foreign(name) || isCompiler(name) && !slices.Contains(r.with, withCompilers) {
+		if name == "git" && !r.hasGit() || name == "make" && makeIn(r.with) == "" || r.variant.Lacks(name) || busybox.IsCompiler(name) && !slices.Contains(r.with, withCompilers) {
 			continue
 		}
 		dir := "usr/bin"
@@ -161,17 +142,6 @@ func (r root) commands() []entry {
 // hasGit reports whether the base has a git, the small one that knows no repository or the machine's.
 func (r root) hasGit() bool {
 	return slices.Contains(r.with, "git") || slices.Contains(r.with, machineGit)
-}
-
-// foreign reports commands that the variant does not have.
-func (r root) foreign(name string) bool {
-	switch name {
-	case "apk", "ash", "time":
-		return r.variant != Alpine
-	case "apt", "apt-get", "useradd", "groupadd", "usermod", "dash":
-		return r.variant == Alpine
-	}
-	return false
 }
 
 var (

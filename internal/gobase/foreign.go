@@ -9,6 +9,8 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/skiff-build/skiff/internal/busybox"
 )
 
 // A stage for another platform whose steps only compile runs here with the toolchain of this machine, which go tells to compile for the
@@ -42,7 +44,7 @@ func (b *base) platform() string {
 
 // needNative notes that a command of a stage that is compiled across needs the platform of the stage, or could see that it is not there.
 func (s *step) needNative(command, why string) {
-	s.t.base.needNative(&Refusal{Where: where(s.v), Command: shownCommand(command), Why: why})
+	s.t.base.needNative(&Refusal{Where: where(s.v), Command: busybox.Shown(command), Why: why})
 }
 
 func (b *base) needNative(r *Refusal) {

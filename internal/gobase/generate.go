@@ -7,7 +7,12 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/busybox"
 )
+
+// maxLine bounds one line of a Go file in bytes.
+const maxLine = 64 << 20
 
 // maxGenerate bounds how many Go files are looked into for what go generate calls.
 const maxGenerate = 20000
@@ -69,9 +74,9 @@ func (g *goCall) directives(name string, data []byte) {
 			words = words[2:]
 		}
 		command := strings.Trim(words[0], `"`)
-		_, ours := commands()[command]
+		ours := busybox.Has(command)
 		t := g.s.t
-		if command == "go" || command == "gofmt" || ours && !isShell(command) && !isCompiler(command) || aliases[command] || t.installed[command] || t.installed["*"] && !foreignTools[command] {
+		if command == "go" || command == "gofmt" || ours && !busybox.IsShell(command) && !busybox.IsCompiler(command) || aliases[command] || t.installed[command] || t.installed["*"] && !foreignTools[command] {
 			continue
 		}
 		g.s.refuse(g.text, name+" has go generate call "+command+", which is not in the built-in base")

@@ -6,20 +6,20 @@
 //   - [Wrap] puts a decision around the Dockerfile frontend: it reads the final LLB and either rewrites the
 //     golang source to gobase://VERSION/VARIANT/ARCH, or lets the real image stand, with the reason;
 //   - [Bases] turns such an identifier into the tar streams of two layers: the small files of the root,
-//     and /usr/local/go. [Applet] is what the commands in that root do: they are all this program.
+//     and /usr/local/go. What the commands in that root do is internal/busybox's: they are all this program ([Applet]).
 //
 // The rule is that a binary built in the base is bit for bit what the image of that Go version gives. What
 // would break it unnoticed (cgo, version control stamps, commands that are not there) is refused.
 package gobase
 
 import (
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/store"
 )
 
-// LibexecPath is where this very program is bound inside a step of the base; the commands below /bin are
-// symlinks to it.
-const LibexecPath = "/usr/libexec/skiff"
+// LibexecPath is where this very program is bound inside a step of the base.
+const LibexecPath = busybox.LibexecPath
 
 // Scheme begins the identifier of a source op that the built-in base serves.
 const Scheme = "gobase://"

@@ -9,6 +9,11 @@ import (
 	"strings"
 )
 
+// withCompilers in [Identity].With puts names of C compilers into a base whose image has them: Go switches cgo on because it finds one,
+// as it does in the image. Where it calls one, the stage starts again on the image; where nothing calls one there was nothing for it to
+// do, and the program is the image's.
+const withCompilers = "cc"
+
 // goCall is one call of the go command while it is judged.
 type goCall struct {
 	s     *step

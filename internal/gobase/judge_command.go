@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/shell"
 )
 
@@ -70,7 +71,7 @@ func (s *step) command(words []value, text string) {
 		if name == "set" && allExport(args) {
 			s.allExport = true
 		}
-	case isCompiler(name):
+	case busybox.IsCompiler(name):
 		s.refuse(text, name+" is not in the built-in base")
 	case s.t.installed[name]:
 		s.needNative(text, "it runs what the stage compiled")
@@ -85,7 +86,7 @@ func (s *step) shellVariant() shell.Variant {
 	if s.variant != "" {
 		return s.variant
 	}
-	return s.t.base.tag.Variant.shell("sh")
+	return s.t.base.tag.Variant.Shell("sh")
 }
 
 // lookup judges which NAME and command -v NAME: the answer must be the image's.
@@ -113,14 +114,14 @@ func (s *step) lookup(command string, args []value, text string) {
 // found says why looking for a name in PATH may give another answer than in the image; "" where it gives the same.
 func (s *step) found(name string) string {
 	v := s.t.base.tag.Variant
-	_, ours := commands()[name]
+	ours := busybox.Has(name)
 	switch {
 	case name == "make" && v == Debian && makeVersion(s.t.base.tag, s.t.base.goRelease()) != "":
 		s.t.base.with[withMake+makeVersion(s.t.base.tag, s.t.base.goRelease())] = true
 		return ""
-	case ours && name != "make" && !isCompiler(name) && !(root{variant: v}).foreign(name) && v == Debian:
+	case ours && name != "make" && !busybox.IsCompiler(name) && !v.Lacks(name) && v == Debian:
 		return "" // all lie in /usr/bin and /usr/sbin
-	case imageCommands(v)[name]:
+	case busybox.ImageHas(v, name):
 		return "the image has a " + name + ", and where is not known"
 	case len(s.t.packages) > 0 && !s.habitual():
 		return name + " may come from a package"
@@ -181,8 +182,8 @@ func (s *step) chdir(args []value) {
 // applet judges a command that is none of the special ones: one of the base's own with options that it
 // knows, a program that the stage installed, or one to refuse.
 func (s *step) applet(name string, args []value, text string) {
-	cmd, ok := commands()[name]
-	if v := s.t.base.tag.Variant; ok && (root{variant: v}).foreign(name) {
+	ok := busybox.Has(name)
+	if v := s.t.base.tag.Variant; ok && v.Lacks(name) {
 		if len(s.t.packages) > 0 && !s.habitual() {
 			s.refuse(text, name+" may come from a package")
 		}
@@ -196,20 +197,15 @@ func (s *step) applet(name string, args []value, text string) {
 		s.refuse(text, name+" is not in the built-in base"+without[name])
 		return
 	}
-	texts, all := known(args)
-	if !cmd.raw && all {
-		opt, err := parseOptions(cmd, texts)
-		if err != nil {
-			s.refuse(text, "the base's small "+name+": "+err.Error())
-			return
-		}
-		texts = opt.args
+	_, all := known(args)
+	given := make([]busybox.Value, len(args))
+	for i, a := range args {
+		given[i] = busybox.Value{Text: a.text, Known: a.known}
 	}
-	if cmd.check != nil {
-		if why := cmd.check(s.t.base.tag.Variant, args); why != "" {
-			s.refuse(text, "the base's small "+name+": "+why)
-			return
-		}
+	texts, why := busybox.Check(name, s.t.base.tag.Variant, given)
+	if why != "" {
+		s.refuse(text, "the base's small "+name+": "+why)
+		return
 	}
 	if name == "find" {
 		s.find(args, text)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/gocache"
 	"github.com/skiff-build/skiff/internal/gotoolchain"
 )
@@ -105,6 +106,15 @@ func (o *Loans) otherGo(release string) {
 	if err := o.tools.State().Save(kindOtherGo, name, struct{}{}); err != nil {
 		o.tools.Note("remember that this was said: " + err.Error())
 	}
+}
+
+// Applet returns what to run when this process was started as one of the base's commands, or as what GOCACHEPROG
+// names: args is os.Args of a process, whose first is the name it was called by. run returns the exit code.
+func Applet(args []string) (run func() int, ok bool) {
+	if len(args) > 1 && args[0] == LibexecPath && args[1] == gocacheCommand {
+		return func() int { return serveCache(args[2:]) }, true
+	}
+	return busybox.Applet(args)
 }
 
 // serveCache is this program as GOCACHEPROG: it completes the cache that GOCACHE names from the one that args name.

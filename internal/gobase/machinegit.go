@@ -4,12 +4,13 @@ import (
 	"debug/elf"
 	"errors"
 	"io"
-	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/busybox"
 )
 
 // What a .git holds is told by git and by nothing else to the same result: the revision that go build stamps, the version
@@ -19,13 +20,6 @@ import (
 
 // machineGit in [Identity].With says that steps in the base get the machine's git.
 const machineGit = "machine-git"
-
-// Places in a step of the machine's git.
-const (
-	gitPath    = LibexecPath + "-git"
-	gitProgram = gitPath + "/git"
-	gitLoader  = gitPath + "/loader"
-)
 
 // MachineGit maps places in a step to the files of this machine's git; nil where there is none that a step can run.
 func MachineGit() map[string]string {
@@ -45,7 +39,7 @@ func MachineGit() map[string]string {
 }
 
 // IsMachineGit says whether a place in a step is one of those that [MachineGit] names.
-func IsMachineGit(dest string) bool { return strings.HasPrefix(dest, gitPath+"/") }
+func IsMachineGit(dest string) bool { return strings.HasPrefix(dest, busybox.GitPath+"/") }
 
 // addProgram adds an ELF file with its loader and all libraries that it names.
 func addProgram(files map[string]string, program string) error {
@@ -53,17 +47,17 @@ func addProgram(files map[string]string, program string) error {
 	if err != nil {
 		return err
 	}
-	files[gitProgram] = program
+	files[busybox.GitProgram] = program
 	if loader == "" {
 		return nil
 	}
-	if files[gitLoader], err = filepath.EvalSymlinks(loader); err != nil {
+	if files[busybox.GitLoader], err = filepath.EvalSymlinks(loader); err != nil {
 		return err
 	}
 	for len(libraries) > 0 {
 		name := libraries[0]
 		libraries = libraries[1:]
-		place := path.Join(gitPath, path.Base(name))
+		place := path.Join(busybox.GitPath, path.Base(name))
 		if files[place] != "" {
 			continue
 		}
@@ -100,30 +94,6 @@ func linked(file string) (loader string, libraries []string, err error) {
 	}
 	libraries, err = f.ImportedLibraries()
 	return loader, libraries, err
-}
-
-// runMachineGit runs the git that is bound into this step. It reports false where none is.
-func (c *call) runMachineGit() (code int, ok bool) {
-	if _, err := os.Stat(c.system(gitProgram)); err != nil {
-		return 0, false
-	}
-	args := append([]string{c.system(gitProgram)}, c.args[1:]...)
-	if _, err := os.Stat(c.system(gitLoader)); err == nil {
-		args = append([]string{c.system(gitLoader), "--library-path", c.system(gitPath)}, args...)
-	}
-	cmd := exec.CommandContext(c.ctx, args[0], args[1:]...)
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.dir, c.stdin, c.raw, c.stderr
-	// Its own commands are in itself: what it starts as git is found in PATH, and is this program again.
-	cmd.Env = append(append([]string{}, c.env...), "GIT_EXEC_PATH="+gitPath+"/exec")
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0, true
-	case errors.As(err, &exit) && exit.Exited():
-		return exit.ExitCode(), true
-	}
-	return c.fail(128, "%v", err), true
 }
 
 // needGit notes that a command needs a git that works. Where the machine has none to lend, why is the reason to refuse.

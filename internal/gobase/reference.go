@@ -5,16 +5,17 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/gotoolchain"
 )
 
-// Variant is the distribution that an official golang image is made from, as far as a build can tell.
-type Variant string
+// Variant is the distribution that an official golang image is made from.
+type Variant = busybox.Variant
 
-// The variants that the base imitates: names of users, environment and which commands come with the image.
+// The variants that the base imitates.
 const (
-	Alpine Variant = "alpine"
-	Debian Variant = "debian"
+	Alpine = busybox.Alpine
+	Debian = busybox.Debian
 )
 
 // Tag is what a reference to the official golang image asks for.

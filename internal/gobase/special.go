@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/skiff-build/skiff/internal/busybox"
 )
 
 // program judges a command given by a path. It returns the base name to go on with, "" for a program of the
@@ -14,7 +16,7 @@ func (s *step) program(name, text string) (string, bool) {
 	full := s.abs(name)
 	dir, base := path.Split(full)
 	dir = path.Clean(dir)
-	_, isCommand := commands()[base]
+	isCommand := busybox.Has(base)
 	switch {
 	case full == "":
 		s.refuse(text, "where it is is known only when it runs")
@@ -65,16 +67,16 @@ func (s *step) shell(name string, args []value, text string) {
 		s.refuse(text, "what the shell runs is known only when it runs")
 		return
 	}
-	a, err := parseShellArgs(s.t.base.tag.Variant.shell(name), texts)
+	a, err := busybox.ParseShellArgs(s.t.base.tag.Variant.Shell(name), texts)
 	switch {
 	case err != nil:
 		s.refuse(text, err.Error())
-	case a.isText:
+	case a.IsText:
 		outer := s.variant
 		s.variant = ""
-		s.script(name, a.text)
+		s.script(name, a.Text)
 		s.variant = outer
-	case a.file != "":
+	case a.File != "":
 		s.refuse(text, "what the script does is not looked into")
 	default:
 		s.refuse(text, "what the shell reads is not looked into")
@@ -147,7 +149,7 @@ func (s *step) packages(manager string, args []value, text string) {
 			}
 		}
 	}
-	verb, names := packageArgs(texts)
+	verb, names := busybox.PackageArgs(texts)
 	if (manager == "apk") != (s.t.base.tag.Variant == Alpine) {
 		s.refuse(text, "the image has no "+manager)
 		return

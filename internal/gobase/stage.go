@@ -3,7 +3,6 @@ package gobase
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
 
@@ -106,15 +105,6 @@ func where(v *graph.Vertex) string {
 		return info.Filename + ":" + itoa(int(l.Ranges[0].Start.Line))
 	}
 	return ""
-}
-
-// shownCommand is a command as an error names it: one line, not too long.
-func shownCommand(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if r := []rune(s); len(r) > 80 {
-		return string(r[:77]) + "…"
-	}
-	return s
 }
 
 // rootMount is the mount of an exec at /.

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"mvdan.cc/sh/v3/syntax"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/graph"
 	"github.com/skiff-build/skiff/internal/shell"
 )
@@ -55,7 +56,7 @@ func newStep(j *judge, v *graph.Vertex, e *pb.ExecOp, t *tree) *step {
 
 // refuse gives the reason why this step is not served.
 func (s *step) refuse(command, why string) {
-	s.t.base.refuse(&Refusal{Where: where(s.v), Command: shownCommand(command), Why: why})
+	s.t.base.refuse(&Refusal{Where: where(s.v), Command: busybox.Shown(command), Why: why})
 }
 
 // mount looks at what a step has mounted beside its root.
@@ -97,7 +98,7 @@ func (s *step) script(name, text string) {
 	}
 	outer := s.variant
 	defer func() { s.depth--; s.variant = outer }()
-	if s.variant = s.t.base.tag.Variant.shell(name); name == "sh" && outer == shell.Bash { // of eval and trap
+	if s.variant = s.t.base.tag.Variant.Shell(name); name == "sh" && outer == shell.Bash { // of eval and trap
 		s.variant = outer
 	}
 	script, err := shell.Parse(s.variant, text)
