@@ -2,16 +2,16 @@ package busybox
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
-
-	"github.com/skiff-build/skiff/internal/shell"
 )
 
 // Direct takes a step's arguments apart where the shell of the base would do no more than start one program: command is what it
 // starts, env the variables (NAME=value) that it sets for it. So the step need not run a shell, as BusyBox's execs the last
-// command. Whatever has to be expanded, redirected or looked up, and whatever is no plain word, is left to the shell.
+// command. Whatever has to be expanded, redirected or looked up, and whatever is no plain word, is left to the shell, and so are
+// programs of the stage.
 func Direct(args []string) (command, env []string, ok bool) {
 	if len(args) != 3 || args[0] != "/bin/sh" || args[1] != "-c" {
 		return nil, nil, false
@@ -43,11 +43,19 @@ func Direct(args []string) (command, env []string, ok bool) {
 		}
 		command = append(command, text)
 	}
-	name := command[0]
-	if _, ours := commands()[name]; ours || name == "" || shell.IsBuiltin(shell.Dash, name) || shell.IsBuiltin(shell.Ash, name) {
+	if !direct(command) {
 		return nil, nil, false
 	}
 	return command, env, true
+}
+
+// direct reports whether a command is one of the go command that starts no program of the stage. Others could show the environment, in
+// which a shell leaves PWD, and variables in an order of its own.
+func direct(command []string) bool {
+	if len(command) < 2 || command[0] != "go" || !slices.Contains([]string{"build", "clean", "env", "get", "install", "list", "mod", "version", "vet", "work"}, command[1]) {
+		return false
+	}
+	return !slices.ContainsFunc(command, func(a string) bool { return strings.Contains(a, "exec") || strings.Contains(a, "vettool") })
 }
 
 var (

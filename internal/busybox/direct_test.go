@@ -15,7 +15,7 @@ func TestDirect(t *testing.T) {
 		"go build -o /app ./cmd/app # the server": `["go" "build" "-o" "/app" "./cmd/app"] []`,
 		"CGO_ENABLED=0 GOOS=linux go build -ldflags '-s -w' -o \"the app\" .": `["go" "build" "-ldflags" "-s -w" "-o" "the app" "."] ["CGO_ENABLED=0" "GOOS=linux"]`,
 		"GOFLAGS= go build \\\n  -trimpath .":                                 `["go" "build" "-trimpath" "."] ["GOFLAGS="]`,
-		"GOFLAGS='-mod=mod' ./build.sh ''":                                    `["./build.sh" ""] ["GOFLAGS=-mod=mod"]`,
+		"GOFLAGS='-mod=mod' go list ''":                                       `["go" "list" ""] ["GOFLAGS=-mod=mod"]`,
 		"go build -gcflags=all=-l -tags a,b":                                  `["go" "build" "-gcflags=all=-l" "-tags" "a,b"] []`,
 	} {
 		command, env, ok := Direct([]string{"/bin/sh", "-c", text})
@@ -28,6 +28,7 @@ func TestDirect(t *testing.T) {
 		"go build && go test", "go build; go test", "go build | cat", "go build > log", "go build &", "! go build", "(go build)", "{ go build; }",
 		"go build $FLAGS", "go build \"$FLAGS\"", "go build `x`", "go build $(x)", "go build *.go", "go build ~/x", "go build {a,b}", "go build a?", "go build [a]",
 		`go build a\ b`, `go build "a\$b"`, "go build $'a'", "PATH=/x go build", "HOME=/x go build", "IFS=: go build", "GOOS=$X go build", "GOOS=linux",
+		"./app", "app x", "go", "go run .", "go test ./...", "go generate", "go tool x", "go build -toolexec=./x .", "go vet -vettool ./x",
 		"if go build; then x; fi", "go() { x; }", "go build <<E\nE", "'unclosed",
 	} {
 		if command, _, ok := Direct([]string{"/bin/sh", "-c", text}); ok {

@@ -369,9 +369,18 @@ func cd(in *interp, args []string, _ bool) int {
 	if err != nil {
 		return in.cannotCd(to, err)
 	}
-	in.set("OLDPWD", in.dir)
+	if in.vars["PWD"].readonly || in.vars["OLDPWD"].readonly {
+		in.unserved("cd", "PWD is read only")
+	}
+	old := in.dir
 	in.dir = next
-	in.set("PWD", next)
+	for _, v := range []struct{ name, value string }{{"OLDPWD", old}, {"PWD", next}} {
+		in.set(v.name, v.value)
+		if is := in.vars[v.name]; !is.exported {
+			is.exported = true
+			in.vars[v.name] = is
+		}
+	}
 	if show {
 		return in.write("cd", next+"\n")
 	}
@@ -520,18 +529,24 @@ func unset(in *interp, args []string, _ bool) int {
 		if in.Variant == Bash && !in.vars[name].set && in.funcs[name] != nil {
 			in.unserved("unset "+name, "of a function without -f is not served")
 		}
+		if in.Variant == Bash && ofBash(name) {
+			in.unserved("unset "+name, "the variable means something to the shell")
+		}
 		delete(in.vars, name)
 	}
 	return 0
 }
 
-func checkUnset(_ Variant, args []word) string {
+func checkUnset(v Variant, args []word) string {
 	for _, a := range args {
 		if a.known && strings.HasPrefix(a.text, "-") && a.text != "-f" && a.text != "-v" {
 			return "the option is not served"
 		}
 		if a.known && !strings.HasPrefix(a.text, "-") && !isName(a.text) {
 			return "is no name"
+		}
+		if a.known && v == Bash && ofBash(a.text) {
+			return "the variable means something to the shell"
 		}
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -218,6 +219,9 @@ func (in *interp) external(args []string) int {
 
 // exec runs the file at path and returns its exit code.
 func (in *interp) exec(path string, args []string) int {
+	if in.Variant == Bash && ListsEnvironment(args) {
+		in.unserved(args[0], "%s", bashEnvironment)
+	}
 	c := &Command{Args: args, Path: path, Env: in.environ(), Dir: filepath.Join(in.Root, in.dir), Extra: map[int]any{}}
 	if r := in.fds.reader(0); r != nil {
 		c.Stdin = r
@@ -274,7 +278,10 @@ func (in *interp) lookup(name string) (string, int) {
 	if strings.Contains(name, "/") {
 		return in.abs(name), executable(in.abs(name))
 	}
-	path, _ := in.get("PATH")
+	path, set := in.get("PATH")
+	if !set && in.Variant == Ash {
+		in.unserved(name, "without PATH is not served") // BusyBox takes a PATH of its own
+	}
 	status := 127
 	for _, dir := range strings.Split(path, ":") {
 		if name == "" {
@@ -430,4 +437,33 @@ func singleQuote(s string) string {
 			return b.String()
 		}
 	}
+}
+
+// bashEnvironment is why bash's list of its environment is not served: the order is that of a table of its own, and two variables of
+// its own are in it, of which SHLVL depends on whether bash starts a process for the command or becomes it.
+const bashEnvironment = "the order of the variables, SHLVL and _ are bash's own"
+
+// ListsEnvironment reports whether a command shows variables as they come, or such as only bash has.
+func ListsEnvironment(args []string) bool {
+	switch filepath.Base(args[0]) {
+	case "printenv":
+		for _, a := range args[1:] {
+			if a == "SHLVL" || a == "_" {
+				return true
+			}
+		}
+		return !slices.ContainsFunc(args[1:], func(a string) bool { return !strings.HasPrefix(a, "-") })
+	case "env":
+		for i := 1; i < len(args); i++ {
+			a := args[i]
+			switch {
+			case a == "-u":
+				i++
+			case !strings.HasPrefix(a, "-") && !strings.Contains(a, "="):
+				return false
+			}
+		}
+		return true
+	}
+	return false
 }

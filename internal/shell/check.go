@@ -173,11 +173,20 @@ var shellOwn = map[string]bool{
 	"SHELLOPTS": true, "ENV": true, "CDPATH": true, "_": true, "POSIXLY_CORRECT": true, "BASH_ENV": true, "GLOBIGNORE": true,
 }
 
+// ofBash reports whether a variable means something to bash alone.
+func ofBash(name string) bool {
+	switch name {
+	case "UID", "EUID", "PWD", "OLDPWD", "SHLVL", "HOSTNAME", "GROUPS", "DIRSTACK", "OSTYPE", "HOSTTYPE", "MACHTYPE", "EPOCHSECONDS", "EPOCHREALTIME", "SRANDOM":
+		return true
+	}
+	return strings.HasPrefix(name, "BASH_") || name == "BASHPID"
+}
+
 func (c *checker) assign(a *syntax.Assign) {
 	switch {
 	case a.Append || a.Index != nil || a.Array != nil || a.Naked || a.Name == nil:
 		c.refuse(a, shown(a), "is not served")
-	case shellOwn[a.Name.Value], c.v == Bash && (a.Name.Value == "UID" || a.Name.Value == "EUID" || strings.HasPrefix(a.Name.Value, "BASH_")):
+	case shellOwn[a.Name.Value], c.v == Bash && ofBash(a.Name.Value):
 		c.refuse(a, a.Name.Value, "the variable means something to the shell")
 	}
 }
@@ -318,6 +327,19 @@ func (c *checker) call(e *syntax.CallExpr) {
 			c.refuse(e, shown(e), "is not served")
 		}
 	}
+	if c.v == Bash && (name.text == "env" || name.text == "printenv") {
+		all := []string{name.text}
+		for _, w := range e.Args[1:] {
+			a := c.literal(w)
+			all = append(all, a.text)
+			if !a.known { // it shows when it runs
+				return
+			}
+		}
+		if ListsEnvironment(all) {
+			c.refuse(e, shown(e), "%s", bashEnvironment)
+		}
+	}
 	var args []word
 	for _, w := range e.Args[1:] {
 		args = append(args, c.literal(w))
@@ -369,7 +391,8 @@ func (c *checker) builtin(e *syntax.CallExpr, name string, args []word) {
 		}
 	case name == "local" || name == "export" || name == "readonly":
 		for _, a := range args {
-			if n, _, _ := strings.Cut(a.text, "="); a.known && shellOwn[n] {
+			n, _, assigns := strings.Cut(a.text, "=")
+			if a.known && (shellOwn[n] || assigns && c.v == Bash && ofBash(n)) {
 				c.refuse(e, n, "the variable means something to the shell")
 			}
 		}

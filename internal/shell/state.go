@@ -90,9 +90,8 @@ func newInterp(all *shared) *interp {
 			in.vars[name] = variable{value: value, set: true}
 		}
 	}
-	if v, ok := in.vars["PWD"]; !ok || v.value != in.dir {
-		in.vars["PWD"] = variable{value: in.dir, set: true, exported: ok}
-	}
+	pwd := in.vars["PWD"] // all three shells export it, whoever started them
+	in.vars["PWD"] = variable{value: in.dir, set: true, exported: true, made: cmp.Or(pwd.made, all.made.Add(1))}
 	if in.Variant == Ash {
 		n, _ := strconv.Atoi(in.vars["SHLVL"].value) // none, or no number: 0
 		in.vars["SHLVL"] = variable{value: strconv.Itoa(n + 1), set: true, exported: true, made: cmp.Or(in.vars["SHLVL"].made, all.made.Add(1))}
