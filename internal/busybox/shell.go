@@ -18,7 +18,7 @@ import (
 
 // ShellArgs is a shell's command line: sh [-aefnux] [-o option] [-c text [name]] [file] [args].
 type ShellArgs struct {
-	letters  string // options for set that are on
+	Letters  string // options for set that are on
 	pipefail bool
 	Text     string // of -c
 	IsText   bool
@@ -54,10 +54,10 @@ func ParseShellArgs(v shell.Variant, args []string) (ShellArgs, error) {
 				if !known && (args[0] != "pipefail" || v == shell.Dash) {
 					return a, fmt.Errorf("the shell's option -o %s is not served", args[0])
 				}
-				a.letters, a.pipefail = a.letters+letter, a.pipefail || args[0] == "pipefail"
+				a.Letters, a.pipefail = a.Letters+letter, a.pipefail || args[0] == "pipefail"
 				args = args[1:]
 			case strings.ContainsRune("aefux", f) && arg[0] == '-':
-				a.letters += string(f)
+				a.Letters += string(f)
 			default:
 				return a, fmt.Errorf("the shell's option %s is not served", arg)
 			}
@@ -126,7 +126,7 @@ func runShell(c *call) int {
 		return c.unserved("%v", err)
 	}
 	s := c.shell(v)
-	s.Name, s.Params, s.Options, s.Pipefail, s.Stdin = cmp.Or(a.name, c.calledAs()), a.params, a.letters, a.pipefail, stdin
+	s.Name, s.Params, s.Options, s.Pipefail, s.Stdin = cmp.Or(a.name, c.calledAs()), a.params, a.Letters, a.pipefail, stdin
 	return s.Run(c.ctx, script)
 }
 

@@ -264,7 +264,7 @@ func (j *judge) vertex(v *graph.Vertex) {
 	case *pb.Op_Source:
 		if b := j.bases[v]; b != nil {
 			j.trees[graph.Edge{Vertex: v}] = &tree{
-				base: b, packages: map[string]bool{}, installed: map[string]bool{}, goEnv: map[string]string{},
+				base: b, packages: map[string]bool{}, installed: map[string]bool{}, goEnv: map[string]value{},
 			}
 		}
 	case *pb.Op_Exec:

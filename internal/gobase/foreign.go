@@ -107,7 +107,7 @@ func (s *step) crossNode(n syntax.Node) {
 // crossShellVariable looks at a variable of the shell that it does not export. One that crossEnv has set is exported all the same, and go
 // would see its new value.
 func (s *step) crossShellVariable(name string) {
-	if slices.Contains(crossNames, name) && !s.given[name] && !s.exported[name] {
+	if slices.Contains(crossNames, name) && !s.given[name] && s.exported[name] == never {
 		s.needNative(name+"=", "the shell keeps the variable for itself")
 	}
 }
@@ -196,7 +196,7 @@ var sameEnv = []string{"GOPATH", "GOROOT", "GOMODCACHE", "GOCACHE", "GOBIN", "GO
 // judgeCross looks at a call of go in a stage that is compiled across.
 func (g *goCall) judgeCross() {
 	s := g.s
-	for name := range s.t.goEnv {
+	for name := range s.goEnv {
 		if slices.Contains(crossNames, name) {
 			s.needNative(g.text, "go env -w has set "+name)
 		}

@@ -21,7 +21,7 @@ func FuzzScript(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script string) {
 		b := &base{source: &graph.Vertex{}, tag: Tag{Wanted: gotoolchain.Wanted{Ref: "golang:1.26", Go: "1.26"}, Variant: Debian}, arch: "amd64", release: "1.26.8",
 			with: map[string]bool{}}
-		tr := &tree{base: b, packages: map[string]bool{}, installed: map[string]bool{}, goEnv: map[string]string{}, repos: []string{"/src"}}
+		tr := &tree{base: b, packages: map[string]bool{}, installed: map[string]bool{}, goEnv: map[string]value{}, repos: []string{"/src"}}
 		j := &judge{o: Options{Policy: Auto}, trees: trees{}, local: map[string]localFiles{}}
 		meta := &pb.Meta{Args: []string{"/bin/sh", "-c", script}, Cwd: "/src", Env: []string{"A=1", "PATH=/bin"}}
 		newStep(j, &graph.Vertex{}, &pb.ExecOp{Meta: meta}, tr).run(meta)

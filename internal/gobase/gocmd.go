@@ -54,16 +54,31 @@ func (s *step) goCommand(args []value, text string) {
 			g.flags = append(g.flags, strings.Replace(a.text, "--", "-", 1))
 		}
 	}
-	g.flags = append(g.flags, strings.Fields(g.env("GOFLAGS").text)...)
+	flags := g.env("GOFLAGS")
+	if !flags.known {
+		s.refuse(text, "GOFLAGS is known only when it runs")
+		return
+	}
+	g.flags = append(g.flags, strings.Fields(flags.text)...)
 	g.judge()
 }
 
 // env is a variable as the go command sees it.
 func (g *goCall) env(name string) value {
-	if v, ok := g.s.env[name]; ok && (g.s.exported[name] || g.s.allExport) && (!v.known || v.text != "") {
+	otherwise, ok := g.s.goEnv[name]
+	if !ok {
+		otherwise = value{"", true}
+	}
+	v, set := g.s.env[name]
+	switch {
+	case !set && g.s.wild:
+		return value{}
+	case !set || g.s.exported[name] == never || v.known && v.text == "":
+		return otherwise
+	case g.s.exported[name] == surely || v == otherwise:
 		return v
 	}
-	return value{g.s.t.goEnv[name], true}
+	return value{}
 }
 
 func (g *goCall) has(flag string) bool {
@@ -123,8 +138,10 @@ func (g *goCall) setEnv() {
 		return
 	}
 	for _, a := range g.args[1:] {
-		if name, text, ok := strings.Cut(a.text, "="); ok && a.known {
-			g.s.t.goEnv[name] = text
+		if name, text, ok := strings.Cut(a.text, "="); ok && !a.known {
+			g.s.goEnv[name] = value{}
+		} else if ok {
+			g.s.goEnv[name] = value{text, true}
 		}
 	}
 }
@@ -175,8 +192,8 @@ func (g *goCall) judgeModules() {
 			return
 		}
 	}
-	if v := g.env("GOPROXY"); v.known && strings.HasPrefix(v.text, "direct") {
-		g.s.refuse(g.text, "GOPROXY=direct: modules are fetched with git, which the base has not")
+	if v := g.env("GOPROXY"); !v.known || strings.HasPrefix(v.text, "direct") {
+		g.s.refuse(g.text, "GOPROXY=direct, or known only when it runs: modules are fetched with git, which the base has not")
 		return
 	}
 	t := g.s.t

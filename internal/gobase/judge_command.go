@@ -24,8 +24,10 @@ func (s *step) command(words []value, text string) {
 		return
 	}
 	name := words[0].text
-	if s.funcs[name] {
-		return
+	if len(s.bodies[name]) > 0 {
+		if s.function(name, text); s.funcs[name] {
+			return
+		}
 	}
 	if strings.Contains(name, "/") {
 		base, ok := s.program(name, text)
@@ -43,6 +45,10 @@ func (s *step) command(words []value, text string) {
 		s.crossCommand(name, args, text)
 	}
 	v := s.shellVariant()
+	if texts, all := known(words); s.bash && all && shell.ListsEnvironment(texts) {
+		s.refuse(text, "the variables are listed in bash's order")
+		return
+	}
 	switch {
 	case name == "export" || name == "readonly" || name == "local":
 		s.export(name, args)
@@ -67,10 +73,13 @@ func (s *step) command(words []value, text string) {
 		s.wrapper(name, args, text)
 	case name == ".":
 		s.refuse(text, "what the script does is not looked into")
+	case name == "set":
+		s.setOptions(args)
+	case name == "unset" || name == "read":
+		s.unset(name, args)
+	case name == "return" || name == "break" || name == "continue":
+		s.left = append(s.left, s.flow.clone())
 	case shell.IsBuiltin(v, name):
-		if name == "set" && allExport(args) {
-			s.allExport = true
-		}
 	case busybox.IsCompiler(name):
 		s.refuse(text, name+" is not in the built-in base")
 	case s.t.installed[name]:
@@ -150,17 +159,32 @@ func (s *step) trap(args []value, text string) {
 		s.refuse(text, "what the trap runs is known only when it runs")
 		return
 	}
-	s.script("sh", args[0].text)
+	s.isolated(func() {
+		s.forget() // it runs at the end, whatever holds then
+		for f := range s.bodies {
+			s.funcs[f] = true
+		}
+		s.cwd = value{}
+		s.script("sh", args[0].text)
+	})
 }
 
 func (s *step) export(command string, args []value) {
 	for _, a := range args {
 		name, text, ok := strings.Cut(a.text, "=")
-		if ok {
-			s.env[name] = value{text, a.known}
+		switch {
+		case strings.HasPrefix(name, "-"):
+			continue
+		case !isVariable(name):
+			s.forget()
+			continue
+		case ok:
+			s.assign(name, value{text, a.known})
+		case command == "local":
+			s.env[name] = value{}
 		}
 		if command == "export" {
-			s.exported[name] = true
+			s.exported[name] = surely
 		}
 	}
 }
@@ -169,7 +193,7 @@ func (s *step) chdir(args []value) {
 	switch {
 	case len(args) == 0:
 		s.cwd = s.env["HOME"]
-		if s.cwd.text == "" {
+		if _, set := s.env["HOME"]; !set && !s.wild {
 			s.cwd = value{"/root", true}
 		}
 	case !args[0].known || args[0].text == "-":
@@ -252,17 +276,4 @@ var foreignTools = map[string]bool{
 	"sudo": true, "chroot": true, "mount": true, "umount": true, "kill": true, "ps": true, "cmake": true, "ninja": true, "pkg-config": true,
 	"umask": true, "ulimit": true, "dpkg": true, "gpg": true, "bc": true, "expr": true, "od": true, "hexdump": true, "xxd": true, "apk-tools": true,
 	"docker": true, "java": true, "ruby": true, "cargo": true, "rustc": true, "busybox": true, "crontab": true, "chpasswd": true, "passwd": true,
-}
-
-// allExport reports whether set is told to export all variables.
-func allExport(args []value) bool {
-	for i, a := range args {
-		if !a.known || a.text == "-o" && i+1 < len(args) && args[i+1].text == "allexport" {
-			return true
-		}
-		if strings.HasPrefix(a.text, "-") && !strings.HasPrefix(a.text, "--") && strings.Contains(a.text, "a") {
-			return true
-		}
-	}
-	return false
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"mvdan.cc/sh/v3/syntax"
+
 	"github.com/skiff-build/skiff/internal/gnumake"
 )
 
@@ -135,11 +137,11 @@ func (w *makeWay) walk(words []string, version string) bool {
 	s.needNative(strings.Join(words, " "), "make reads every variable of its environment")
 	var env []string
 	for name, v := range s.env {
-		if !s.exported[name] && !s.allExport {
+		if s.exported[name] == never {
 			continue
 		}
 		text := v.text
-		if !v.known {
+		if !v.known || s.exported[name] == maybe {
 			text = gnumake.Unknown
 		}
 		env = append(env, name+"="+text)
@@ -214,16 +216,19 @@ func (w *makeWay) job(j *gnumake.Job) {
 	}
 	w.seen[key] = true
 	s := w.s
-	env, exported, cwd, variant, funcs := s.env, s.exported, s.cwd, s.variant, s.funcs
-	defer func() { s.env, s.exported, s.cwd, s.variant, s.funcs = env, exported, cwd, variant, funcs }()
-	s.exported = map[string]bool{}
-	s.env, s.cwd, s.variant, s.funcs = map[string]value{}, value{j.Dir, true}, "", map[string]bool{}
+	outer, variant, bodies := s.flow, s.variant, s.bodies
+	defer func() {
+		outer.goEnv = s.goEnv
+		s.flow, s.variant, s.bodies = outer, variant, bodies
+	}()
+	s.flow = flow{env: map[string]value{}, exported: map[string]certainty{}, funcs: map[string]bool{}, cwd: value{j.Dir, true}, goEnv: s.goEnv}
+	s.variant, s.bodies = "", map[string][]*syntax.Stmt{}
 	for _, kv := range j.Env {
 		name, text, _ := strings.Cut(kv, "=")
-		s.exported[name] = true
+		s.exported[name] = surely
 		s.env[name] = value{text, !strings.Contains(text, gnumake.Unknown)}
 	}
-	s.env[unknownParam] = value{}
+	s.env[unknownParam], s.exported[unknownParam] = value{}, surely
 	words := make([]value, len(j.Argv))
 	for i, word := range j.Argv {
 		words[i] = value{word, !strings.Contains(word, gnumake.Unknown)}

@@ -1,11 +1,12 @@
 package gobase
 
 import (
-	"maps"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/skiff-build/skiff/internal/busybox"
 )
@@ -48,7 +49,7 @@ func (s *step) goBin() string {
 	for _, name := range []string{"GOBIN", "GOPATH"} {
 		v := s.env[name]
 		if v.text == "" {
-			v.text = s.t.goEnv[name]
+			v.text = s.goEnv[name].text
 		}
 		if v.text != "" {
 			if name == "GOPATH" {
@@ -72,10 +73,16 @@ func (s *step) shell(name string, args []value, text string) {
 	case err != nil:
 		s.refuse(text, err.Error())
 	case a.IsText:
-		outer := s.variant
-		s.variant = ""
-		s.script(name, a.Text)
-		s.variant = outer
+		outer, bodies := s.variant, s.bodies
+		s.isolated(func() {
+			s.process()
+			if strings.Contains(a.Letters, "a") {
+				s.allExport = surely
+			}
+			s.variant, s.bodies = "", map[string][]*syntax.Stmt{}
+			s.script(name, a.Text)
+		})
+		s.variant, s.bodies = outer, bodies
 	case a.File != "":
 		s.refuse(text, "what the script does is not looked into")
 	default:
@@ -98,33 +105,38 @@ func (s *step) wrapper(name string, args []value, text string) {
 		s.refuse(text, name+" is not in the built-in base")
 		return
 	}
-	changed := map[string]value{}
-	exported := s.exported
-	s.exported = maps.Clone(exported)
-	defer func() { s.exported = exported }()
+	if name == "env" || name == "xargs" { // a program, which changes nothing of the shell
+		s.isolated(func() { s.wrapped(name, args, text) })
+		return
+	}
+	s.wrapped(name, args, text)
+}
+
+func (s *step) wrapped(name string, args []value, text string) {
 	for len(args) > 0 {
 		word := args[0]
 		assigns, val, isAssign := strings.Cut(word.text, "=")
 		switch {
 		case name == "env" && isAssign && !strings.HasPrefix(word.text, "-"):
-			changed[assigns] = s.env[assigns]
-			s.env[assigns], s.exported[assigns] = value{val, word.known}, true
+			s.env[assigns], s.exported[assigns] = value{val, word.known}, surely
 		case strings.HasPrefix(word.text, "-") && word.known && !wrapperOption.MatchString(name+" "+word.text):
 			s.refuse(text, "the option "+word.text+" of "+name+" is not served")
 			return
 		case strings.HasPrefix(word.text, "-") && word.known:
+			if name == "env" && (word.text == "-i" || word.text == "-") {
+				s.env, s.exported, s.wild = map[string]value{}, map[string]certainty{}, false
+			}
 			if takesValue[name+" "+word.text] && len(args) > 1 {
 				args = args[1:]
+				if name == "env" {
+					s.unset("unset", args[:1])
+				}
 			}
 		default:
 			s.command(args, text)
-			args = nil
-			continue
+			return
 		}
 		args = args[1:]
-	}
-	for k, v := range changed {
-		s.env[k] = v
 	}
 }
 

@@ -47,15 +47,15 @@ func (b *base) goRelease() string {
 // A tree is never changed once a later step has its copy.
 type tree struct {
 	base      *base
-	packages  map[string]bool   // asked of a package manager
-	written   []string          // paths that steps wrote, absolute
-	built     []string          // programs, and folders of programs, that go build -o made
-	defaults  []string          // folders where go build ran without -o
-	installed map[string]bool   // names of programs by go install; "*" for any
-	goEnv     map[string]string // by go env -w
-	repos     []string          // folders that hold a .git
-	copies    []copied          // of local sources
-	modInit   bool              // go mod init ran
+	packages  map[string]bool  // asked of a package manager
+	written   []string         // paths that steps wrote, absolute
+	built     []string         // programs, and folders of programs, that go build -o made
+	defaults  []string         // folders where go build ran without -o
+	installed map[string]bool  // names of programs by go install; "*" for any
+	goEnv     map[string]value // by go env -w
+	repos     []string         // folders that hold a .git
+	copies    []copied         // of local sources
+	modInit   bool             // go mod init ran
 }
 
 // copied is a copy of files of a local source into a tree.

@@ -23,29 +23,30 @@ type value struct {
 }
 
 // step is one RUN while it is read: its commands in the order of the text, with what each changes for those
-// that follow. Where a branch is not taken when it runs, the reading errs on the side of refusal.
+// that follow. What depends on a branch that may not be taken is not known where the branches meet.
 type step struct {
-	j     *judge
-	v     *graph.Vertex
-	t     *tree // changed by the commands
-	env   map[string]value
-	cwd   value
-	funcs map[string]bool
-	// exported are the variables that the commands which a shell starts get; with allExport (set -a) they get all.
-	exported  map[string]bool
-	allExport bool
-	given     map[string]bool // the variables that the step begins with
-	captured  bool            // what some command prints goes elsewhere than to the log
-	depth     int             // of shells within shells
+	j *judge
+	v *graph.Vertex
+	t *tree // changed by the commands
+	flow
+	bodies   map[string][]*syntax.Stmt // of the functions that are declared somewhere
+	left     []flow                    // what holds where a function, or a loop, was left before its end
+	given    map[string]bool           // the variables that the step begins with
+	captured bool                      // what some command prints goes elsewhere than to the log
+	depth    int                       // of shells within shells
+	calls    int                       // of functions
+	calling  int                       // functions within functions
 	// variant is the shell whose text is read; empty: none yet.
 	variant shell.Variant
+	bash    bool // some text was bash's
 }
 
 func newStep(j *judge, v *graph.Vertex, e *pb.ExecOp, t *tree) *step {
-	s := &step{j: j, v: v, t: t, env: map[string]value{}, funcs: map[string]bool{}, exported: map[string]bool{}, given: map[string]bool{}}
+	s := &step{j: j, v: v, t: t, bodies: map[string][]*syntax.Stmt{}, given: map[string]bool{},
+		flow: flow{env: map[string]value{}, funcs: map[string]bool{}, exported: map[string]certainty{}, goEnv: maps.Clone(t.goEnv)}}
 	for _, kv := range e.Meta.Env {
 		name, text, _ := strings.Cut(kv, "=")
-		s.env[name], s.exported[name], s.given[name] = value{text, true}, true, true
+		s.env[name], s.exported[name], s.given[name] = value{text, true}, surely, true
 		if t.base.cross {
 			s.crossAssign(name, s.env[name])
 		}
@@ -85,6 +86,7 @@ func (s *step) run(meta *pb.Meta) {
 		words[i] = value{a, true}
 	}
 	s.command(words, strings.Join(meta.Args, " "))
+	s.t.goEnv = s.goEnv
 }
 
 // maxShells bounds shells within shells.
@@ -111,60 +113,16 @@ func (s *step) script(name, text string) {
 		s.refuse(cmp.Or(unserved.Text, text), why)
 		return
 	}
+	s.bash = s.bash || s.variant == shell.Bash
 	file := script.File()
 	// Functions may be called before the line that declares them is reached.
 	syntax.Walk(file, func(n syntax.Node) bool {
 		if f, ok := n.(*syntax.FuncDecl); ok && f.Name != nil {
-			s.funcs[f.Name.Value] = true
+			s.bodies[f.Name.Value] = append(s.bodies[f.Name.Value], f.Body)
 		}
 		return true
 	})
 	s.walk(file)
-}
-
-// saved is what a subshell gives back at its end.
-type saved struct {
-	env      map[string]value
-	exported map[string]bool
-	cwd      value
-}
-
-// walk visits the commands of a script in the order of its text.
-func (s *step) walk(file *syntax.File) {
-	var open []syntax.Node
-	var outer []saved
-	parts := map[*syntax.Stmt]bool{} // of pipelines
-	s.captured = s.captured || captures(file)
-	isolated := func(n syntax.Node) bool {
-		switch n := n.(type) {
-		case *syntax.Subshell, *syntax.CmdSubst:
-			return true
-		case *syntax.Stmt:
-			return n.Background || parts[n]
-		}
-		return false
-	}
-	syntax.Walk(file, func(n syntax.Node) bool {
-		if n == nil {
-			last := open[len(open)-1]
-			open = open[:len(open)-1]
-			if isolated(last) {
-				o := outer[len(outer)-1]
-				s.env, s.exported, s.cwd = o.env, o.exported, o.cwd
-				outer = outer[:len(outer)-1]
-			}
-			return true
-		}
-		open = append(open, n)
-		if b, ok := n.(*syntax.BinaryCmd); ok && b.Op == syntax.Pipe {
-			parts[b.X], parts[b.Y] = true, true
-		}
-		if isolated(n) {
-			outer = append(outer, saved{maps.Clone(s.env), maps.Clone(s.exported), s.cwd})
-		}
-		s.node(n)
-		return true
-	})
 }
 
 func (s *step) node(n syntax.Node) {
@@ -175,7 +133,16 @@ func (s *step) node(n syntax.Node) {
 	case *syntax.CallExpr:
 		s.call(n)
 	case *syntax.WordIter:
-		s.env[n.Name.Value] = value{}
+		s.assign(n.Name.Value, value{})
+	case *syntax.ParamExp:
+		if assigns(n) {
+			s.assign(n.Param.Value, s.param(n))
+		}
+		if s.bash && n.Param != nil && (n.Param.Value == "SHLVL" || n.Param.Value == "_") {
+			s.refuse("$"+n.Param.Value, "the variable is bash's own")
+		}
+	case *syntax.BinaryArithm, *syntax.UnaryArithm:
+		s.arithmetic(n)
 	case *syntax.Redirect:
 		if n.Word != nil && n.Op != syntax.RdrIn && n.Op != syntax.DplIn && n.Op != syntax.DplOut {
 			if w := s.word(n.Word); w.known {
@@ -199,32 +166,33 @@ func (s *step) assigned(a *syntax.Assign) value {
 func (s *step) call(c *syntax.CallExpr) {
 	if len(c.Args) == 0 {
 		for _, a := range c.Assigns {
-			s.env[a.Name.Value] = s.assigned(a)
+			s.assign(a.Name.Value, s.assigned(a))
 		}
 		return
 	}
-	before, exported := maps.Clone(s.env), s.exported
-	s.exported = maps.Clone(s.exported)
+	before := s.flow.clone()
 	for _, a := range c.Assigns {
-		s.env[a.Name.Value], s.exported[a.Name.Value] = s.assigned(a), true
+		s.env[a.Name.Value], s.exported[a.Name.Value] = s.assigned(a), surely
 	}
 	var words []value
 	for _, w := range c.Args {
-		words = append(words, s.fields(w)...)
+		fields := s.fields(w)
+		if name, _, ok := strings.Cut(literalStart(w), "="); ok && len(fields) == 1 && !fields[0].known && isVariable(name) {
+			fields[0].text = name + "=" // what is exported is known, if not its value
+		}
+		words = append(words, fields...)
 	}
 	var text strings.Builder
 	syntax.NewPrinter().Print(&text, c) // into a Builder: no error
 	s.command(words, text.String())
-	if len(c.Assigns) == 0 {
-		return // what the command exported stays
-	}
-	s.exported = exported
 	for _, a := range c.Assigns { // they were for this command alone
-		if old, ok := before[a.Name.Value]; ok {
-			s.env[a.Name.Value] = old
+		name := a.Name.Value
+		if old, ok := before.env[name]; ok {
+			s.env[name] = old
 		} else {
-			delete(s.env, a.Name.Value)
+			delete(s.env, name)
 		}
+		s.exported[name] = before.exported[name]
 	}
 }
 

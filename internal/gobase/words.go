@@ -80,7 +80,13 @@ func (s *step) param(p *syntax.ParamExp) value {
 		return value{} // $1, $@, $?
 	}
 	v, set := s.env[name]
-	if !set {
+	switch {
+	case set:
+	case name == "PWD":
+		v, set = s.cwd, true
+	case s.wild || byShell(s.shellVariant(), name):
+		return value{}
+	default:
 		v = value{"", true}
 	}
 	if p.Exp == nil || !v.known {
