@@ -116,7 +116,7 @@ func inBase(t *testing.T, v Variant, script string) (o outcome, refused error) {
 	before := accountsOf(root)
 	old := syscall.Umask(0o22)
 	defer syscall.Umask(old)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	in, err := os.Open(os.DevNull)
 	if err != nil {

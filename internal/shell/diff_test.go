@@ -62,7 +62,7 @@ var testEnv = []string{"PATH=/usr/bin:/bin", "HOME=/root", "LC_ALL=C", "TZ=UTC"}
 func (o *oracle) run(t testing.TB, script string) result {
 	t.Helper()
 	dir := workDir(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, o.program)
 	cmd.Args = []string{o.name, "-c", script}
@@ -161,7 +161,7 @@ func ours(t testing.TB, o *oracle, script string) (r result, refused error) {
 	dir := workDir(t)
 	old := setUmask(0o22)
 	defer setUmask(old)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
 	null, err := os.Open(os.DevNull)
