@@ -39,7 +39,7 @@ func TestBadInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := snippet{files: map[string]string{"Makefile": text}}
 			start := time.Now()
-			r, err := s.ours(t)
+			r, err := s.ours(t, "4.3")
 			var unserved *UnservedError
 			if err != nil && !errors.As(err, &unserved) {
 				t.Errorf("%v", err)
@@ -61,7 +61,7 @@ func doubling(n int) string {
 // TestInvalidUTF8 holds that bytes go through as they are.
 func TestInvalidUTF8(t *testing.T) {
 	s := snippet{files: map[string]string{"Makefile": "A := \xff\xfe é\nall: ; @printf '%s' '$(words $(A)) $(A)'\n"}}
-	r, err := s.ours(t)
+	r, err := s.ours(t, "4.3")
 	if err != nil || r.Out != "2 \xff\xfe é" {
 		t.Errorf("%q, %v", r.Out, err)
 	}
@@ -76,7 +76,7 @@ func TestLargeMakefile(t *testing.T) {
 		b.WriteString("V" + n + " := $(subst a,b,value-" + n + ")\nt" + n + ": u" + n + "\n\t@echo $@\n")
 	}
 	s := snippet{files: map[string]string{"Makefile": b.String()}}
-	r, err := s.ours(t)
+	r, err := s.ours(t, "4.3")
 	if err != nil || r.Out != "done vblue-7\n" {
 		t.Errorf("%q, %v", r.Out, err)
 	}
@@ -101,5 +101,5 @@ type told struct{ started chan struct{} }
 
 func (r told) Run(ctx context.Context, j *Job) (Exit, error) {
 	close(r.started)
-	return processes{}.Run(ctx, j)
+	return processes{"4.3"}.Run(ctx, j)
 }

@@ -102,34 +102,11 @@ func plainWords(line string) ([]string, bool) {
 
 // recipeEnv is the environment of the lines of a recipe.
 func (k *maker) recipeEnv() []string {
-	found := map[string]*variable{}
-	parent := false
-	for s := k.scope; s != nil; s = s.next {
-		for name, v := range s.set.vars {
-			if old := found[name]; old == nil && !(parent && v.private) {
-				if v.export == exportDefault && v.perTarget { // as the variable of all is
-					if g := k.global.vars[name]; g != nil {
-						c := *v
-						c.export = g.export
-						if g.origin == fromEnv || g.origin == fromCommand {
-							c.export = exportYes
-						}
-						if k.exported(&c) {
-							v.export = c.export
-						}
-					}
-				}
-				found[name] = v
-			}
-		}
-		parent = parent || s.inherits
-	}
 	var env []string
-	for name, v := range found {
-		if !k.exported(v) || name == "MAKELEVEL" {
-			continue
+	for name, v := range k.environ() {
+		if name != "MAKELEVEL" {
+			env = append(env, name+"="+k.valueOf(v))
 		}
-		env = append(env, name+"="+k.valueOf(v))
 	}
 	if k.global.vars["SHELL"].export != exportYes {
 		if value, ok := k.env["SHELL"]; ok {
@@ -141,11 +118,55 @@ func (k *maker) recipeEnv() []string {
 	return env
 }
 
+// environ are the variables that go into the environment in the current scope. In 4.4 what is nearest counts, exported as the nearest
+// one says that says anything; in 4.3 the nearest of those that are exported, private ones of other targets too.
+func (k *maker) environ() map[string]*variable {
+	found := map[string]*variable{}
+	how := map[string]exporting{}
+	parent := false
+	for s := k.scope; s != nil; s = s.next {
+		for name, v := range s.set.vars {
+			_, have := found[name]
+			switch {
+			case k.newer() && parent && v.private:
+			case k.newer() && have:
+				if how[name] == exportDefault {
+					how[name] = v.export
+				}
+			case k.newer():
+				found[name], how[name] = v, v.export
+			case have:
+			default:
+				export := v.export
+				if g := k.global.vars[name]; g != nil && v.perTarget && export == exportDefault {
+					export = g.export
+				}
+				if k.exported(v, export) {
+					found[name], how[name] = v, export
+				}
+			}
+		}
+		parent = parent || s.inherits
+	}
+	for name, v := range found {
+		if !k.exported(v, how[name]) {
+			delete(found, name)
+		}
+	}
+	return found
+}
+
 // shellEnv is the environment of $(shell …) in version 4.4, which has what is exported; a variable that is being expanded is as it was.
 func (k *maker) shellEnv() []string {
-	env := append([]string{}, k.Env...)
-	for name, v := range k.global.vars {
-		if k.exported(v) && v.expanding == 0 && name != "MAKELEVEL" && v.origin != fromEnv {
+	if k.shellEnvs > 0 && k.Judge != nil {
+		return k.Env // a variable of many that call each other's environment up: what there is to judge is the same
+	}
+	k.shellEnvs++
+	defer func() { k.shellEnvs-- }()
+	env := append(slices.DeleteFunc(slices.Clone(k.Env), func(e string) bool { return strings.HasPrefix(e, "MAKELEVEL=") }),
+		"MAKELEVEL="+itoa(k.level+1))
+	for name, v := range k.environ() {
+		if v.expanding == 0 && name != "MAKELEVEL" && name != "SHELL" && v.origin != fromEnv {
 			env = slices.DeleteFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
 			env = append(env, name+"="+k.valueOf(v))
 		}
@@ -153,9 +174,9 @@ func (k *maker) shellEnv() []string {
 	return env
 }
 
-// exported reports whether a variable goes into the environment.
-func (k *maker) exported(v *variable) bool {
-	switch v.export {
+// exported reports whether a variable that is exported as how says goes into the environment.
+func (k *maker) exported(v *variable, how exporting) bool {
+	switch how {
 	case exportYes:
 		return true
 	case exportNo, exportNever:

@@ -94,18 +94,33 @@ func (s snippet) lay(t testing.TB) string {
 
 var testEnv = []string{"PATH=/usr/bin:/bin", "HOME=/root", "LC_ALL=C"}
 
-// oracle is the real make of the version that the records are of.
-func oracle(t testing.TB) (program string, found bool) {
+// versions are those of the records: testdata has a file for each.
+var versions = []string{"4.3", "4.4.1"}
+
+func recordOf(version string) string {
+	return "testdata/make" + strings.ReplaceAll(version, ".", "") + ".json"
+}
+
+// oracle is the real make of this machine, with its version; none where no record is of that version.
+func oracle(t testing.TB) (program, version string) {
 	t.Helper()
 	p, err := exec.LookPath("make")
 	if err != nil && os.Getenv("CI") != "" {
 		t.Fatal("GNU make is not installed")
 	}
 	if err != nil {
-		return "", false
+		return "", ""
 	}
 	out, err := exec.Command(p, "--version").Output()
-	return p, err == nil && bytes.HasPrefix(out, []byte("GNU Make 4.3\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	version, _ = strings.CutPrefix(line, "GNU Make ")
+	if !slices.Contains(versions, version) {
+		return "", ""
+	}
+	return p, version
 }
 
 func (s snippet) real(t testing.TB, program string) result {
@@ -131,14 +146,14 @@ func (s snippet) real(t testing.TB, program string) result {
 }
 
 // ours is the same in this package.
-func (s snippet) ours(t testing.TB) (result, error) {
+func (s snippet) ours(t testing.TB, version string) (result, error) {
 	t.Helper()
 	dir := s.lay(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out, errs bytes.Buffer
 	m := &Make{
-		Args: s.args, Env: append(slices.Clone(testEnv), s.env...), Dir: dir, Files: Root(""), Runner: processes{},
+		Version: version, Args: s.args, Env: append(slices.Clone(testEnv), s.env...), Dir: dir, Files: Root(""), Runner: processes{version},
 		Stdout: &out, Stderr: &errs,
 	}
 	code, err := m.Run(ctx)
@@ -147,9 +162,9 @@ func (s snippet) ours(t testing.TB) (result, error) {
 }
 
 // processes runs jobs as processes, and makes within makes in this one.
-type processes struct{}
+type processes struct{ version string }
 
-func (processes) Run(ctx context.Context, j *Job) (Exit, error) {
+func (p processes) Run(ctx context.Context, j *Job) (Exit, error) {
 	program := j.Argv[0]
 	if !strings.Contains(program, "/") {
 		var err error
@@ -158,7 +173,7 @@ func (processes) Run(ctx context.Context, j *Job) (Exit, error) {
 		}
 	}
 	if !j.Shell && j.Argv[0] == "make" {
-		m := &Make{Args: j.Argv[1:], Env: j.Env, Dir: j.Dir, Files: Root(""), Runner: processes{}, Stdout: j.Stdout, Stderr: j.Stderr}
+		m := &Make{Version: p.version, Args: j.Argv[1:], Env: j.Env, Dir: j.Dir, Files: Root(""), Runner: p, Stdout: j.Stdout, Stderr: j.Stderr}
 		code, err := m.Run(ctx)
 		return Exit{Code: code}, err
 	}
@@ -234,16 +249,34 @@ func snippets(t testing.TB) []string {
 	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n%%\n")
 }
 
-// TestSnippets holds that each Makefile does what GNU make 4.3 does with it, or is refused. What that does is recorded; where this
-// machine has it, it is asked again.
+// TestSnippets holds that each Makefile does what GNU make does with it, or is refused, in each version. What the real one does is
+// recorded; that of this machine is asked again.
 func TestSnippets(t *testing.T) {
-	const file = "testdata/make43.json"
+	program, installed := oracle(t)
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			if version == installed {
+				testSnippets(t, version, program)
+			} else {
+				testSnippets(t, version, "")
+			}
+		})
+	}
+	if *update && installed == "" {
+		t.Fatalf("a GNU make of one of the versions %q is not installed", versions)
+	}
+}
+
+// testSnippets compares with the record of a version, and with a real make; empty: this machine has none of the version.
+func testSnippets(t *testing.T, version, program string) {
+	file := recordOf(version)
+	recording := *update && program != ""
 	var all []golden
 	data, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(data, &all)
 	}
-	if err != nil && !*update {
+	if err != nil && !recording {
 		t.Fatal(err)
 	}
 	recorded := map[string]golden{}
@@ -251,16 +284,12 @@ func TestSnippets(t *testing.T) {
 		recorded[g.Snippet] = g
 	}
 	all = nil
-	program, live := oracle(t)
-	if !live && *update {
-		t.Fatal("GNU make 4.3 is not installed")
-	}
 	served := 0
 	for _, text := range snippets(t) {
 		s := parseSnippet(text)
-		got, refused := s.ours(t)
+		got, refused := s.ours(t, version)
 		want, have := recorded[text]
-		if live {
+		if program != "" {
 			want.result = s.real(t, program)
 			if refused == nil && want.result.String() != got.String() {
 				t.Errorf("%s\n real %s\n ours %s", text, want.result, got)
@@ -269,13 +298,13 @@ func TestSnippets(t *testing.T) {
 		if refused == nil {
 			served++
 		}
-		if *update {
+		if recording {
 			all = append(all, golden{Snippet: text, Refused: refused != nil, result: want.result})
 			continue
 		}
 		switch {
 		case !have:
-			t.Errorf("%s\n is not recorded: go test -update", text)
+			t.Errorf("%s\n is not recorded: go test -update where make is %s", text, version)
 		case want.Refused != (refused != nil):
 			t.Errorf("%s\n refused %v, recorded %v", text, refused, want.Refused)
 		case refused == nil && recorded[text].result.String() != got.String():
@@ -283,7 +312,7 @@ func TestSnippets(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d served", served, len(snippets(t)))
-	if !*update {
+	if !recording {
 		return
 	}
 	if data, err = json.MarshalIndent(all, "", " "); err != nil {

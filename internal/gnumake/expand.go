@@ -144,7 +144,7 @@ func (k *maker) where() *Location {
 func (k *maker) undefined(name string) {
 	if k.opts.warnUndefined && name != "MAKECMDGOALS" && name != "MAKE_RESTARTS" && name != "MAKE_TERMOUT" &&
 		name != "MAKE_TERMERR" && name != "MAKEOVERRIDES" && name != ".DEFAULT" && name != "-*-command-variables-*-" && name != "-*-eval-flags-*-" {
-		k.warn(k.where(), "warning: undefined variable '%s'", name)
+		k.warn(k.loc, "warning: undefined variable '%s'", name)
 	}
 }
 

@@ -154,7 +154,7 @@ func (k *maker) globIn(dir, part string) []string {
 		}
 		return []string{name}
 	}
-	entries, err := k.Files.ReadDir(k.abs(dir))
+	entries, err := k.list(k.abs(dir))
 	if err != nil {
 		return nil
 	}
@@ -176,6 +176,18 @@ func (k *maker) globIn(dir, part string) []string {
 		}
 	}
 	return found
+}
+
+// list reads a folder. In 4.3 the names in a folder are those that were there when make first looked.
+func (k *maker) list(dir string) ([]fs.DirEntry, error) {
+	if entries, ok := k.listed[dir]; ok {
+		return entries, nil
+	}
+	entries, err := k.Files.ReadDir(dir)
+	if err == nil && !k.newer() {
+		k.listed[dir] = entries
+	}
+	return entries, err
 }
 
 func unescapeGlob(name string) string {

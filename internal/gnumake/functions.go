@@ -1,6 +1,7 @@
 package gnumake
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,7 @@ func textFunctions() []function {
 		}),
 		pure("word", 2, 2, func(k *maker, a []string) string {
 			n := k.number(a[0], "first", "word")
-			if n == 0 {
+			if n < 1 {
 				k.fatal(k.where(), "first argument to 'word' function must be greater than 0")
 			}
 			if list := words(a[1]); n <= len(list) {
@@ -161,10 +162,10 @@ func textFunctions() []function {
 func wordlist(k *maker, a []string) string {
 	from, to := k.number(a[0], "first", "wordlist"), k.number(a[1], "second", "wordlist")
 	if from < 1 {
-		if k.newer() {
-			k.fatal(k.where(), "invalid first argument to 'wordlist' function: '%d'", from)
-		}
 		k.fatal(k.where(), "invalid first argument to 'wordlist' function: '%d'", from)
+	}
+	if to < 0 {
+		k.fatal(k.where(), "invalid second argument to 'wordlist' function: '%d'", to)
 	}
 	list := words(a[2])
 	if from > len(list) || to < from {
@@ -176,11 +177,21 @@ func wordlist(k *maker, a []string) string {
 // number reads an argument that counts.
 func (k *maker) number(s, which, function string) int {
 	t := strings.Trim(s, spaces)
-	if t == "" || strings.Trim(t, "0123456789") != "" {
+	digits := t
+	if k.newer() {
+		if strings.HasPrefix(t, "+") || strings.HasPrefix(t, "-") {
+			digits = t[1:]
+		}
+	}
+	if digits == "" || strings.Trim(digits, "0123456789") != "" {
 		if k.newer() && t == "" {
 			k.fatal(k.where(), "invalid %s argument to '%s' function: empty value", which, function)
 		}
-		k.fatal(k.where(), "non-numeric %s argument to '%s' function: '%s'", which, function, s)
+		what := "non-numeric"
+		if k.newer() {
+			what = "invalid"
+		}
+		k.fatal(k.where(), "%s %s argument to '%s' function: '%s'", what, which, function, s)
 	}
 	n, err := strconv.Atoi(t)
 	if err != nil {
@@ -216,27 +227,59 @@ func filter(patterns, text string, keep bool) string {
 	return strings.Join(out, " ")
 }
 
+// integer is a number of any length as intcmp reads it.
+type integer struct {
+	sign   int // 0: the number is zero
+	digits string
+}
+
+// compare is less than zero, zero or more, as make 4.4.1 has it: of two negative numbers the longer one is the greater.
+func (x integer) compare(y integer) int {
+	return cmp.Or(x.sign-y.sign, len(x.digits)-len(y.digits), strings.Compare(x.digits, y.digits))
+}
+
+func (x integer) String() string {
+	switch {
+	case x.sign == 0:
+		return "0"
+	case x.sign < 0:
+		return "-" + x.digits
+	}
+	return x.digits
+}
+
 // intcmp is the function of make 4.4: $(intcmp LEFT,RIGHT[,LESS[,EQUAL[,GREATER]]]).
 func intcmp(k *maker, a []string) string {
-	read := func(s, which string) int {
-		t := strings.Trim(k.expand(s), spaces)
-		n, err := strconv.Atoi(t)
-		if err != nil {
-			if t == "" {
-				k.fatal(k.where(), "non-numeric %s argument to 'intcmp' function: empty value", which)
+	read := func(s, which string) integer {
+		s = k.expand(s)
+		t := strings.Trim(s, spaces)
+		n := integer{1, t}
+		if strings.HasPrefix(t, "-") || strings.HasPrefix(t, "+") {
+			n.digits = t[1:]
+			if t[0] == '-' {
+				n.sign = -1
 			}
-			k.fatal(k.where(), "non-numeric %s argument to 'intcmp' function: '%s'", which, t)
+		}
+		switch {
+		case t == "":
+			k.fatal(k.where(), "non-numeric %s argument to 'intcmp' function: empty value", which)
+		case n.digits == "" || strings.Trim(n.digits, "0123456789") != "":
+			k.fatal(k.where(), "non-numeric %s argument to 'intcmp' function: '%s'", which, s)
+		}
+		if n.digits = strings.TrimLeft(n.digits, "0"); n.digits == "" {
+			n.sign = 0
 		}
 		return n
 	}
 	x, y := read(a[0], "first"), read(a[1], "second")
+	order := x.compare(y)
 	pick := 2
 	switch {
-	case len(a) == 2 && x == y:
-		return itoa(x)
-	case x == y:
+	case len(a) == 2 && order == 0:
+		return x.String()
+	case order == 0:
 		pick = 3
-	case x > y:
+	case order > 0:
 		pick = 4
 		if len(a) == 4 {
 			pick = 3

@@ -103,6 +103,9 @@ func (k *maker) local(fn func(in *varSet)) {
 
 func foreach(k *maker, a []string) string {
 	name, list := k.expand(strings.Trim(a[0], spaces)), words(k.expand(a[1]))
+	if strings.ContainsAny(name, spaces) {
+		k.unserved(nil, "foreach over the name %q", name)
+	}
 	var out []string
 	total := 0
 	k.local(func(in *varSet) {

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -115,15 +116,17 @@ type maker struct {
 	stderr io.Writer
 	cwd    string
 
-	env      map[string]string // what the process was given
-	global   *varSet
-	scope    *scope    // in which variables are looked up
-	exports  bool      // export without names, or .EXPORT_ALL_VARIABLES
-	loc      *Location // of the line that is read or run
-	varLoc   *Location // of the variable that is being expanded
-	depth    int       // of expansions
-	total    int       // bytes of expansions
-	commands map[string]*function
+	env       map[string]string // what the process was given
+	global    *varSet
+	scope     *scope    // in which variables are looked up
+	exports   bool      // export without names, or .EXPORT_ALL_VARIABLES
+	loc       *Location // of the line that is read or run
+	varLoc    *Location // of the variable that is being expanded
+	depth     int       // of expansions
+	total     int       // bytes of expansions
+	commands  map[string]*function
+	listed    map[string][]fs.DirEntry // folders that were read
+	shellEnvs int                      // of $(shell) that is being expanded for one
 
 	reader
 	table
@@ -152,7 +155,7 @@ func (m *Make) Run(ctx context.Context) (code int, err error) {
 
 // once reads the Makefiles and makes the goals; again says that a Makefile has changed.
 func (m *Make) once(ctx context.Context, out, errs io.Writer, restarts int) (code int, again bool, err error) {
-	k := &maker{Make: m, ctx: ctx, stdout: out, stderr: errs, cwd: m.Dir, env: map[string]string{}}
+	k := &maker{Make: m, ctx: ctx, stdout: out, stderr: errs, cwd: m.Dir, env: map[string]string{}, listed: map[string][]fs.DirEntry{}}
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -200,6 +203,9 @@ func (k *maker) start(restarts int) {
 			why := "No such file or directory"
 			if err == nil {
 				why = "Not a directory"
+			}
+			if k.newer() {
+				k.entering()
 			}
 			k.sayError("%s: *** %s: %s.  Stop.", k.name, k.opts.dirs[len(k.opts.dirs)-1], why)
 			panic(stop{2})

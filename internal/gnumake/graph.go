@@ -2,6 +2,7 @@ package gnumake
 
 import (
 	"math"
+	"path"
 	"slices"
 	"strings"
 )
@@ -80,7 +81,7 @@ func (k *maker) build() int {
 				return code
 			}
 		case k.ran == before && !k.opts.silent && !k.opts.question:
-			if f.phony || f.recipe == nil && !slices.ContainsFunc(f.doubles, func(d *file) bool { return d.recipe != nil }) {
+			if f.phony || (f.recipe == nil || f.byPeer) && !slices.ContainsFunc(f.doubles, func(d *file) bool { return d.recipe != nil }) {
 				k.say("%s: Nothing to be done for '%s'.", k.name, f.name)
 			} else {
 				k.say("%s: '%s' is up to date.", k.name, f.name)
@@ -92,15 +93,18 @@ func (k *maker) build() int {
 	return code
 }
 
-// remakeMakefiles makes those Makefiles that have rules, the last one read first, and reports whether one has changed.
+// remakeMakefiles makes those Makefiles that have rules, in 4.3 the last one read first, and reports whether one has changed.
 func (k *maker) remakeMakefiles() bool {
 	outer := k.opts
 	k.opts.dry, k.opts.question, k.opts.touch, k.opts.always = false, false, false, false
 	k.remaking = true
 	changed, failed := false, false
 	seen := map[string]bool{}
-	for i := len(k.makefiles) - 1; i >= 0; i-- {
-		r := k.makefiles[i]
+	order := slices.Clone(k.makefiles)
+	if !k.newer() {
+		slices.Reverse(order)
+	}
+	for _, r := range order {
 		f := k.enter(cleanName(r.name))
 		if seen[f.name] {
 			continue
@@ -108,6 +112,9 @@ func (k *maker) remakeMakefiles() bool {
 		seen[f.name] = true
 		ok := r.found
 		// A Makefile that is always made would be made for ever.
+		if !f.phony && f.recipe == nil && !k.opts.noRules {
+			_, _ = k.list(path.Dir(k.abs(f.name))) // in which built-in rules look for what it may be made of
+		}
 		if !f.phony && !slices.ContainsFunc(f.doubles, func(d *file) bool { return len(d.deps) == 0 && d.recipe != nil }) {
 			before, ran := k.stampOf(f), k.ran
 			ok = k.updateMakefile(f, r)
@@ -123,6 +130,9 @@ func (k *maker) remakeMakefiles() bool {
 			continue
 		}
 		failed = true
+		if outer.keepGoing {
+			k.unserved(r.at, "make -k with the Makefile %s that cannot be made", r.name)
+		}
 		if r.found {
 			k.sayError("%s: Failed to remake makefile '%s'.", k.prefix(r.at), r.name)
 		} else if f.recipe == nil {
@@ -211,7 +221,15 @@ func (k *maker) updateOne(f *file, parent *file) bool {
 	if f.parent == nil {
 		f.parent = parent
 	}
+	if k.newer() {
+		k.secondExpansion(f)
+	}
 	before := k.stampOf(f)
+	if k.newer() { // of targets that are made together, the oldest counts
+		for _, other := range f.also {
+			before = min(before, k.stampOf(other))
+		}
+	}
 	nothing := before == missing
 	must := nothing
 	if f.recipe == nil && !f.phony && !f.triedImplicit {
@@ -327,6 +345,9 @@ func (k *maker) check(f, parent *file, this stamp) (must, ok bool) {
 	if f.parent == nil {
 		f.parent = parent
 	}
+	if k.newer() {
+		k.secondExpansion(f)
+	}
 	if f.recipe == nil && !f.triedImplicit {
 		k.implicit(f)
 	}
@@ -384,6 +405,10 @@ func (k *maker) remake(f *file) bool {
 		}
 		return false
 	}
+	for _, other := range f.also {
+		other.before = k.stampOf(other)
+	}
+	f.before = k.stampOf(f)
 	ok := k.runRecipe(f)
 	if f.started && !f.phony {
 		f.time = unknown
@@ -391,6 +416,7 @@ func (k *maker) remake(f *file) bool {
 			f.time = newest
 		}
 	}
+	k.peers(f)
 	for _, other := range f.also {
 		if other == f {
 			continue
@@ -404,6 +430,21 @@ func (k *maker) remake(f *file) bool {
 		}
 	}
 	return ok
+}
+
+// peers warns of targets of a pattern rule that its recipe did not make, as 4.4 does.
+func (k *maker) peers(f *file) {
+	if !k.newer() || !f.byPattern || !f.started {
+		return
+	}
+	if now := k.stampOf(f); now == newest || now <= f.before {
+		return
+	}
+	for _, other := range f.also {
+		if other.time = unknown; k.stampOf(other) == other.before {
+			k.warn(&f.recipe.lines[0].at, "warning: pattern recipe did not update peer target '%s'.", other.name)
+		}
+	}
 }
 
 // complain is an error that ends the run, unless -k goes on.

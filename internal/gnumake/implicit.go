@@ -14,7 +14,7 @@ func (k *maker) builtinSuffixes() {
 		return
 	}
 	for _, s := range words(defaultSuffixes) {
-		f.deps = append(f.deps, &dep{name: s, file: k.enter(s)})
+		f.deps = append(f.deps, &dep{name: s, file: k.enter(s), builtin: true})
 	}
 	k.set(k.global, "SUFFIXES", defaultSuffixes, false, fromDefault)
 }
@@ -140,12 +140,12 @@ func (k *maker) search(f *file, depth int) bool {
 		})
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int { return a.length - b.length })
-	for _, chained := range []bool{false, true} {
+	for _, how := range k.attempts() {
 		for _, c := range list {
-			if chained && c.r.terminal {
+			if how.chained && c.r.terminal {
 				continue
 			}
-			if k.try(f, c, chained, depth) {
+			if k.try(f, c, how, depth) {
 				return true
 			}
 		}
@@ -153,8 +153,31 @@ func (k *maker) search(f *file, depth int) bool {
 	return false
 }
 
+// attempt says what counts as a prerequisite that can be had: what exists, and
+type attempt struct {
+	own     bool // what is a target, or another prerequisite of the same file
+	chained bool // what an implicit rule makes
+}
+
+// attempts are the ways in which rules are tried one after the other. For 4.3 what any rule mentions can be had; for 4.4 only if
+// there is no other way.
+func (k *maker) attempts() []attempt {
+	if k.newer() {
+		return []attempt{{own: true}, {own: true, chained: true}, {}, {chained: true}}
+	}
+	return []attempt{{}, {chained: true}}
+}
+
+// mentioned reports whether a prerequisite of an implicit rule for f is one that make takes for one that can be had.
+func (how attempt) mentioned(f, d *file) bool {
+	if !how.own {
+		return d.explicit || d.isTarget
+	}
+	return d.isTarget || slices.ContainsFunc(f.deps, func(x *dep) bool { return x.file == d })
+}
+
 // try takes a rule if all of its prerequisites exist or can be made.
-func (k *maker) try(f *file, c candidate, chained bool, depth int) bool {
+func (k *maker) try(f *file, c candidate, how attempt, depth int) bool {
 	c.r.inUse = true
 	defer func() { c.r.inUse = false }()
 	stem := c.dir + c.stem
@@ -192,8 +215,8 @@ func (k *maker) try(f *file, c candidate, chained bool, depth int) bool {
 			d := &dep{name: n, order: i == 1}
 			old := k.files[n]
 			switch {
-			case old != nil && (old.explicit || old.isTarget), k.exists(n):
-			case chained:
+			case old != nil && how.mentioned(f, old), k.exists(n):
+			case how.chained:
 				t := &file{name: n, intermediate: true}
 				if old != nil {
 					t = old
@@ -203,7 +226,7 @@ func (k *maker) try(f *file, c candidate, chained bool, depth int) bool {
 				}
 				t.triedImplicit = true
 				if old == nil {
-					t.intermediate = true
+					t.intermediate = !k.lasts(t)
 					k.files[n] = t
 					k.order = append(k.order, t)
 					k.chain = append(k.chain, t)
@@ -218,7 +241,7 @@ func (k *maker) try(f *file, c candidate, chained bool, depth int) bool {
 		d.file = k.enter(d.name)
 	}
 	f.deps = append(deps, f.deps...)
-	f.recipe, f.stem = c.r.recipe, stem
+	f.recipe, f.stem, f.byPattern = c.r.recipe, stem, true
 	if p := k.files[c.target]; p != nil && p.precious {
 		f.precious = true
 	}
@@ -232,10 +255,18 @@ func (k *maker) try(f *file, c candidate, chained bool, depth int) bool {
 		pre, post, _, _ := percent(t)
 		other := k.enter(c.dir + pre + c.stem + post)
 		other.isTarget, other.recipe = true, f.recipe
-		other.stem = stem
+		other.stem, other.byPeer = stem, true
 		f.also = append(f.also, other)
 	}
 	return true
+}
+
+// lasts reports whether .NOTINTERMEDIATE names a file.
+func (k *maker) lasts(f *file) bool {
+	return f.lasting || k.allLasting || slices.ContainsFunc(k.lasting, func(pattern string) bool {
+		pre, post, _, _ := percent(pattern)
+		return len(f.name) >= len(pre)+len(post) && strings.HasPrefix(f.name, pre) && strings.HasSuffix(f.name, post)
+	})
 }
 
 // splitOutside splits at blanks outside of references.

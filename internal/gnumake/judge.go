@@ -33,5 +33,9 @@ func (j *Judge) shell(k *maker, text string) string {
 	if len(argv) == 0 {
 		return ""
 	}
-	return j.Shell(&Job{Argv: argv, Shell: isShell, Text: text, Output: true, Env: k.Env, Dir: k.cwd})
+	env := k.Env
+	if k.newer() {
+		env = k.shellEnv()
+	}
+	return j.Shell(&Job{Argv: argv, Shell: isShell, Text: text, Output: true, Env: env, Dir: k.cwd})
 }

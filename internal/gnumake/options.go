@@ -231,7 +231,7 @@ func (k *maker) usage(format string, args ...any) {
 
 func (k *maker) option(c byte, value string, has bool, arg string) {
 	o := &k.opts
-	if p := o.flag(c); p != nil {
+	if p := o.flag(c); p != nil && c != 'w' {
 		*p = true
 		return
 	}
@@ -268,6 +268,11 @@ func (k *maker) option(c byte, value string, has bool, arg string) {
 	case 'm', 'b', 4:
 	case 1:
 		o.noDirectory, o.wantDirectory = true, false
+	case 'w':
+		o.wantDirectory = true
+		if k.newer() { // the last one counts
+			o.noDirectory = false
+		}
 	case 2:
 		o.warnUndefined = true
 	case 3:
@@ -289,7 +294,7 @@ func (k *maker) defineFlags(all bool) {
 		c := letters[i]
 		on := *o.flag(c)
 		if c == 'w' {
-			on = o.printDirectory()
+			on = o.printDirectory() && (o.wantDirectory || !k.newer())
 		}
 		if on {
 			cluster += string(c)
@@ -298,6 +303,7 @@ func (k *maker) defineFlags(all bool) {
 	if o.keepGoing || cluster != "" {
 		short = append(short, cluster)
 	}
+	all = all || k.newer() // which shows all of them while Makefiles are read, too
 	if all {
 		for _, dir := range o.includes {
 			rest = append(rest, "-I"+dir)
@@ -308,7 +314,7 @@ func (k *maker) defineFlags(all bool) {
 			} else {
 				rest = append(rest, "-j"+itoa(o.jobs))
 			}
-		} else if o.jobsGiven && k.newer() {
+		} else if o.jobsGiven {
 			rest = append(rest, "-j1")
 		}
 		if o.sync != "" {
@@ -394,8 +400,6 @@ func (k *maker) flagsAssigned(v *variable) {
 	if len(k.opts.overrides) != before {
 		k.opts.overrides = outer.overrides
 	}
-	if k.opts.noRules != outer.noRules || k.opts.noVariables != outer.noVariables {
-		k.opts.noRules = true
-	}
+	k.opts.noRules = k.opts.noRules || k.opts.noVariables
 	k.defineFlags(false)
 }

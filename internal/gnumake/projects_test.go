@@ -22,9 +22,9 @@ func TestProjects(t *testing.T) {
 	if *projects == "" {
 		t.Skip("-projects names no folder")
 	}
-	program, ok := oracle(t)
-	if !ok {
-		t.Fatal("GNU make 4.3 is not installed")
+	program, version := oracle(t)
+	if version == "" {
+		t.Fatalf("a GNU make of one of the versions %q is not installed", versions)
 	}
 	home := t.TempDir()
 	entries, err := os.ReadDir(*projects)
@@ -50,7 +50,7 @@ func TestProjects(t *testing.T) {
 		same, refused, other, why := 0, 0, 0, ""
 		for _, target := range targetsOf(string(data)) {
 			want, wantErr, wantCode := realDry(t, program, home, dir, target)
-			got, gotErr, gotCode, err := ourDry(t, home, dir, target)
+			got, gotErr, gotCode, err := ourDry(t, version, home, dir, target)
 			switch {
 			case err != nil:
 				refused++
@@ -107,11 +107,11 @@ func realDry(t *testing.T, program, home, dir, target string) (string, string, i
 	return clock.ReplaceAllString(out.String(), "T"), clock.ReplaceAllString(errs.String(), "T"), cmd.ProcessState.ExitCode()
 }
 
-func ourDry(t *testing.T, home, dir, target string) (string, string, int, error) {
+func ourDry(t *testing.T, version, home, dir, target string) (string, string, int, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var out, errs bytes.Buffer
-	m := &Make{Args: dryArgs(target), Env: dryEnv(home), Dir: dir, Files: Root(""), Runner: processes{}, Stdout: &out, Stderr: &errs}
+	m := &Make{Version: version, Args: dryArgs(target), Env: dryEnv(home), Dir: dir, Files: Root(""), Runner: processes{version}, Stdout: &out, Stderr: &errs}
 	code, err := m.Run(ctx)
 	return clock.ReplaceAllString(out.String(), "T"), clock.ReplaceAllString(errs.String(), "T"), code, err
 }

@@ -108,7 +108,7 @@ func (k *maker) readMakefile(name string, optional, search bool) {
 	}
 	data, err := k.Files.ReadFile(k.abs(name))
 	if err != nil && search && !path.IsAbs(name) {
-		for _, dir := range append(append([]string{}, k.opts.includes...), "/usr/local/include", "/usr/include") {
+		for _, dir := range words(k.includeDirs()) {
 			if found := dir + "/" + name; k.exists(found) {
 				data, err = k.Files.ReadFile(k.abs(found))
 				name, r.name = found, found
@@ -170,6 +170,22 @@ func (k *maker) evalText(text string) {
 	}
 	k.parse(s)
 	k.evals--
+}
+
+// includeDirs are the folders in which Makefiles to include are looked for: those of -I that are there, and what a compiler has.
+func (k *maker) includeDirs() string {
+	dirs, own := []string{}, []string{"/usr/local/include", "/usr/include"}
+	if !k.newer() {
+		own = append(own, "/usr/include") // it names it twice
+	}
+	for _, dir := range k.opts.includes {
+		if dir == "-" && k.newer() {
+			dirs, own = nil, nil
+		} else if info, err := k.Files.Stat(k.abs(dir)); err == nil && info.IsDir() {
+			dirs = append(dirs, dir)
+		}
+	}
+	return strings.Join(append(dirs, own...), " ")
 }
 
 // parse reads the lines of a text. What is under way in an outer text goes on after it.
@@ -235,7 +251,7 @@ func (k *maker) line(raw string) {
 			return
 		}
 	}
-	m, ok := k.modifiers(text)
+	m, ok := k.modifiers(text, false)
 	if ok {
 		k.assignmentLine(m)
 		return
@@ -282,11 +298,12 @@ func firstWord(s string) (word, rest string) {
 // modified is an assignment with the words before it, or a define or undefine.
 type modified struct {
 	assignment
-	export, override, private, define, undefine bool
+	export, unexport, override, private, define, undefine bool
 }
 
-// modifiers reads export, override, private, define and undefine before an assignment. ok is false where the line is no assignment.
-func (k *maker) modifiers(text string) (m modified, ok bool) {
+// modifiers reads export, override, private, define and undefine before an assignment, and unexport before one of a target. ok is false
+// where the line is no assignment.
+func (k *maker) modifiers(text string, target bool) (m modified, ok bool) {
 	for {
 		if a, isAssign := parseAssignment(text); isAssign && a.name != "" || isAssign && !m.any() {
 			m.assignment = a
@@ -297,7 +314,12 @@ func (k *maker) modifiers(text string) (m modified, ok bool) {
 		word, rest := firstWord(text)
 		switch word {
 		case "export":
-			m.export = true
+			m.export, m.unexport = true, false
+		case "unexport":
+			if !target || !k.newer() {
+				return m, false
+			}
+			m.export, m.unexport = false, true
 		case "override":
 			m.override = true
 		case "private":
@@ -323,7 +345,7 @@ func (k *maker) modifiers(text string) (m modified, ok bool) {
 	}
 }
 
-func (m modified) any() bool { return m.export || m.override || m.private }
+func (m modified) any() bool { return m.export || m.unexport || m.override || m.private }
 
 // assignmentLine does what a line with an assignment says.
 func (k *maker) assignmentLine(m modified) {

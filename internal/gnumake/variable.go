@@ -263,7 +263,7 @@ func (k *maker) assigned(v *variable) {
 			k.prefixChar = v.value[0]
 		}
 	case "MAKEFLAGS":
-		if v.origin == fromFile || v.origin == fromOverride {
+		if k.newer() && (v.origin == fromFile || v.origin == fromOverride) { // 4.3 reads it when all is read
 			k.flagsAssigned(v)
 		}
 	case "GUILE", ".EXTRA_PREREQS":
@@ -300,7 +300,7 @@ func (k *maker) initVariables(restarts int) {
 	}
 	def(".LIBPATTERNS", "lib%.so lib%.a", true, fromDefault)
 	def(".VARIABLES", "", false, fromDefault)
-	def(".INCLUDE_DIRS", "/usr/local/include /usr/include /usr/include", true, fromDefault)
+	def(".INCLUDE_DIRS", k.includeDirs(), true, fromDefault)
 	def(".SHELLFLAGS", "-c", false, fromDefault)
 	def(".RECIPEPREFIX", "", false, fromDefault)
 	def(".DEFAULT_GOAL", "", false, fromFile)
@@ -328,6 +328,9 @@ func (k *maker) initVariables(restarts int) {
 				v.export = exportYes
 			}
 			continue
+		}
+		if name == "GNUMAKEFLAGS" { // MAKEFLAGS holds what stood there
+			value = ""
 		}
 		v := def(name, value, true, fromEnv)
 		v.export = exportYes
