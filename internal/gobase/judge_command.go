@@ -125,8 +125,8 @@ func (s *step) found(name string) string {
 	v := s.t.base.tag.Variant
 	ours := busybox.Has(name)
 	switch {
-	case name == "make" && v == Debian && makeVersion(s.t.base.tag, s.t.base.goRelease()) != "":
-		s.t.base.with[withMake+makeVersion(s.t.base.tag, s.t.base.goRelease())] = true
+	case name == "make" && v == Debian && makeVersion(s.t.base.tag, s.t.base.release) != "":
+		s.t.base.with[withMake+makeVersion(s.t.base.tag, s.t.base.release)] = true
 		return ""
 	case ours && name != "make" && !busybox.IsCompiler(name) && !v.Lacks(name) && v == Debian:
 		return "" // all lie in /usr/bin and /usr/sbin

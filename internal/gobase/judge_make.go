@@ -19,33 +19,6 @@ import (
 // withMake in [Identity].With, with a version behind it, puts make into a base whose image has it at a step that calls it.
 const withMake = "make-"
 
-// makeVersion is the version of make in an image; empty where it is none that gnumake has. Debian: tracker.debian.org/pkg/make-dfsg
-// (bullseye and bookworm 4.3, trixie 4.4.1), and golang's tags without a distribution's name are on trixie from Go 1.25 on, on bookworm
-// from 1.21 and on bullseye from 1.18 (github.com/docker-library/golang). Alpine: pkgs.alpinelinux.org, main/make (4.4.1 from 3.18
-// on, which golang's Alpine tags are on from 1.21).
-func makeVersion(tag Tag, release string) string {
-	if tag.Variant == Alpine {
-		if atLeast(release, "1.21") {
-			return "4.4.1"
-		}
-		return ""
-	}
-	switch tag.Distro {
-	case "bullseye", "bookworm":
-		return "4.3"
-	case "trixie":
-		return "4.4.1"
-	case "":
-		switch {
-		case atLeast(release, "1.25"):
-			return "4.4.1"
-		case atLeast(release, "1.18"):
-			return "4.3"
-		}
-	}
-	return ""
-}
-
 // makeIn is the version of make in a base with the given commands on request; empty: it has none.
 func makeIn(with []string) string {
 	for _, w := range with {
@@ -82,7 +55,7 @@ func (s *step) make(args []value, text string) {
 		s.refuse(text, "make is not in the built-in base"+without["make"])
 		return
 	}
-	version := makeVersion(s.t.base.tag, s.t.base.goRelease())
+	version := makeVersion(s.t.base.tag, s.t.base.release)
 	words, all := known(args)
 	switch {
 	case version == "":
