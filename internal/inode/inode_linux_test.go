@@ -1,6 +1,7 @@
 package inode_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -76,6 +77,32 @@ func TestLstatGivesWhatSetAndCreateGot(t *testing.T) {
 }
 
 // The modes differ in what they can hold; the test above would prove less if they did not.
+func TestMakeFile(t *testing.T) {
+	for _, umask := range []int{0o022, 0o077} {
+		inodetest.Run(t, func(t *testing.T, mode string) {
+			defer unix.Umask(unix.Umask(umask))
+			for name, want := range kinds {
+				if !want.IsRegular() {
+					continue
+				}
+				for text, write := range map[string]func(*os.File) error{"": nil, "text": func(f *os.File) error { _, err := f.WriteString("text"); return err }} {
+					path := filepath.Join(t.TempDir(), "f")
+					must(t, inode.MakeFile(path, want, 1234567890123456789, write))
+					check(t, path, want)
+					i, err := inode.Lstat(path)
+					must(t, err)
+					if i.Mtime != 1234567890123456789 || i.Size != int64(len(text)) {
+						t.Errorf("%s: time %d, size %d", name, i.Mtime, i.Size)
+					}
+					if err := inode.MakeFile(path, want, 0, nil); !errors.Is(err, fs.ErrExist) {
+						t.Errorf("%s: made twice: %v", name, err)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestModesDiffer(t *testing.T) {
 	inodetest.Run(t, func(t *testing.T, mode string) {
 		dir := t.TempDir()

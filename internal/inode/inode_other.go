@@ -28,6 +28,11 @@ func Set(path string, want Info) error { return unsupported("set attributes", pa
 // SetTimes needs Linux.
 func SetTimes(path string, mtime int64) error { return unsupported("set times", path) }
 
+// MakeFile needs Linux.
+func MakeFile(path string, want Info, mtime int64, write func(*os.File) error) error {
+	return unsupported("make file", path)
+}
+
 // Create needs Linux.
 func Create(path string, want Info) error { return unsupported("create file", path) }
 

@@ -314,37 +314,22 @@ func (u *unpacker) file(name string, info inode.Info) error {
 	return u.write(name, info, u.tar)
 }
 
-// write makes a regular file with that content.
+// write makes a regular file with that content, of info.Size bytes, in the place of whatever the layer had there.
 func (u *unpacker) write(name string, info inode.Info, content io.Reader) error {
-	f, err := u.create(name)
-	if err != nil {
+	write := func(f *os.File) error {
+		_, err := io.CopyBuffer(writerOnly{f}, content, u.copy)
 		return err
 	}
-	_, err = io.CopyBuffer(writerOnly{f}, content, u.copy)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if info.Size == 0 {
+		write = nil
 	}
-	return u.finish(name, info)
-}
-
-// finish sets the attributes and times of a file that stays as it is.
-func (u *unpacker) finish(name string, info inode.Info) error {
-	if err := inode.Set(u.path(name), info); err != nil {
-		return err
-	}
-	return inode.SetTimes(u.path(name), info.Mtime)
-}
-
-// create makes a new file in the place of whatever the layer had there.
-func (u *unpacker) create(name string) (*os.File, error) {
-	const flags = os.O_CREATE | os.O_EXCL | os.O_WRONLY
-	f, err := os.OpenFile(u.path(name), flags, 0o600)
+	err := inode.MakeFile(u.path(name), info, info.Mtime, write)
 	if errors.Is(err, fs.ErrExist) {
 		if err = u.clear(name); err == nil {
-			f, err = os.OpenFile(u.path(name), flags, 0o600)
+			err = inode.MakeFile(u.path(name), info, info.Mtime, write)
 		}
 	}
-	return f, err
+	return err
 }
 
 // hardLink makes name a further name of the file target. A target that only lies below is copied into the
