@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -95,6 +96,10 @@ func newSeal(dir, over string) (q seal, err error) {
 		size int64
 	}
 	var files []file
+	largest := func(files []file) []file {
+		slices.SortStableFunc(files, func(a, b file) int { return cmp.Compare(b.size, a.size) })
+		return files[:min(len(files), stampedFiles)]
+	}
 	root := filepath.Join(dir, "fs")
 	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -109,15 +114,15 @@ func newSeal(dir, over string) (q seal, err error) {
 		if err == nil {
 			files = append(files, file{name, i.Size()})
 		}
+		if len(files) >= 4*stampedFiles { // not all of them are kept: there may be a million
+			files = largest(files)
+		}
 		return err
 	})
 	if err != nil {
 		return q, fmt.Errorf("seal layer: %w", err)
 	}
-	if len(files) > stampedFiles {
-		slices.SortStableFunc(files, func(a, b file) int { return cmp.Compare(b.size, a.size) })
-		files = files[:stampedFiles]
-	}
+	files = largest(files)
 	for _, f := range files {
 		q.stamped = append(q.stamped, f.name)
 	}
@@ -192,6 +197,7 @@ type digester struct {
 	sum   hash.Hash
 	bytes *xxhash.Digest
 	buf   []byte
+	line  []byte               // of the file that is under way
 	links map[[2]uint64]string // device and inode of a file with several names -> first name
 }
 
@@ -207,20 +213,30 @@ func (d *digester) entry(path string, e fs.DirEntry, err error) error {
 		return err
 	}
 	name := path[len(d.root):]
-	seconds := i.Mtime / 1e9
-	fmt.Fprintf(d.sum, "%q %o %d %d %d %d %d %q %q", name, i.Mode, i.UID, i.GID, seconds, i.Major, i.Minor, i.Link, i.Xattrs[inode.CapabilityXattr])
+	d.attributes(name, i)
 	switch {
 	case whiteout.Is(path, i):
-		fmt.Fprint(d.sum, " whiteout")
+		d.line = append(d.line, " whiteout"...)
 	case i.IsDir():
-		fmt.Fprint(d.sum, " ", whiteout.IsOpaque(path), whiteout.Marked(path))
+		d.line = fmt.Append(d.line, " ", whiteout.IsOpaque(path), whiteout.Marked(path))
 	case i.IsRegular():
 		if err := d.file(path, name, i); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintln(d.sum)
+	d.sum.Write(append(d.line, '\n'))
 	return nil
+}
+
+// attributes begins the line of a file. With many files it counts that fmt is not used.
+func (d *digester) attributes(name string, i inode.Info) {
+	b := strconv.AppendQuote(d.line[:0], name)
+	b = strconv.AppendUint(append(b, ' '), uint64(i.Mode), 8)
+	for _, n := range [...]int64{int64(i.UID), int64(i.GID), i.Mtime / 1e9, int64(i.Major), int64(i.Minor)} {
+		b = strconv.AppendInt(append(b, ' '), n, 10)
+	}
+	b = strconv.AppendQuote(append(b, ' '), i.Link)
+	d.line = strconv.AppendQuote(append(b, ' '), i.Xattrs[inode.CapabilityXattr])
 }
 
 // file digests a regular file. Where it is one of several names in the layer, the first stands for the rest.
@@ -228,10 +244,15 @@ func (d *digester) file(path, name string, i inode.Info) error {
 	if i.Nlink > 1 {
 		key := [2]uint64{i.Dev, i.Ino}
 		if first, ok := d.links[key]; ok {
-			fmt.Fprintf(d.sum, " link %q", first)
+			d.line = fmt.Appendf(d.line, " link %q", first)
 			return nil
 		}
 		d.links[key] = name
+	}
+	d.bytes.Reset()
+	if i.Size == 0 {
+		d.line = fmt.Appendf(d.line, " %d %x", 0, d.bytes.Sum64())
+		return nil
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NOATIME, 0)
 	if errors.Is(err, fs.ErrPermission) { // only the owner may leave the time of access alone
@@ -241,9 +262,8 @@ func (d *digester) file(path, name string, i inode.Info) error {
 		return err
 	}
 	defer f.Close()
-	d.bytes.Reset()
 	n, err := io.CopyBuffer(struct{ io.Writer }{d.bytes}, struct{ io.Reader }{f}, d.buf)
-	fmt.Fprintf(d.sum, " %d %x", n, d.bytes.Sum64())
+	d.line = fmt.Appendf(d.line, " %d %x", n, d.bytes.Sum64())
 	return err
 }
 

@@ -30,18 +30,21 @@ func (s *Snapshots) Tree(chain []string) (inode.Tree, func() error, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read snapshot: %w", err)
 	}
-	t := &mergedTree{merged: map[string][]string{".": rootStack(dirs)}}
+	root := make([]layerFolder, 0, len(dirs))
+	for _, dir := range dirs {
+		root = append(root, layerFolder{dir, whiteout.Marked(dir)})
+		if whiteout.IsOpaque(dir) { // as the very root of a layer may be
+			break
+		}
+	}
+	t := &mergedTree{merged: map[string][]layerFolder{".": root}}
 	return t, func() error { return nil }, nil
 }
 
-// rootStack ends at a layer whose very root is opaque.
-func rootStack(dirs []string) []string {
-	for i, dir := range dirs {
-		if whiteout.IsOpaque(dir) {
-			return dirs[:i+1]
-		}
-	}
-	return dirs
+// layerFolder is the real directory of a folder in one layer.
+type layerFolder struct {
+	path   string
+	marked bool // whether the layer has markers: only there may an empty file stand for a whiteout
 }
 
 // mergedTree merges layers as overlayfs does (overlayfs.rst, "Directories" and "whiteouts and opaque
@@ -51,7 +54,7 @@ type mergedTree struct {
 	mu sync.Mutex
 	// merged maps the name of a directory to the real directories that make it up, topmost first. Nil means
 	// that there is no directory of that name. It grows with the directories of the tree that are asked for.
-	merged map[string][]string
+	merged map[string][]layerFolder
 }
 
 func (t *mergedTree) Lstat(name string) (inode.Info, error) {
@@ -66,12 +69,33 @@ func (t *mergedTree) Lstat(name string) (inode.Info, error) {
 }
 
 func (t *mergedTree) Open(name string) (io.ReadCloser, error) {
+	if f, err := t.openPlain(name); f != nil || err != nil {
+		return f, err
+	}
 	file, info, err := t.find("open", name)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsRegular() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("not a regular file")}
+	}
+	return os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+}
+
+// openPlain opens what is a file with content in the topmost folder of its parent: neither a whiteout nor a placeholder has any, so that
+// no more than its size has to be asked for. Nil: it is something else, or lies further down.
+func (t *mergedTree) openPlain(name string) (io.ReadCloser, error) {
+	if err := checkName("open", name); err != nil {
+		return nil, err
+	}
+	stack, err := t.stack(path.Dir(name))
+	if err != nil || len(stack) == 0 {
+		return nil, err
+	}
+	file := filepath.Join(stack[0].path, path.Base(name))
+	var st unix.Stat_t
+	if unix.Lstat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size == 0 {
+		return nil, nil
 	}
 	return os.OpenFile(file, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 }
@@ -89,7 +113,7 @@ func (t *mergedTree) ReadDir(name string) ([]string, error) {
 	}
 	visible := map[string]bool{} // false: hidden by a whiteout further up
 	for _, dir := range stack {
-		entries, err := os.ReadDir(dir)
+		entries, err := os.ReadDir(dir.path)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +121,7 @@ func (t *mergedTree) ReadDir(name string) ([]string, error) {
 			if _, known := visible[e.Name()]; known {
 				continue
 			}
-			hides, err := isWhiteout(filepath.Join(dir, e.Name()), e.Type())
+			hides, err := dir.hides(e)
 			if err != nil {
 				return nil, err
 			}
@@ -108,11 +132,12 @@ func (t *mergedTree) ReadDir(name string) ([]string, error) {
 	return slices.Sorted(maps.Keys(visible)), nil
 }
 
-// isWhiteout asks for attributes only where the type of the directory entry allows a whiteout.
-func isWhiteout(file string, typ fs.FileMode) (bool, error) {
-	if !typ.IsRegular() && typ&fs.ModeCharDevice == 0 {
+// hides asks for attributes only where an entry of the folder may be a whiteout.
+func (d layerFolder) hides(e fs.DirEntry) (bool, error) {
+	if e.Type()&fs.ModeCharDevice == 0 && !(d.marked && e.Type().IsRegular()) {
 		return false, nil
 	}
+	file := filepath.Join(d.path, e.Name())
 	i, err := inode.Lstat(file)
 	return err == nil && whiteout.Is(file, i), err
 }
@@ -128,8 +153,8 @@ func (t *mergedTree) find(op, name string) (string, inode.Info, error) {
 		if len(stack) == 0 {
 			return "", inode.Info{}, nil
 		}
-		i, err := inode.Lstat(stack[0])
-		return stack[0], i, err
+		i, err := inode.Lstat(stack[0].path)
+		return stack[0].path, i, err
 	}
 	stack, err := t.stack(path.Dir(name))
 	if err != nil {
@@ -143,16 +168,16 @@ func (t *mergedTree) find(op, name string) (string, inode.Info, error) {
 }
 
 // lookup finds the topmost file of that base name in a stack of directories, "" where there is none, and
-// the rest of the stack that lies below it.
-func lookup(stack []string, base string) (string, inode.Info, []string, error) {
+// the stack from its folder on.
+func lookup(stack []layerFolder, base string) (string, inode.Info, []layerFolder, error) {
 	for i, dir := range stack {
-		file := filepath.Join(dir, base)
+		file := filepath.Join(dir.path, base)
 		info, err := inode.Lstat(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err != nil || !whiteout.Is(file, info) {
-			return file, info, stack[i+1:], err
+		if err != nil || info.IsRegular() && !dir.marked || !whiteout.Is(file, info) {
+			return file, info, stack[i:], err
 		}
 		break
 	}
@@ -160,7 +185,7 @@ func lookup(stack []string, base string) (string, inode.Info, []string, error) {
 }
 
 // stack returns the real directories that make up the directory of that name, nil where there is none.
-func (t *mergedTree) stack(name string) ([]string, error) {
+func (t *mergedTree) stack(name string) ([]layerFolder, error) {
 	t.mu.Lock()
 	known, ok := t.merged[name]
 	t.mu.Unlock()
@@ -171,7 +196,7 @@ func (t *mergedTree) stack(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var stack []string
+	var stack []layerFolder
 	for len(parent) > 0 {
 		dir, info, rest, err := lookup(parent, path.Base(name))
 		if err != nil {
@@ -180,11 +205,11 @@ func (t *mergedTree) stack(name string) ([]string, error) {
 		if dir == "" || !info.IsDir() {
 			break
 		}
-		stack = append(stack, dir)
+		stack = append(stack, layerFolder{dir, rest[0].marked})
 		if whiteout.IsOpaque(dir) {
 			break
 		}
-		parent = rest
+		parent = rest[1:]
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
