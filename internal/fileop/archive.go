@@ -184,10 +184,7 @@ func (u *unpacker) create(target string, hdr *tar.Header, r io.Reader, merge boo
 	mtime := timeOfHeader(hdr)
 	switch hdr.Typeflag {
 	case tar.TypeReg:
-		if err := u.dst.writeFile(target, r); err != nil {
-			return err
-		}
-		return u.dst.set(target, want, &mtime)
+		return u.dst.writeFile(target, want, mtime, r)
 	case tar.TypeDir:
 		u.dirs = append(u.dirs, dirTime{target, mtime})
 		if merge {

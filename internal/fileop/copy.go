@@ -210,11 +210,7 @@ func (c *copier) leave(e entry) error {
 func (c *copier) file(e entry) error {
 	c.required.saw(c.source, e.rel)
 	target := c.at(e.rel)
-	clearTarget := c.dst.clear
-	if c.action.AlwaysReplaceExistingDestPaths {
-		clearTarget = c.dst.removeAll
-	}
-	if err := clearTarget(target); err != nil {
+	if err := c.clear(e.rel, target); err != nil {
 		return err
 	}
 	switch e.info.Type() {
@@ -222,16 +218,24 @@ func (c *copier) file(e entry) error {
 		return c.copyRegular(e, target)
 	case inode.TypeSocket: // a socket is copied as an empty file
 		e.info.Mode = inode.TypeFile | e.info.Perm()
-		if err := c.dst.writeFile(target, strings.NewReader("")); err != nil {
-			return err
-		}
-		return c.setInfo(target, e.info)
+		return c.dst.writeFile(target, c.attributes(e.info), *c.mtime(e.info), nil)
 	}
 	want := c.attributes(e.info)
 	if err := inode.Create(c.dst.path(target), want); err != nil {
 		return c.dst.bare(err)
 	}
 	return c.dst.setTime(target, c.mtime(e.info))
+}
+
+// clear makes room for a file. Nothing is in the way where this copy has made the directory: names come once.
+func (c *copier) clear(rel, target string) error {
+	switch {
+	case rel != "." && c.made[path.Dir(rel)]:
+		return nil
+	case c.action.AlwaysReplaceExistingDestPaths:
+		return c.dst.removeAll(target)
+	}
+	return c.dst.clear(target)
 }
 
 // copyRegular copies a regular file, or makes a hard link where an earlier one of the same source was.
@@ -242,15 +246,15 @@ func (c *copier) copyRegular(e entry, target string) error {
 		}
 		c.links[id] = target
 	}
+	want, mtime := c.attributes(e.info), *c.mtime(e.info)
+	if e.info.Size == 0 {
+		return c.dst.writeFile(target, want, mtime, nil)
+	}
 	r, err := c.src.Open(e.name)
 	if err != nil {
 		return sourceError(e.name, err)
 	}
-	err = errors.Join(c.dst.writeFile(target, r), r.Close())
-	if err != nil {
-		return err
-	}
-	return c.setInfo(target, e.info)
+	return errors.Join(c.dst.writeFile(target, want, mtime, r), r.Close())
 }
 
 // attributes returns those that a copy of a file with these has.

@@ -10,6 +10,7 @@ import (
 	"path"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -49,8 +50,9 @@ func Digest(ctx context.Context, t inode.Tree, sel Selector, content func(name s
 	if t == nil {
 		t = emptyTree{}
 	}
-	if content == nil {
-		content = func(name string) (string, error) { return hashFile(t, name) }
+	read := content == nil
+	if read {
+		content = (&hasher{tree: t}).file
 	}
 	f, err := newFilter(sel.Include, sel.Exclude)
 	if err != nil {
@@ -67,7 +69,7 @@ func Digest(ctx context.Context, t inode.Tree, sel Selector, content func(name s
 		}
 	}
 	need := required{paths: sel.Required}
-	list := &lister{ctx: ctx, content: content, hash: sha256.New(), contents: sel.Contents, required: &need}
+	list := &lister{ctx: ctx, content: content, read: read, hash: sha256.New(), contents: sel.Contents, required: &need}
 	fmt.Fprintln(list.hash, DigestVersion)
 	for _, source := range sources {
 		top, err := resolveSource(t, source, sel.FollowLinks)
@@ -95,6 +97,7 @@ func Digest(ctx context.Context, t inode.Tree, sel Selector, content func(name s
 type lister struct {
 	ctx      context.Context // of the one call of Digest
 	content  func(name string) (string, error)
+	read     bool // whether content reads the files
 	hash     hash.Hash
 	contents bool
 	required *required
@@ -188,7 +191,10 @@ func (l *lister) flush() error {
 // write writes the text of a line.
 func (l *lister) write(n *line) error {
 	n.text = append(attributes(n.text[:0], path.Join(n.label, n.rel), n.info), " sha256 "...)
-	if n.content {
+	switch {
+	case n.content && l.read && n.info.Size == 0:
+		n.text = append(n.text, emptyFile...)
+	case n.content:
 		sum, err := l.content(n.name)
 		if err != nil {
 			return err
@@ -199,14 +205,29 @@ func (l *lister) write(n *line) error {
 	return nil
 }
 
-func hashFile(t inode.Tree, name string) (string, error) {
-	r, err := t.Open(name)
+// emptyFile is the sha256 of nothing.
+const emptyFile = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// hasher digests files of a tree. Its buffers are used again: there may be a million small files.
+type hasher struct {
+	tree    inode.Tree
+	buffers sync.Pool // of *[]byte
+}
+
+func (s *hasher) file(name string) (string, error) {
+	r, err := s.tree.Open(name)
 	if err != nil {
 		return "", err
 	}
 	defer r.Close()
+	buf, _ := s.buffers.Get().(*[]byte)
+	if buf == nil {
+		b := make([]byte, 64<<10)
+		buf = &b
+	}
+	defer s.buffers.Put(buf)
 	h := sha256.New()
-	if _, err := io.Copy(h, r); err != nil {
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, *buf); err != nil {
 		return "", fmt.Errorf("read %s: %w", name, err)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil

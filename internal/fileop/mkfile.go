@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"time"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/inode"
@@ -29,9 +30,10 @@ func mkfile(dst *rootDir, a *pb.FileActionMkFile, users inode.Tree) error {
 	if err != nil {
 		return err
 	}
-	if err := dst.writeFile(name, bytes.NewReader(a.Data)); err != nil {
-		return err
+	want := inode.Info{Mode: uint32(a.Mode) & 0o777, UID: uid, GID: gid}
+	mtime := time.Now().UnixNano()
+	if t := timeOf(a.Timestamp); t != nil {
+		mtime = *t
 	}
-	want := inode.Info{Mode: inode.TypeFile | uint32(a.Mode)&0o777, UID: uid, GID: gid}
-	return dst.set(name, want, timeOf(a.Timestamp))
+	return dst.writeFile(name, want, mtime, bytes.NewReader(a.Data))
 }

@@ -156,15 +156,18 @@ func (r *rootDir) clear(name string) error {
 // removeAll removes a file or a tree, if there is one.
 func (r *rootDir) removeAll(name string) error { return r.bare(os.RemoveAll(r.path(name))) }
 
-// writeFile makes the regular file name, which must not exist, from what content gives.
-func (r *rootDir) writeFile(name string, content io.Reader) error {
-	f, err := os.OpenFile(r.path(name), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return r.bare(err)
+// writeFile makes the regular file name, which must not exist, with these attributes, from what content gives; nil is nothing.
+func (r *rootDir) writeFile(name string, want inode.Info, mtime int64, content io.Reader) error {
+	want.Mode = inode.TypeFile | want.Perm()
+	write := func(f *os.File) error {
+		// Between two files io.Copy lets the kernel copy, or share the extents.
+		_, err := io.Copy(f, content)
+		return err
 	}
-	// Between two files io.Copy lets the kernel copy, or share the extents.
-	_, err = io.Copy(f, content)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if content == nil {
+		write = nil
+	}
+	if err := inode.MakeFile(r.path(name), want, mtime, write); err != nil {
 		return fmt.Errorf("write %s: %w", path.Join("/", name), r.bare(err))
 	}
 	return nil
