@@ -67,13 +67,13 @@ func (f File) Same(g File) bool { return f.node == g.node }
 
 // Open reads the layers of an image.
 func Open(ctx context.Context, img v1.Image, o Options) (*FS, error) {
-	layers, err := img.Layers()
+	layers, err := layersOf(img)
 	if err != nil {
 		return nil, err
 	}
 	root := newDir()
 	for i, layer := range layers {
-		f := &flattener{root: root, layer: int32(i), look: o.Look}
+		f := &flattener{root: root, layer: int16(i), look: o.Look}
 		if err := o.readLayer(i, layer, func(r io.Reader) error { return f.apply(ctx, r) }); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i+1, err)
 		}
@@ -96,13 +96,13 @@ func (o Options) readLayer(i int, layer v1.Layer, read func(io.Reader) error) er
 func (f *FS) Walk(fn func(File) error) error { return walk(f.root, "/", fn) }
 
 func walk(dir *node, at string, fn func(File) error) error {
-	names := make([]string, 0, len(dir.children))
-	for name := range dir.children {
+	names := make([]string, 0, len(dir.children()))
+	for name := range dir.children() {
 		names = append(names, name)
 	}
 	sort.Strings(names)
 	for _, name := range names {
-		n := dir.children[name]
+		n := dir.child(name)
 		if err := fn(n.file(path.Join(at, name))); err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func walk(dir *node, at string, fn func(File) error) error {
 }
 
 func (n *node) file(name string) File {
-	return File{Path: name, Header: n.header, Layer: int(n.layer), Note: n.note, node: n}
+	return File{Path: name, Header: n.header(), Layer: int(n.layer), Note: n.note, node: n}
 }
 
 // maxLinks is how many symbolic links a name may lead through, as in Linux (path_resolution(7)).
@@ -144,8 +144,8 @@ func (f *FS) ReadDir(name string) ([]File, error) {
 	if !dir.IsDir() {
 		return nil, &fs.PathError{Op: "read folder", Path: name, Err: fs.ErrInvalid}
 	}
-	all := make([]File, 0, len(dir.node.children))
-	for name, n := range dir.node.children {
+	all := make([]File, 0, len(dir.node.children()))
+	for name, n := range dir.node.children() {
 		all = append(all, n.file(path.Join(dir.Path, name)))
 	}
 	slices.SortFunc(all, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
@@ -175,18 +175,18 @@ func (f *FS) find(name string, follow bool, enter func(File) bool) (File, error)
 		if enter != nil && !enter(at.file(where)) {
 			return File{}, &fs.PathError{Op: "find", Path: name, Err: fs.ErrPermission}
 		}
-		n := at.children[part]
+		n := at.child(part)
 		if n == nil {
 			return File{}, miss
 		}
-		if n.header.Typeflag == tar.TypeSymlink && (follow || len(rest) > 0) {
+		if n.kind.typeflag == tar.TypeSymlink && (follow || len(rest) > 0) {
 			if links++; links > maxLinks || len(rest) > maxLinks*maxLinks {
 				return File{}, miss
 			}
-			if path.IsAbs(n.header.Linkname) {
+			if path.IsAbs(n.link()) {
 				at, above, where = f.root, nil, "/"
 			}
-			rest = append(strings.Split(n.header.Linkname, "/"), rest...)
+			rest = append(strings.Split(n.link(), "/"), rest...)
 			continue
 		}
 		above = append(above, at)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/skiff-build/skiff/internal/bounds"
 )
@@ -18,30 +19,130 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
-// node is a file of the flattened root filesystem; hard links of one file share it. There may be millions.
+// node is a file of the flattened root filesystem; hard links of one file share it. There may be millions, so it holds what [File]
+// tells of a header in a third of the room.
 type node struct {
-	header   *tar.Header
-	layer    int32            // where its content is,
-	entry    int32            // as which member,
-	offset   int64            // from which byte of the uncompressed tar on; -1: it is not stored as one piece
-	note     any              // what [Options.Look] returned
-	children map[string]*node // of a folder
+	name    string // as the layer has it; while the tree is written ([Flatten]) as it is written
+	size    int64
+	mtime   int64 // nanoseconds since 1970
+	entry   int32 // as which member of the layer its content is there
+	layer   int16 // where that is, see [layersOf]
+	written bool
+	offset  int64 // from which byte of the uncompressed tar on; -1: it is not stored as one piece
+	note    any   // what [Options.Look] returned
+	kind    *kind
+	more    *more // nil for most files
 }
 
-func (n *node) isDir() bool { return n.header.Typeflag == tar.TypeDir }
+// kind is what many files have in common.
+type kind struct {
+	typeflag     byte
+	mode         int64
+	uid, gid     int
+	uname, gname string
+	major, minor int64
+}
+
+// more is what few files have.
+type more struct {
+	children map[string]*node // of a folder
+	link     string
+	xattrs   map[string]string // PAX records of extended attributes
+	mtime    *time.Time        // that nanoseconds since 1970 do not hold, or of a folder without an entry; else nil
+	names    []string          // of a hard link that is written, further ones
+}
+
+const xattrRecord = "SCHILY.xattr."
+
+func (n *node) isDir() bool { return n.kind.typeflag == tar.TypeDir }
+
+// child returns an entry of a folder, nil if there is none.
+func (n *node) child(name string) *node { return n.children()[name] }
+
+func (n *node) children() map[string]*node {
+	if n.more == nil {
+		return nil
+	}
+	return n.more.children
+}
+
+func (n *node) link() string {
+	if n.more == nil {
+		return ""
+	}
+	return n.more.link
+}
+
+// rest returns n.more, which it makes.
+func (n *node) rest() *more {
+	if n.more == nil {
+		n.more = &more{}
+	}
+	return n.more
+}
+
+var bareDir = kind{typeflag: tar.TypeDir, mode: 0o755}
 
 func newDir() *node {
-	return &node{
-		header:   &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755},
-		layer:    -1,
-		children: map[string]*node{},
+	return &node{kind: &bareDir, layer: -1, more: &more{children: map[string]*node{}, mtime: &time.Time{}}}
+}
+
+// describe gives n what a header says of it. What a folder holds stays.
+func (f *flattener) describe(n *node, h *tar.Header) {
+	var children map[string]*node
+	if n.more != nil {
+		children, n.more = n.more.children, nil
 	}
+	if children != nil {
+		n.rest().children = children
+	}
+	if h.Linkname != "" {
+		n.rest().link = h.Linkname
+	}
+	for key, value := range h.PAXRecords {
+		if !strings.HasPrefix(key, xattrRecord) {
+			continue
+		}
+		if n.rest().xattrs == nil {
+			n.more.xattrs = map[string]string{}
+		}
+		n.more.xattrs[key] = value
+	}
+	n.name, n.size, n.mtime = h.Name, h.Size, h.ModTime.UnixNano()
+	if !time.Unix(0, n.mtime).Equal(h.ModTime) {
+		at := h.ModTime
+		n.rest().mtime = &at
+	}
+	k := kind{h.Typeflag, h.Mode, h.Uid, h.Gid, h.Uname, h.Gname, h.Devmajor, h.Devminor}
+	if f.kinds == nil {
+		f.kinds = map[kind]*kind{}
+	}
+	if f.kinds[k] == nil {
+		f.kinds[k] = &k
+	}
+	n.kind = f.kinds[k]
+}
+
+// header returns what the layer says of a file, all that concerns an image: how the member was stored is not kept.
+func (n *node) header() *tar.Header {
+	h := &tar.Header{
+		Typeflag: n.kind.typeflag, Name: n.name, Linkname: n.link(), Size: n.size, Mode: n.kind.mode, Uid: n.kind.uid, Gid: n.kind.gid,
+		Uname: n.kind.uname, Gname: n.kind.gname, ModTime: time.Unix(0, n.mtime), Devmajor: n.kind.major, Devminor: n.kind.minor,
+	}
+	if n.more != nil {
+		h.PAXRecords = n.more.xattrs
+		if n.more.mtime != nil {
+			h.ModTime = *n.more.mtime
+		}
+	}
+	return h
 }
 
 // flattener applies a layer to the tree of those below it.
 type flattener struct {
 	root  *node
-	layer int32
+	layer int16
+	kinds map[kind]*kind
 	fresh map[place]bool // see isFresh
 	bare  map[*node]bool // folders in which nothing of lower layers is left
 	look  func(int, Entry, io.Reader) (any, error)
@@ -58,7 +159,8 @@ func (f *flattener) apply(ctx context.Context, r io.Reader) error {
 	i := -1
 	return EachEntry(ctx, r, func(e Entry, content io.Reader) error {
 		i++
-		n := &node{header: e.Header, layer: f.layer, entry: int32(i), offset: e.Offset}
+		n := &node{layer: f.layer, entry: int32(i), offset: e.Offset}
+		f.describe(n, e.Header)
 		if e.Sparse {
 			n.offset = -1
 		}
@@ -77,7 +179,7 @@ func (f *flattener) add(e Entry, n *node) error {
 	if e.Name == "." {
 		switch e.Typeflag {
 		case tar.TypeDir:
-			f.root.header = e.Header
+			f.describe(f.root, e.Header)
 		case tar.TypeReg, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 			return errors.New("the root is no folder")
 		}
@@ -94,16 +196,17 @@ func (f *flattener) add(e Entry, n *node) error {
 		return nil
 	case strings.HasPrefix(base, whiteoutPrefix):
 		name := strings.TrimPrefix(base, whiteoutPrefix)
-		if n := parent.children[name]; n != nil && !f.isFresh(parent, name, n) {
-			delete(parent.children, name)
+		if n := parent.child(name); n != nil && !f.isFresh(parent, name, n) {
+			delete(parent.children(), name)
 		}
 		return nil
 	}
 	switch e.Typeflag {
 	case tar.TypeDir:
-		n.children = map[string]*node{}
-		if old := parent.children[base]; old != nil && old.isDir() {
-			old.header, old.layer = e.Header, f.layer // it stays, with new attributes
+		n.rest().children = map[string]*node{}
+		if old := parent.child(base); old != nil && old.isDir() {
+			f.describe(old, e.Header) // it stays, with new attributes
+			old.layer = f.layer
 			n = old
 		}
 	case tar.TypeLink:
@@ -114,7 +217,7 @@ func (f *flattener) add(e Entry, n *node) error {
 	default:
 		return nil // extended headers for programs that we are not
 	}
-	parent.children[base] = n
+	parent.children()[base] = n
 	if n.layer != f.layer {
 		f.fresh[place{parent, base}] = true
 	}
@@ -131,16 +234,16 @@ func (f *flattener) isFresh(dir *node, name string, n *node) bool {
 // folder is gone through once.
 func (f *flattener) clear(dir *node) (stays bool) {
 	if f.bare[dir] {
-		return len(dir.children) > 0
+		return len(dir.children()) > 0
 	}
 	f.bare[dir] = true
-	for name, c := range dir.children {
+	for name, c := range dir.children() {
 		keep := f.isFresh(dir, name, c)
 		if c.isDir() {
 			keep = f.clear(c) || keep
 		}
 		if !keep {
-			delete(dir.children, name)
+			delete(dir.children(), name)
 		}
 		stays = stays || keep
 	}
@@ -154,7 +257,7 @@ func (f *flattener) linked(target string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := parent.children[base]
+	n := parent.child(base)
 	if n == nil || n.isDir() {
 		return nil, fmt.Errorf("hard link to %q, which is no file in the image", target)
 	}
@@ -172,24 +275,24 @@ func (f *flattener) folder(name string, links int) (*node, error) {
 		if part == "." || part == "" {
 			continue
 		}
-		n := at.children[part]
+		n := at.child(part)
 		switch {
 		case n == nil:
 			n = newDir()
-			at.children[part] = n
+			at.children()[part] = n
 			f.fresh[place{at, part}] = true
-		case n.header.Typeflag == tar.TypeSymlink:
+		case n.kind.typeflag == tar.TypeSymlink:
 			if links > 40 {
 				return nil, errors.New("too many symbolic links")
 			}
-			to := path.Join("/", where, n.header.Linkname)
-			if path.IsAbs(n.header.Linkname) {
-				to = path.Clean(n.header.Linkname)
+			to := path.Join("/", where, n.link())
+			if path.IsAbs(n.link()) {
+				to = path.Clean(n.link())
 			}
 			return f.folder(path.Join(append([]string{strings.TrimPrefix(to, "/")}, rest...)...), links+1)
 		case !n.isDir():
 			n = newDir() // as overlayfs would show it: the folder replaces the file
-			at.children[part] = n
+			at.children()[part] = n
 			f.fresh[place{at, part}] = true
 		}
 		at, where = n, path.Join(where, part)
