@@ -95,7 +95,11 @@ func users(p *program) *Need {
 			if !slices.ContainsFunc(calls, isCall) {
 				level = Possible
 			}
-			add(level, p.called(name, calls))
+			evidence := p.called(name, calls)
+			if strings.HasSuffix(name, "urrent") && p.copes(calls, 2) {
+				level, evidence = Possible, evidence+", which looks at no error"
+			}
+			add(level, evidence)
 			if !strings.HasSuffix(name, "urrent") && !strings.HasSuffix(name, "Id") && !strings.HasSuffix(name, "listGroups") && !strings.HasSuffix(name, "GroupIds") {
 				args := p.Args(calls[0].To, 0, outside)
 				need.Values = append(need.Values, args.Values...)
@@ -112,6 +116,12 @@ func users(p *program) *Need {
 		add(None, "archive/tar.statUnix looks up owners, and leaves their names out where it cannot")
 	}
 	return need
+}
+
+// copes says that each caller goes on where a call fails: nobody gets to see the error, whose second word is that one of the results. It is
+// dropped, or only asks whether there is one, and then something else is taken: user.Current for the default of a setting, say.
+func (p *program) copes(calls []gobin.Ref, word int) bool {
+	return !slices.ContainsFunc(calls, func(r gobin.Ref) bool { return !p.Ignored(r, word) })
 }
 
 // asksForHome says that before a call its function asked for HOME, and comes to the call only where there is none: it looks the user
@@ -189,11 +199,27 @@ func tempDir(p *program) *Need {
 			}
 		}
 	}
+	// What calls are given is told exactly; what goes through structures, flags and longer paths is only seen to be mentioned.
 	for name, word := range map[string]int{"os.OpenFile": 0, "os.Create": 0, "os.WriteFile": 0, "os.Mkdir": 0, "os.MkdirAll": 0, "net.Listen": 2, "net.ListenUnix": 2} {
 		for _, r := range p.refs(name, p.outside) {
 			if at := slices.IndexFunc(p.Arg(r, word).Values, inTmp); at >= 0 {
 				add(Likely, fmt.Sprintf("%s is called by %s with %q", name, p.Name(r.From), p.Arg(r, word).Values[at]))
 			}
+		}
+	}
+	for _, dir := range []string{"/tmp", "/var/tmp"} {
+		in, inData := p.Mentions(dir)
+		for _, fn := range in {
+			switch {
+			case p.std(fn) || !p.live(fn):
+			case p.own(fn):
+				add(Likely, p.Name(fn)+" has a constant path in "+dir)
+			default:
+				add(Possible, p.Name(fn)+" has a constant path in "+dir)
+			}
+		}
+		if inData {
+			add(Possible, "a variable has a path in "+dir)
 		}
 	}
 	if p.runsGo() {
@@ -232,6 +258,19 @@ func home(p *program) *Need {
 				}
 				add(level, fmt.Sprintf("%s is called by %s with %q", name, p.Name(r.From), "HOME"))
 			}
+		}
+	}
+	for name, word := range map[string]int{"os.ExpandEnv": 0, "os.Expand": 0} {
+		for _, r := range p.refs(name, p.outside) {
+			at := slices.IndexFunc(p.Arg(r, word).Values, func(s string) bool { return strings.Contains(s, "$HOME") || strings.Contains(s, "${HOME}") })
+			if at < 0 {
+				continue
+			}
+			level := Possible
+			if p.own(r.From) {
+				level = Likely
+			}
+			add(level, fmt.Sprintf("%s is called by %s with %q", name, p.Name(r.From), p.Arg(r, word).Values[at]))
 		}
 	}
 	if p.runsGo() { // [examination.level] knows whether there is one to run

@@ -77,6 +77,18 @@ func programs(p *program) *Need {
 			need.Open = true
 		}
 	}
+	// Whoever fills an exec.Cmd in itself gives it the path of a program. [exec.Command] makes one in os/exec.
+	for _, c := range p.Objects("exec.Cmd", p.outside) {
+		if !p.live(c.In) {
+			continue
+		}
+		need = raise(need, NeedProgram, Possible, p.Name(c.In)+" makes an exec.Cmd of its own")
+		need.Open = true
+		if name, ok := c.Text(0); ok && name != "" {
+			add(Likely, fmt.Sprintf("%s makes an exec.Cmd with the path %q", p.Name(c.In), name))
+			need.Values = append(need.Values, name)
+		}
+	}
 	return need
 }
 

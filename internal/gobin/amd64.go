@@ -10,7 +10,7 @@ func decodeAMD64(code []byte, addr uint64, taken map[int64]bool) []instr {
 		x, err := x86asm.Decode(code[at:], 64)
 		if err != nil || x.Len <= 0 {
 			// Not understood: nothing is known after it.
-			all = append(all, instr{pc: uint32(at), end: uint32(at + 1), op: func(s *state) { *s = state{stack: map[int64]value{}} }, target: -1})
+			all = append(all, instr{pc: uint32(at), end: uint32(at + 1), op: func(s *state) { s.lose() }, target: -1})
 			at++
 			continue
 		}

@@ -59,6 +59,7 @@ type Func int32
 type function struct {
 	entry uint32 // from File.text
 	name  uint32 // in File.names
+	args  uint8  // words of its arguments; 255 where that is unknown, or more
 }
 
 // Open reads the executable of size bytes in r.

@@ -140,6 +140,15 @@ func (o Object) Field(offset int64) Held {
 	return Held{Set: true}
 }
 
+// Text is the constant string in an object's field at an offset.
+func (o Object) Text(offset int64) (string, bool) {
+	at, n := o.Field(offset), o.Field(offset+8)
+	if !at.Const || !n.Const || n.N > maxString {
+		return "", false
+	}
+	return o.f.values.text(at.N, n.N)
+}
+
 // After says that an object of a type was made on every way to where o is.
 func (o Object) After(typ string) bool {
 	for k := range o.made {
@@ -214,7 +223,7 @@ func (f *File) Nil(call Ref, word int) bool {
 }
 
 // typeNames reads the names of types off their descriptions (internal/abi, Type). A name is told by its distance from where types
-// begin, which is found by the one distance that makes a type tls.Config and gives the others names as well.
+// begin, which is found by the one distance that makes a type tls.Config, or exec.Cmd, and gives the others names as well.
 type typeNames struct {
 	base uint64 // 0: not found
 	by   map[string][]Func
@@ -264,7 +273,16 @@ func (f *File) nameAt(base, typ uint64) (string, bool) {
 
 // typesBase is where the names of types are counted from; 0 where that cannot be told.
 func (f *File) typesBase(types []uint64) uint64 {
-	record := []byte("\x0b*tls.Config")
+	for _, name := range []string{"*tls.Config", "*exec.Cmd"} {
+		if base := f.typesBaseBy(types, append([]byte{byte(len(name))}, name...)); base != 0 {
+			return base
+		}
+	}
+	return 0
+}
+
+// typesBaseBy looks for the name of one type, with its length before it.
+func (f *File) typesBaseBy(types []uint64, record []byte) uint64 {
 	var names []uint64
 	for _, s := range f.image.segments {
 		if s.exec {

@@ -109,7 +109,7 @@ func readPclntab(img *image, addr, off, size uint64) (*pclntab, error) {
 		if i > 0 && entry < tab.funcs[i-1].entry {
 			return nil, errors.New("function table: not in order")
 		}
-		b := records.at(uint64(at)+4, 4)
+		b := records.at(uint64(at)+4, 8)
 		if b == nil {
 			return nil, fmt.Errorf("function table: function %d lies beyond its end", i)
 		}
@@ -117,10 +117,16 @@ func readPclntab(img *image, addr, off, size uint64) (*pclntab, error) {
 		if uint64(name) >= uint64(len(tab.names)) {
 			return nil, fmt.Errorf("function table: the name of function %d lies beyond its end", i)
 		}
-		tab.funcs[i] = function{entry, name}
+		tab.funcs[i] = function{entry, name, argWords(img.order.Uint32(b[4:]), img.word)}
 	}
 	tab.end = img.order.Uint32(rows[8*n:])
 	return tab, nil
+}
+
+// argWords is the size of a function's arguments in words. The table has it in bytes, those in registers too, for which the caller leaves room
+// (cmd/compile/abi-internal.md, spill space); it is negative for assembly that does not tell.
+func argWords(bytes uint32, word int) uint8 {
+	return uint8(min((uint64(bytes)+uint64(word)-1)/uint64(word), 255))
 }
 
 // window reads small pieces that lie near each other, in rising order, with few reads of the file.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"debug/elf"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ const (
 	maxString = 4096
 	maxCode   = 1 << 20  // bytes of a function that is looked into
 	maxWork   = 16 << 20 // bytes of code, over all questions on a file
+	maxResult = 4        // words of results that are followed: a string and an error
 )
 
 // Strings are the values that a string argument was seen to have.
@@ -124,6 +126,7 @@ const (
 	fresh  // what runtime.newobject returned: n is where it was called
 	result // the first result of another function: n is its entry
 	loaded // what the word of static data at the address n holds when it is read
+	other  // another word of what a call returned, or of one of several calls: n is the set of those in [words]
 )
 
 // Registers by number: 0 to 15 of amd64 in the order of the machine code, 0 to 30 of arm64, and its stack pointer.
@@ -144,6 +147,7 @@ type state struct {
 	regs  [numRegs]value
 	stack map[int64]value // by offset from the stack pointer at entry; words
 	heap  map[field]value // of objects that this function made
+	words *words          // one for the whole function
 }
 
 // field is a word of an object, or its last byte. The one at -1 is the object's type, the one at -2 is there where the object was made on
@@ -165,15 +169,87 @@ func (s *state) put(object value, offset int64, v value) {
 		if s.heap == nil {
 			s.heap = map[field]value{}
 		}
-		s.heap[field{object.n, offset}] = v
+		s.heap[field{object.n, offset}] = s.keep(v)
 	}
+}
+
+// words are words of results, each known by where its call is, times 256, and its number. At a place where ways through a function meet,
+// a register may hold one of several.
+type words struct {
+	sets [][]uint64
+	ids  map[string]uint64 // of sets
+	kept map[uint64]bool   // those that are stored or handed on
+}
+
+const maxWords = 16 // of one set
+
+func newWords() *words { return &words{ids: map[string]uint64{}, kept: map[uint64]bool{}} }
+
+// value is that of a set of words; those that are kept already are of no interest. A large set is as good as kept.
+func (w *words) value(set []uint64) value {
+	set = slices.DeleteFunc(set, func(n uint64) bool { return w.kept[n] })
+	slices.Sort(set)
+	set = slices.Compact(set)
+	if len(set) > maxWords {
+		w.keep(set)
+		return value{}
+	} else if len(set) == 0 {
+		return value{}
+	}
+	key := fmt.Sprint(set)
+	id, ok := w.ids[key]
+	if !ok {
+		id = uint64(len(w.sets))
+		w.sets, w.ids[key] = append(w.sets, set), id
+	}
+	return value{other, id}
+}
+
+func (w *words) keep(set []uint64) {
+	for _, n := range set {
+		w.kept[n] = true
+	}
+}
+
+// keep notes that a value is put aside. Nothing else is known of another word of a result.
+func (s *state) keep(v value) value {
+	if v.kind != other {
+		return v
+	}
+	s.words.keep(s.words.sets[v.n])
+	return value{}
+}
+
+// lose forgets all, as after an instruction that is not understood.
+func (s *state) lose() {
+	for _, v := range s.regs {
+		s.keep(v)
+	}
+	*s = state{stack: map[int64]value{}, words: s.words}
+}
+
+// meet is what a register holds where two ways meet: what both hold, or the words of results that either may hold.
+func (s *state) meet(a, b value) value {
+	if a == b {
+		return a
+	}
+	var set []uint64
+	for _, v := range []value{a, b} {
+		if v.kind == other {
+			set = append(set, s.words.sets[v.n]...)
+		}
+	}
+	if len(set) == 0 {
+		return value{}
+	}
+	return s.words.value(set)
 }
 
 // merge keeps what both hold, and reports whether s lost something.
 func (s *state) merge(o *state) (changed bool) {
-	for i := range s.regs {
-		if s.regs[i].kind != unknown && s.regs[i] != o.regs[i] {
-			s.regs[i], changed = value{}, true
+	for i, v := range s.regs {
+		if met := s.meet(v, o.regs[i]); met != v {
+			s.regs[i], changed = met, true
 		}
 	}
 	for k, v := range s.stack {
@@ -208,6 +284,7 @@ func (s *state) mergeHeap(o *state) (changed bool) {
 
 // store writes size bytes at an offset of the stack.
 func (s *state) store(off int64, size int, v value) {
+	v = s.keep(v)
 	for at := off - 7; at < off+int64(size); at++ {
 		delete(s.stack, at)
 	}
@@ -275,11 +352,12 @@ type values struct {
 	work   int   // bytes of code that were looked into
 	known  map[Func]map[uint32][]value
 	made   map[Func]map[field]value // of objects, when a function returns
+	kept   map[Func]map[uint64]bool // the values of kind other that each does something with
 	types  typeNames
 }
 
 func newValues(f *File) *values {
-	v := &values{f: f, regs: argRegs[f.image.machine], known: map[Func]map[uint32][]value{}, made: map[Func]map[field]value{}}
+	v := &values{f: f, regs: argRegs[f.image.machine], known: map[Func]map[uint32][]value{}, made: map[Func]map[field]value{}, kept: map[Func]map[uint64]bool{}}
 	switch f.image.machine {
 	case elf.EM_X86_64:
 		v.decode, v.sp = decodeAMD64, spAMD64
@@ -315,6 +393,19 @@ func (v *values) args(r Ref, word int) (value, value) {
 		return value{}, value{}
 	}
 	return given[word], given[word+1]
+}
+
+// Ignored says that nothing is done with a word of what a call returned, as its function has it: it is not stored, not given to another
+// call and not returned. A test for zero does nothing with it. Of an error, whose second word is asked for, it means that nobody gets to
+// see it. Where it cannot be told it says no.
+func (f *File) Ignored(call Ref, word int) bool {
+	if call.Kind != Call || f.values == nil || word < 1 || word >= maxResult {
+		return false
+	}
+	f.values.args(call, 0)
+	kept, looked := f.values.kept[call.From]
+	at := call.pc - f.funcs[call.From].entry
+	return looked && f.values.known[call.From][at] != nil && !kept[uint64(at)<<8|uint64(word)]
 }
 
 // OnlyWithout says that the call b is come to only where the call a of the same function gave nothing: its first result, a string, is
@@ -431,7 +522,9 @@ func (v *values) follow(fn Func) map[uint32][]value {
 	called := v.callees(instrs)
 	blocks := split(instrs)
 	exits := &state{}
-	entry := &state{stack: map[int64]value{}}
+	words := newWords()
+	v.kept[fn] = words.kept
+	entry := &state{stack: map[int64]value{}, words: words}
 	for i, r := range v.regs {
 		entry.regs[r] = value{argument, uint64(i)}
 	}
@@ -456,6 +549,9 @@ func (v *values) follow(fn Func) map[uint32][]value {
 					given := make([]value, len(v.regs))
 					for i, r := range v.regs {
 						given[i] = s.regs[r]
+						if i < v.argsOf(in.callee) || in.jump == always {
+							given[i] = s.keep(s.regs[r])
+						}
 					}
 					at[in.pc] = given
 				}
@@ -466,6 +562,9 @@ func (v *values) follow(fn Func) map[uint32][]value {
 					v.returned(s, in, called[in.pc], taken)
 				}
 				if in.jump == leaves || in.jump == always && in.target < 0 {
+					for _, r := range v.regs {
+						s.keep(s.regs[r])
+					}
 					exits.mergeHeap(s)
 				}
 			}
@@ -487,7 +586,7 @@ func (v *values) follow(fn Func) map[uint32][]value {
 			continue // an instruction for the sake of the return address that nobody returns to; such code stands at a function's end
 		}
 		if blocks[i].in == nil {
-			s := &state{stack: map[int64]value{}}
+			s := &state{stack: map[int64]value{}, words: words}
 			s.regs[v.sp] = bodySP(blocks, v.sp)
 			flow(i, s)
 			run()
@@ -520,14 +619,26 @@ func (v *values) callees(instrs []instr) map[uint32]string {
 
 // at is the name of the function that begins at an address, "" for none.
 func (f *File) at(addr uint64) string {
+	if fn, ok := f.funcAt(addr); ok {
+		return f.Name(fn)
+	}
+	return ""
+}
+
+func (f *File) funcAt(addr uint64) (Func, bool) {
 	if addr < f.text || addr-f.text >= uint64(f.size) {
-		return ""
+		return 0, false
 	}
 	i, ok := slices.BinarySearchFunc(f.funcs, uint32(addr-f.text), func(fn function, at uint32) int { return cmp.Compare(fn.entry, at) })
-	if !ok {
-		return ""
+	return Func(i), ok
+}
+
+// argsOf is how many words of arguments a function takes at most that is called at an address.
+func (v *values) argsOf(addr uint64) int {
+	if fn, ok := v.f.funcAt(addr); ok {
+		return int(v.f.funcs[fn].args)
 	}
-	return f.Name(Func(i))
+	return len(v.regs)
 }
 
 // returned is what a call leaves behind.
@@ -557,6 +668,9 @@ func (v *values) returned(s *state, in instr, name string, taken map[int64]bool)
 		s.regs[v.regs[0]] = o
 	case in.callee != 0:
 		s.regs[v.regs[0]] = value{result, in.callee}
+		for word := 1; word < maxResult; word++ {
+			s.regs[v.regs[word]] = s.words.value([]uint64{uint64(in.pc)<<8 | uint64(word)})
+		}
 	}
 }
 

@@ -105,6 +105,7 @@ func (b *bench) run(t *testing.T, p *probe, supply map[doctor.NeedKind]bool) str
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: name, Type: "bind", Source: source, Options: []string{"bind"}})
 	}
 	shared("", 0o755)
+	shared("data", 0o777) // a volume of the program's
 	bind("/app", p.file)
 	write("/etc/hosts", "127.0.0.1 localhost "+peerName+"\n") // what a container runtime supplies
 	for name, text := range p.files {
