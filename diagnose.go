@@ -41,6 +41,14 @@ const (
 // FindingIDs are the ids of all findings that there can be.
 var FindingIDs = doctor.IDs
 
+// WriteSARIF writes what reports found as one SARIF 2.1.0 log; version is that of the tool.
+func WriteSARIF(w io.Writer, reports []*Report, version string) error {
+	return doctor.WriteSARIF(w, reports, version)
+}
+
+// WriteAnnotations writes what reports found as workflow commands of GitHub Actions.
+func WriteAnnotations(w io.Writer, reports []*Report) error { return doctor.WriteAnnotations(w, reports) }
+
 // FindingsError says that a build was to fail on findings, and there are some.
 type FindingsError struct {
 	Reports []*Report // of the images, one for each platform

@@ -111,7 +111,7 @@ func (f *buildFlags) define(flags *pflag.FlagSet) {
 	flags.Lookup("strict").NoOptDefVal = "warning"
 	flags.BoolVar(&o.AddMissing, "add-missing", false, "add what programs need and the image lacks: CA certificates, time zones, users, /tmp, a home")
 	flags.StringSliceVar(&o.Ignore, "ignore", nil, "`IDS` of findings to leave out; a comment in the Dockerfile does, too: # skiff: ignore=ID")
-	flags.StringVar(&f.report, "report", "", "`FILE` to write all that is known of the image to: text, or JSON where its name ends in .json")
+	flags.StringVar(&f.report, "report", "", "`FILE` to write all that is known of the image to: text; JSON where its name ends in .json; the findings as SARIF where it ends in .sarif")
 	f.compression.define(flags, "of new layers that leave by -o or --push: `KIND[:LEVEL]`, gzip (default), zstd or uncompressed")
 	f.refused.define(flags, refusedByBuild())
 	f.golang.define(flags)

@@ -34,6 +34,7 @@ func newCheck(g *global) *cobra.Command {
 			"to be checked could not be read, and 125 after a mistake in the command line.",
 		Example: "  skiff check app:1\n" +
 			"  skiff check ./app.tar --format json\n" +
+			"  skiff check app:1 --format sarif > skiff.sarif\n" +
 			"  skiff check ./bin/app --ignore debug-info",
 		Args: exactArgs(1, "skiff check app:1"),
 		RunE: interruptible(func(ctx context.Context, cmd *cobra.Command, args []string) error {
@@ -43,15 +44,15 @@ func newCheck(g *global) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.o.Platform, "platform", "", "`OS/ARCH[/VARIANT]` of an image for several (all of them)")
 	flags.StringSliceVar(&f.o.Ignore, "ignore", nil, "`IDS` of findings to leave out")
-	flags.StringVar(&f.format, "format", "text", "text or json")
+	flags.StringVar(&f.format, "format", "text", "`FORMAT`: text, json, sarif (SARIF 2.1.0), or github (annotations of GitHub Actions)")
 	flags.StringVar(&f.failOn, "fail-on", "warning", "`SEVERITY` of findings from which on the exit code is 1: error, warning, info, or none")
-	flags.StringVar(&f.report, "report", "", "`FILE` to write all that is known of the image to: text, or JSON where its name ends in .json")
+	flags.StringVar(&f.report, "report", "", "`FILE` to write all that is known of the image to: text; JSON where its name ends in .json; the findings as SARIF where it ends in .sarif")
 	return cmd
 }
 
 func (f *checkFlags) run(ctx context.Context, g *global, cmd *cobra.Command, what string) error {
-	if f.format != "text" && f.format != "json" {
-		return badFlag("format", f.format, "choose text or json")
+	if !slices.Contains(reportFormats, f.format) {
+		return badFlag("format", f.format, "choose "+strings.Join(reportFormats, ", "))
 	}
 	level := skiff.Severity(f.failOn)
 	if f.failOn != "none" && !severity(level) {
@@ -74,7 +75,7 @@ func (f *checkFlags) run(ctx context.Context, g *global, cmd *cobra.Command, wha
 			return err
 		}
 	}
-	if err := printReports(cmd.OutOrStdout(), reports, f.format == "json"); err != nil {
+	if err := printReports(cmd.OutOrStdout(), reports, f.format); err != nil {
 		return err
 	}
 	for _, r := range reports {
@@ -105,10 +106,18 @@ func knownIDs(ids []string) error {
 	return nil
 }
 
-// printReports writes what was found: for people, or as a JSON array of reports.
-func printReports(w io.Writer, reports []*skiff.Report, asJSON bool) error {
-	if asJSON {
+// reportFormats are the forms in which what was found is written.
+var reportFormats = []string{"text", "json", "sarif", "github"}
+
+// printReports writes what was found: for people, as a JSON array of reports, as a SARIF log, or as annotations of GitHub Actions.
+func printReports(w io.Writer, reports []*skiff.Report, format string) error {
+	switch format {
+	case "json":
 		return encodeReports(w, reports)
+	case "sarif":
+		return skiff.WriteSARIF(w, reports, version())
+	case "github":
+		return skiff.WriteAnnotations(w, reports)
 	}
 	for i, r := range reports {
 		if i > 0 {
@@ -132,9 +141,12 @@ func encodeReports(w io.Writer, reports []*skiff.Report) error {
 func writeReport(path string, reports []*skiff.Report) error {
 	var b bytes.Buffer
 	err, w := error(nil), skiff.Printable(&b)
-	if strings.HasSuffix(path, ".json") {
+	switch {
+	case strings.HasSuffix(path, ".json"):
 		err = encodeReports(w, reports)
-	} else {
+	case strings.HasSuffix(path, ".sarif"):
+		err = skiff.WriteSARIF(w, reports, version())
+	default:
 		for i, r := range reports {
 			if i > 0 {
 				fmt.Fprint(w, "\n\n")
