@@ -19,7 +19,7 @@ var rows = [][]string{
 	{"cmd/skiff", "bench"},
 	{""},
 	{"internal/dockerfile", "internal/progress", "internal/gobuild", "internal/goaware", "internal/engine", "internal/remote",
-		"internal/doctor", "internal/size", "internal/image"},
+		"internal/doctor", "internal/size", "internal/image", "internal/scaffold"},
 	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/fileop", "internal/source", "internal/gobin"},
 	{"internal/layer", "internal/graph", "internal/gocache", "internal/rootfs", "internal/usernet", "internal/gotoolchain", "internal/busybox"},
 	{"internal/whiteout"},
@@ -34,7 +34,7 @@ var forTests = []string{"internal/skifftest", "internal/inode/inodetest", "inter
 var withoutBuildKit = []string{
 	"internal/doctor", "internal/size", "internal/gobuild", "internal/image", "internal/layer", "internal/gobin", "internal/store",
 	"internal/inode", "internal/snapshot", "internal/whiteout", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable",
-	"internal/rootfs", "internal/gocache", "internal/usernet", "internal/skifftest", "internal/shell", "internal/gnumake", "internal/gotoolchain", "internal/busybox",
+	"internal/rootfs", "internal/gocache", "internal/usernet", "internal/skifftest", "internal/shell", "internal/gnumake", "internal/gotoolchain", "internal/busybox", "internal/scaffold",
 }
 
 // listed is a package as `go list` prints it.

@@ -47,7 +47,9 @@ func WriteSARIF(w io.Writer, reports []*Report, version string) error {
 }
 
 // WriteAnnotations writes what reports found as workflow commands of GitHub Actions.
-func WriteAnnotations(w io.Writer, reports []*Report) error { return doctor.WriteAnnotations(w, reports) }
+func WriteAnnotations(w io.Writer, reports []*Report) error {
+	return doctor.WriteAnnotations(w, reports)
+}
 
 // FindingsError says that a build was to fail on findings, and there are some.
 type FindingsError struct {

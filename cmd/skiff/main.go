@@ -113,7 +113,7 @@ func newRoot(g *global) *cobra.Command {
 	setHelp(cmd)
 	cmd.AddCommand(
 		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
-		newPull(g), newPush(g), newRun(g), newCheck(g), newVerify(g), newCache(g), newLogin(g), newLogout(g), newVersion(), newHistory(g),
+		newPull(g), newPush(g), newRun(g), newCheck(g), newVerify(g), newCache(g), newLogin(g), newLogout(g), newVersion(), newHistory(g), newInit(),
 	)
 	for _, verb := range cmd.Commands() {
 		verb.DisableFlagsInUseLine = true // they say [FLAGS] themselves, before the arguments

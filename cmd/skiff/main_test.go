@@ -47,7 +47,10 @@ func TestScripts(t *testing.T) {
 	registry := skifftest.NewRegistry(t, nil)
 	registry.Push(t, "shell:1", skifftest.ShellImage(t))
 	skifftest.NoLeftovers(t)
-	caches := map[string]string{"GO_CACHE": skifftest.GoEnv(t, "GOCACHE"), "GO_MODCACHE": skifftest.GoEnv(t, "GOMODCACHE")}
+	caches := map[string]string{
+		"GO_CACHE": skifftest.GoEnv(t, "GOCACHE"), "GO_MODCACHE": skifftest.GoEnv(t, "GOMODCACHE"),
+		"GO_VERSION": strings.TrimPrefix(skifftest.GoEnv(t, "GOVERSION"), "go"),
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
