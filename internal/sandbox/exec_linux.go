@@ -34,6 +34,11 @@ func (cfg *stepConfig) execProgram(root *os.File, link link) error {
 	if err := closeOnExecAll(); err != nil {
 		return fmt.Errorf("close descriptors: %w", err)
 	}
+	if cfg.Trace {
+		if err := startTrace(link); err != nil {
+			return err
+		}
+	}
 	if err := link.send(frame{Kind: methodExec}, nil); err != nil {
 		return err
 	}

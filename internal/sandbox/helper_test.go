@@ -35,6 +35,7 @@ type runRequest struct {
 	Targets bool // make the mount points with EnsureTargets
 	Stdin   string
 	Kill    bool // end the program by SIGKILL once it runs
+	Trace   bool // give back what a Trace took down
 	Limits  Limits
 
 	Direct, DirectEnv []string
@@ -106,6 +107,14 @@ func testHandlers() map[string]Handler {
 		}
 		if req.Kill {
 			o.Started = func(p *Process) { p.Signal(os.Kill) }
+		}
+		if req.Trace {
+			o.Trace = &Trace{}
+			if err := Run(ctx, req.Spec, o); err != nil {
+				return nil, err
+			}
+			_, opened, err := o.Trace.Paths()
+			return traceResult{opened, fmt.Sprint(err)}, nil
 		}
 		if len(req.Direct) == 0 {
 			return nil, Run(ctx, req.Spec, o)

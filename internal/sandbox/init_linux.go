@@ -21,6 +21,7 @@ type stepConfig struct {
 	Filters [][]byte // BPF programs in the machine's own byte order, in the order of installing
 	FakeIDs bool
 	Limits  initLimits
+	Trace   bool
 
 	Direct, DirectEnv []string // see [Prepared.Direct]
 }

@@ -172,7 +172,7 @@ func (p *Prepared) Run(spec *specs.Spec) error {
 		return err
 	}
 	p.awaitNetwork()
-	master, startErr := handshake(p.link, body)
+	master, startErr := handshake(p.link, body, p.o.Trace)
 	if startErr == nil {
 		p.watch()
 		startErr = attend(p.cmd, master, p.o)
@@ -225,7 +225,7 @@ func newStepConfig(spec *specs.Spec, o RunOptions) (*stepConfig, error) {
 		process.ConsoleSize = sizeOf(o.TTY)
 		s.Process = &process
 	}
-	cfg := &stepConfig{Spec: &s, FakeIDs: o.FakeIDs}
+	cfg := &stepConfig{Spec: &s, FakeIDs: o.FakeIDs, Trace: o.Trace != nil && canTrace()}
 	profiles := []*specs.LinuxSeccomp{spec.Linux.Seccomp}
 	if o.FakeIDs {
 		profiles = append(profiles, fakeIDs())
@@ -400,7 +400,7 @@ func sameFile(a, b io.Writer) bool {
 }
 
 // handshake gives the step's init its orders and follows it until the program runs.
-func handshake(link link, body json.RawMessage) (master *os.File, err error) {
+func handshake(link link, body json.RawMessage, trace *Trace) (master *os.File, err error) {
 	if err := link.send(frame{Kind: kindStart, Body: body}, nil); err != nil {
 		return nil, fmt.Errorf("start step: %w", err)
 	}
@@ -415,6 +415,8 @@ func handshake(link link, body json.RawMessage) (master *os.File, err error) {
 			err = fmt.Errorf("start step: its init ended early: %w", err)
 		case f.Kind == methodTTY && len(files) == 1:
 			master = files[0]
+		case f.Kind == methodTrace && len(files) == 1 && trace != nil:
+			go trace.follow(files[0])
 		case f.Kind == methodExec:
 			running = true
 		case f.Err != nil:

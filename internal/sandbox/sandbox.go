@@ -100,6 +100,9 @@ type RunOptions struct {
 	Tell func(line string)
 	// Started, when set, is called once the program runs.
 	Started func(*Process)
+	// Trace takes down what the step's processes name to the kernel; nil: nobody wants to know. Where the kernel has no such thing it
+	// stays without an entry, which [Trace.Paths] says.
+	Trace *Trace
 }
 
 // ExitError is the end of a program that was not exit code 0. It survives [Child.Call].
