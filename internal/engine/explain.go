@@ -52,7 +52,7 @@ const (
 )
 
 // explain says why the step runs, and returns what remembers it when it has.
-func (n *node) explain(ctx context.Context, inputs []result) (remember func() error, err error) {
+func (n *node) explain(ctx context.Context, inputs []result, by *byInputs) (remember func() error, err error) {
 	x := n.e.o.Explain
 	if x == nil {
 		return func() error { return nil }, nil
@@ -77,6 +77,8 @@ func (n *node) explain(ctx context.Context, inputs []result) (remember func() er
 		why = "no results of earlier builds are taken (--no-cache)"
 	case err != nil:
 		why = "it runs for the first time"
+	case by != nil && len(by.changed) > 0:
+		why = "of what it reads " + nameList(by.changed) + " changed"
 	default:
 		if why = strings.Join(now.differences(before), "; "); why == "" {
 			why = "its result is not in the state any more"

@@ -125,6 +125,14 @@ type confineResp struct{ Why string }
 // confine decides whether the step runs confined. Its words say that it calls the go command alone; whether that is so depends on
 // the files that it will find.
 func (n *node) confine(ctx context.Context, o *pb.ExecOp, env []string, root result) (bool, error) {
+	ok, err := n.confined.do(ctx, func(ctx context.Context) (bool, error) { return n.canConfine(ctx, o, env, root) })
+	if err != nil {
+		n.confined.forget() // a layer that was damaged may be mended
+	}
+	return ok, err
+}
+
+func (n *node) canConfine(ctx context.Context, o *pb.ExecOp, env []string, root result) (bool, error) {
 	hints := n.v.Meta.GetDescription()
 	commands := hints[hintGo]
 	if commands == "" || !root.GoBase || n.e.o.Confine == nil {

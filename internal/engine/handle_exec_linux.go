@@ -29,6 +29,7 @@ type step struct {
 	made     []specs.Mount // for req.Mounts[1:]; caches come last
 	goCaches []*goCacheMount
 	init     *sandbox.Prepared
+	trace    *sandbox.Trace // nil: none is made
 }
 
 // runStep mounts what the step asks for, runs it, and makes layers of what it wrote. After an error nothing is left.
@@ -37,6 +38,9 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 		return resp, errors.New("step without a root")
 	}
 	s := &step{job: j, req: req, spec: sandbox.DefaultSpec()}
+	if req.Inputs != nil && req.Inputs.Carry == nil {
+		s.trace = &sandbox.Trace{}
+	}
 	if s.dir, err = j.temp(); err != nil {
 		return resp, err
 	}
@@ -72,6 +76,9 @@ func runStep(ctx context.Context, j *job, req execReq) (resp execResp, err error
 			return resp, err
 		}
 		resp.Layers = append(resp.Layers, id)
+	}
+	if req.Inputs != nil && len(resp.Layers) == 1 {
+		resp.Inputs = s.inputs(ctx, resp.Layers[0])
 	}
 	return resp, nil
 }
@@ -111,7 +118,7 @@ func (s *step) unserved() string {
 }
 
 func (s *step) runOptions() sandbox.RunOptions {
-	o := sandbox.RunOptions{Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: s.req.Mode == sandbox.ModeOneID, Limits: s.req.Limits}
+	o := sandbox.RunOptions{Stdout: s.stream(1), Stderr: s.stream(2), FakeIDs: s.req.Mode == sandbox.ModeOneID, Limits: s.req.Limits, Trace: s.trace}
 	o.Tell = func(line string) { _, _ = o.Stderr.Write([]byte("skiff: " + line + "\n")) } // a parent that is gone needs no note
 	if s.req.Network == pb.NetMode_UNSET {
 		o.Network = &usernet.Options{Doors: s.req.Doors, Host: s.req.Host}

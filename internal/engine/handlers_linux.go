@@ -29,6 +29,7 @@ func Handlers() map[string]sandbox.Handler {
 		methodList:    handle(w, listChain),
 		methodCache:   handle(w, makeCacheDir),
 		methodConfine: handle(w, canConfine),
+		methodInputs:  handle(w, compareInputs),
 		methodShare:   handle(w, shareModules),
 		methodRemove:  handle(w, removePaths),
 		methodVerify:  handle(w, verify),

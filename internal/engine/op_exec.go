@@ -38,6 +38,7 @@ type execReq struct {
 	Confined  bool              // runs the toolchain of its base and nothing else
 	Direct    []string          // see [StepExtras]
 	DirectEnv []string
+	Inputs    *readInputs // what is to be found out of what it reads; nil: nothing
 
 	done func() // from [StepExtras]; nil: nothing
 }
@@ -66,6 +67,7 @@ type execResp struct {
 	Layers   []string
 	Fetched  []fetchedModules
 	Unserved string
+	Inputs   *foundInputs
 }
 
 // execEvent is what a step prints.
@@ -75,7 +77,7 @@ type execEvent struct {
 }
 
 // runExec runs a step and returns its outputs.
-func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]result, error) {
+func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result, by *byInputs) ([]result, error) {
 	if err := n.e.canRun(n.e.platformOf(n.v.Op.Platform)); err != nil {
 		return nil, err
 	}
@@ -83,6 +85,9 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	defer unlock()
 	if err != nil {
 		return nil, err
+	}
+	if by != nil && req.Confined {
+		req.Inputs = &by.req
 	}
 	log := &stepLog{n: n}
 	var resp execResp
@@ -114,6 +119,9 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result) ([]re
 	}
 	if req.done != nil {
 		req.done()
+	}
+	if err := n.keepInputs(by, req.Mounts[0].Chain, resp.Inputs, resp.Layers); err != nil {
+		return nil, err
 	}
 	n.e.share(resp.Fetched)
 	n.e.writeBack()

@@ -22,11 +22,12 @@ type node struct {
 	read    []string // the files that it read in a local directory; nil: any
 	unsure  bool     // an input changed while it ran: the result is good for this build alone
 
-	defKey flight[store.Key]
-	evaled flight[[]result]
-	source flight[*settledSource] // of sources other than local ones
-	local  flight[*localdir.Tree] // of local sources
-	shown  vertexState
+	defKey   flight[store.Key]
+	evaled   flight[[]result]
+	confined flight[bool]
+	source   flight[*settledSource] // of sources other than local ones
+	local    flight[*localdir.Tree] // of local sources
+	shown    vertexState
 }
 
 type edge struct {
@@ -149,20 +150,27 @@ func (n *node) runOnce(ctx context.Context, key store.Key, inputs []result) ([]r
 			return outs, nil
 		}
 	}
+	outs, by, err := n.lookupInputs(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
+	if len(outs) > 0 {
+		n.cached()
+		return outs, n.e.save(key, outs)
+	}
 	release, err := acquire(ctx, n.e.steps)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	n.started()
-	remember, err := n.explain(ctx, inputs)
+	remember, err := n.explain(ctx, inputs, by)
 	if err != nil {
 		return nil, err
 	}
-	var outs []result
 	switch o := n.v.Op.Op.(type) {
 	case *pb.Op_Exec:
-		outs, err = n.runExec(ctx, o.Exec, inputs)
+		outs, err = n.runExec(ctx, o.Exec, inputs, by)
 	case *pb.Op_File:
 		outs, err = n.runFile(ctx, o.File, inputs)
 	}

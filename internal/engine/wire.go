@@ -17,6 +17,7 @@ const (
 	methodList    = "engine.list"
 	methodCache   = "engine.cache"
 	methodConfine = "engine.confine"
+	methodInputs  = "engine.inputs"
 	methodShare   = "engine.share"
 	methodRemove  = "engine.remove"
 	methodVerify  = "engine.verify"

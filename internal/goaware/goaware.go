@@ -5,7 +5,8 @@
 //   - gocache: a RUN that calls go, in a stage that does not ship, gets the persistent build and module caches;
 //   - force: its `go build -a` loses the -a, since Go's cache is keyed by content and gives the same, bit for bit;
 //   - usercache: where that step is trusted, the build cache of the machine's user fills the shared one;
-//   - usermodules: likewise the modules that the user has are found before a proxy is asked.
+//   - usermodules: likewise the modules that the user has are found before a proxy is asked;
+//   - inputs: where that step is the go command alone, it does not run again for files that it does not read (inputs.go).
 //
 // What a RUN does is read off its words (shell.go, commands.go, gocommand.go), what becomes of its files off the graph
 // (lineage.go). Where either is unclear the step stays as it is: a rewrite that is left out costs time only.
@@ -44,10 +45,11 @@ const (
 	Force       = "force"
 	UserCache   = "usercache"
 	UserModules = "usermodules"
+	Inputs      = "inputs"
 )
 
 // Rewrites are the names of all rewrites.
-var Rewrites = []string{GoCache, Force, UserCache, UserModules}
+var Rewrites = []string{GoCache, Force, UserCache, UserModules, Inputs}
 
 // Options choose the rewrites. The zero value switches all on, but shares the module cache with nobody.
 type Options struct {

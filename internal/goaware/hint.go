@@ -22,6 +22,9 @@ const (
 	// calls, a blank between. An engine that can confine it to that lets it write the caches that all projects share.
 	HintGo = hintPrefix + "only"
 
+	// HintInputs says of such a step, by any value, that what it writes follows from what it reads: it asks nobody else, and no clock.
+	HintInputs = hintPrefix + "inputs"
+
 	// HintC are directories of a step that may use cgo, absolute, a line each: the headers and libraries in them, which no key of
 	// Go's cache knows, tell the step's build cache from others.
 	HintC = hintPrefix + "c"

@@ -57,6 +57,9 @@ func (c *client) apply(p plan) {
 	}
 	p.hint(HintGo, p.called())
 	p.hint(HintRelease, p.release)
+	if c.on(Inputs) && p.followsFromInputs() {
+		p.hint(HintInputs, "yes")
+	}
 	if p.build != "" && c.on(UserCache) && p.script.calls(compiling) && !goOlderThan(p.release, 1, 24) {
 		p.hint(HintCache, p.build)
 	}

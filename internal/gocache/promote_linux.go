@@ -448,7 +448,7 @@ func IncludesElsewhere(dirs ...string) (found bool, err error) {
 				if err != nil {
 					return err
 				}
-				if found = found || len(data) == maxSource || includesPath(data); found {
+				if found = found || len(data) == maxSource || IncludesPath(data); found {
 					return filepath.SkipAll
 				}
 			}
@@ -468,9 +468,9 @@ const maxSource = 16 << 20
 // hides (the assembler unquotes it), and an ending that the go command takes for a source.
 var besideIt = regexp.MustCompile(`^"[^"/\\]+\.(h|hh|hpp|hxx|s|S|sx)"`)
 
-// includesPath says whether a source includes a file that is in no key. Go's assembler knows names in quotes alone
+// IncludesPath says whether a source of assembly includes a file that is in no key. Go's assembler knows names in quotes alone
 // (cmd/asm/internal/lex, Input.include): what C includes in angle brackets is none of its.
-func includesPath(source []byte) bool {
+func IncludesPath(source []byte) bool {
 	for line := range bytes.Lines(source) {
 		line, isDirective := bytes.CutPrefix(bytes.TrimSpace(line), []byte("#"))
 		line, isInclude := bytes.CutPrefix(bytes.TrimSpace(line), []byte("include"))

@@ -23,7 +23,7 @@ const methodTrace = "trace"
 // tracedCall says where in a call's arguments paths are.
 type tracedCall struct {
 	paths  []pathArgs
-	opens  bool
+	opens  bool // what it names, or gives it another name
 	escape bool // after it the paths say no more what was read
 }
 
@@ -33,8 +33,9 @@ type pathArgs struct{ dir, path int }
 var tracedCalls = func() map[string]tracedCall {
 	calls := map[string]tracedCall{
 		"open": {paths: []pathArgs{{-1, 0}}, opens: true}, "openat": {paths: []pathArgs{{0, 1}}, opens: true}, "openat2": {paths: []pathArgs{{0, 1}}, opens: true},
-		"rename": {paths: []pathArgs{{-1, 0}, {-1, 1}}}, "link": {paths: []pathArgs{{-1, 0}, {-1, 1}}},
-		"renameat": {paths: []pathArgs{{0, 1}, {2, 3}}}, "renameat2": {paths: []pathArgs{{0, 1}, {2, 3}}}, "linkat": {paths: []pathArgs{{0, 1}, {2, 3}}},
+		"rename": {paths: []pathArgs{{-1, 0}, {-1, 1}}, opens: true}, "link": {paths: []pathArgs{{-1, 0}, {-1, 1}}, opens: true},
+		"renameat": {paths: []pathArgs{{0, 1}, {2, 3}}, opens: true}, "renameat2": {paths: []pathArgs{{0, 1}, {2, 3}}, opens: true},
+		"linkat": {paths: []pathArgs{{0, 1}, {2, 3}}, opens: true},
 	}
 	for _, name := range []string{
 		"creat", "stat", "lstat", "access", "readlink", "chdir", "mkdir", "rmdir", "unlink", "truncate", "chmod", "chown", "lchown", "utime",

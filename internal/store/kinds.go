@@ -16,6 +16,7 @@ const (
 	KindCopied   Kind = "copied"   // engine: what a large copy was made of
 	KindMode     Kind = "mode"     // engine: the sandbox's mode on this machine
 	KindExplain  Kind = "explain"  // engine: what a step was when it ran last
+	KindInputs   Kind = "inputs"   // engine: what a step read when it ran last
 
 	KindLocalDir Kind = "localdir" // localdir: digests of the files of a build context
 	KindFolder   Kind = "folder"   // localdir: digests of selections of one
@@ -56,7 +57,7 @@ const (
 
 // kinds is all of them. The compiler refuses a key that comes twice.
 var kinds = map[Kind]bool{
-	KindResult: true, KindBase: true, KindPack: true, KindDigest: true, KindTarIndex: true, KindCopied: true, KindMode: true, KindExplain: true,
+	KindResult: true, KindBase: true, KindPack: true, KindDigest: true, KindTarIndex: true, KindCopied: true, KindMode: true, KindExplain: true, KindInputs: true,
 	KindLocalDir: true, KindFolder: true,
 	KindHTTP: true,
 	KindTag:  true, KindCompressed: true, KindChunks: true, KindLayerSize: true, KindOrigin: true, KindBlobOrigin: true,
