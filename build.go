@@ -27,6 +27,7 @@ import (
 	"github.com/skiff-build/skiff/internal/gotoolchain"
 	"github.com/skiff-build/skiff/internal/localdir"
 	"github.com/skiff-build/skiff/internal/progress"
+	"github.com/skiff-build/skiff/internal/secrets"
 	"github.com/skiff-build/skiff/internal/snapshot"
 )
 
@@ -52,7 +53,7 @@ type build struct {
 	tools   *gotoolchain.Toolchains
 	bases   *gobase.Bases
 	loans   *gobase.Loans
-	agents  *agents
+	agents  *secrets.Agents
 	display *progress.Display // nil shows nothing
 	steps   *steps
 	doctor  *checkup
@@ -113,7 +114,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	if err != nil {
 		return nil, option(err)
 	}
-	if err := checkSecrets(o.Secrets); err != nil {
+	if err := secrets.Check(o.Secrets); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -130,7 +131,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 			return nil, err
 		}
 	}
-	if b.agents, err = newAgents(o.SSH); err != nil {
+	if b.agents, err = secrets.NewAgents(o.SSH); err != nil {
 		return nil, err
 	}
 	b.steps = &steps{show: b.show}
@@ -153,7 +154,7 @@ func (s *State) newBuild(o BuildOptions) (_ *build, err error) {
 	b.engine, err = engine.New(engine.Options{
 		Store: s.store, Locals: selections(b.df.Locals()), OCILayouts: b.df.Layouts(),
 		Images: images, Bases: bases, StepEnv: b.stepEnv, Working: bases.working, Note: b.steps.note, Confine: b.confine, ModuleSums: b.tools.ModuleSums,
-		Secrets: secretReader(o.Secrets), SSH: b.agents.socket, Allow: allow, Doors: doors(o.BuildArgs), Limits: o.Limits,
+		Secrets: secrets.Reader(o.Secrets), SSH: b.agents.Socket, Allow: allow, Doors: doors(o.BuildArgs), Limits: o.Limits,
 		NoCache: o.NoCache, Pull: o.Pull == PullAlways, Status: b.status, Explain: b.explainer(),
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ const module = "github.com/skiff-build/skiff"
 var rows = [][]string{
 	{"cmd/skiff", "bench"},
 	{""},
+	{"internal/secrets", "internal/runimage"},
 	{"internal/dockerfile", "internal/progress", "internal/gobuild", "internal/goaware", "internal/engine", "internal/remote",
 		"internal/doctor", "internal/size", "internal/image", "internal/scaffold"},
 	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/fileop", "internal/source", "internal/gobin"},

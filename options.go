@@ -10,6 +10,7 @@ import (
 
 	"github.com/skiff-build/skiff/internal/image"
 	"github.com/skiff-build/skiff/internal/sandbox"
+	"github.com/skiff-build/skiff/internal/secrets"
 )
 
 // BuildOptions says what to build and what to do with it. Only Context is required.
@@ -79,13 +80,10 @@ func ParsePullPolicy(text string) (PullPolicy, error) {
 }
 
 // Secret is a value for RUN --mount=type=secret: the content of File, or of the environment variable Env.
-type Secret struct{ ID, File, Env string }
+type Secret = secrets.Secret
 
 // SSHAgent is for RUN --mount=type=ssh: the socket of an agent, or files with private keys, which have no passphrase.
-type SSHAgent struct {
-	ID    string
-	Paths []string
-}
+type SSHAgent = secrets.SSHAgent
 
 // Output is one thing to make of a build's result, as docker build --output names it.
 type Output = image.Output

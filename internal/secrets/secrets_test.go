@@ -1,4 +1,4 @@
-package skiff
+package secrets
 
 import (
 	"bytes"
@@ -21,10 +21,10 @@ func TestSecrets(t *testing.T) {
 	}
 	t.Setenv("SKIFF_SECRET", "value")
 	secrets := []Secret{{ID: "a", File: file}, {ID: "b", Env: "SKIFF_SECRET"}}
-	if err := checkSecrets(secrets); err != nil {
+	if err := Check(secrets); err != nil {
 		t.Fatal(err)
 	}
-	read := secretReader(secrets)
+	read := Reader(secrets)
 	for id, want := range map[string]string{"a": "text", "b": "value"} {
 		if got, err := read(t.Context(), id); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", id, got, err)
@@ -42,7 +42,7 @@ func TestSecrets(t *testing.T) {
 		"is a folder":            {{ID: "a", File: dir}},
 		"more than 512000 bytes": {{ID: "a", File: large}},
 	} {
-		if err := checkSecrets(s); err == nil || !strings.Contains(err.Error(), want) {
+		if err := Check(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", s, err, want)
 		}
 	}

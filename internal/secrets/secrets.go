@@ -1,4 +1,7 @@
-package skiff
+// Package secrets holds what a build gives its steps and no layer, key or record has: the values of RUN --mount=type=secret, and the
+// agents of RUN --mount=type=ssh. [Check] and [NewAgents] find what is missing before anything runs. A value is read when a step asks
+// for it; files are read anew each time.
+package secrets
 
 import (
 	"context"
@@ -12,8 +15,11 @@ import (
 // maxSecret is BuildKit's limit for one secret, in bytes (session/secrets, MaxSecretSize).
 const maxSecret = 500 * 1024
 
-// checkSecrets finds what is missing before anything runs.
-func checkSecrets(secrets []Secret) error {
+// Secret is a value for RUN --mount=type=secret: the content of File, or of the environment variable Env.
+type Secret struct{ ID, File, Env string }
+
+// Check finds what is missing before anything runs.
+func Check(secrets []Secret) error {
 	seen := map[string]bool{}
 	for _, s := range secrets {
 		switch {
@@ -44,8 +50,8 @@ func checkSecrets(secrets []Secret) error {
 	return nil
 }
 
-// secretReader answers the engine from what the build was given.
-func secretReader(secrets []Secret) func(context.Context, string) ([]byte, error) {
+// Reader answers the engine from what the build was given.
+func Reader(secrets []Secret) func(context.Context, string) ([]byte, error) {
 	return func(_ context.Context, id string) ([]byte, error) {
 		for _, s := range secrets {
 			if s.ID != id {

@@ -1,4 +1,4 @@
-package skiff
+package secrets
 
 import (
 	"crypto/ed25519"
@@ -10,9 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/skiff-build/skiff/internal/engine"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/skiff-build/skiff/internal/engine"
 )
 
 func TestAgentSocket(t *testing.T) {
@@ -23,14 +24,14 @@ func TestAgentSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	a, err := newAgents([]SSHAgent{{ID: "default", Paths: []string{socket}}})
+	a, err := NewAgents([]SSHAgent{{ID: "default", Paths: []string{socket}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := a.socket(""); err != nil || got != socket {
+	if got, err := a.Socket(""); err != nil || got != socket {
 		t.Errorf("%q, %v", got, err)
 	}
-	if _, err := a.socket("x"); !errors.Is(err, engine.ErrNoSecret) {
+	if _, err := a.Socket("x"); !errors.Is(err, engine.ErrNoSecret) {
 		t.Errorf("x: %v", err)
 	}
 }
@@ -44,12 +45,12 @@ func TestAgentRefuses(t *testing.T) {
 	for path, want := range map[string]string{
 		filepath.Join(dir, "missing"): "no such file", text: "nor a private key", locked: "ssh-add", dir: "is a directory",
 	} {
-		if _, err := newAgents([]SSHAgent{{ID: "x", Paths: []string{path}}}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := NewAgents([]SSHAgent{{ID: "x", Paths: []string{path}}}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
 	key := SSHAgent{ID: "x", Paths: []string{writeKey(t, t.TempDir(), "")}}
-	if _, err := newAgents([]SSHAgent{key, key}); err == nil || !strings.Contains(err.Error(), "twice") {
+	if _, err := NewAgents([]SSHAgent{key, key}); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("one id twice: %v", err)
 	}
 }
@@ -57,11 +58,11 @@ func TestAgentRefuses(t *testing.T) {
 // A step signs with the keys of files; it can neither add to them nor take them away.
 func TestAgentOfKeys(t *testing.T) {
 	dir := t.TempDir()
-	a, err := newAgents([]SSHAgent{{ID: "x", Paths: []string{writeKey(t, dir, ""), writeKey(t, t.TempDir(), "")}}})
+	a, err := NewAgents([]SSHAgent{{ID: "x", Paths: []string{writeKey(t, dir, ""), writeKey(t, t.TempDir(), "")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket, err := a.socket("x")
+	socket, err := a.Socket("x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestAgentOfKeys(t *testing.T) {
 	if err := c.RemoveAll(); err == nil {
 		t.Error("a step took the keys away")
 	}
-	if again, err := a.socket("x"); err != nil || again != socket {
+	if again, err := a.Socket("x"); err != nil || again != socket {
 		t.Errorf("%q, %v", again, err)
 	}
 	if err := a.Close(); err != nil {

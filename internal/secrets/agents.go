@@ -1,4 +1,4 @@
-package skiff
+package secrets
 
 import (
 	"errors"
@@ -9,16 +9,23 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/skiff-build/skiff/internal/engine"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"github.com/skiff-build/skiff/internal/engine"
 )
 
 // maxKey bounds a file with a private key, in bytes; BuildKit's is the same (session/sshforward/sshprovider).
 const maxKey = 100 * 1024
 
-// agents are what a build was given for RUN --mount=type=ssh: sockets, and keys, for which it is the agent itself.
-type agents struct {
+// SSHAgent is for RUN --mount=type=ssh: the socket of an agent, or files with private keys, which have no passphrase.
+type SSHAgent struct {
+	ID    string
+	Paths []string
+}
+
+// Agents are what a build was given for RUN --mount=type=ssh: sockets, and keys, for which it is the agent itself.
+type Agents struct {
 	sockets map[string]string
 	keys    map[string]agent.ExtendedAgent
 
@@ -26,9 +33,9 @@ type agents struct {
 	serving map[string]*keyServer
 }
 
-// newAgents finds what is missing or unfit before anything runs. The caller closes them.
-func newAgents(given []SSHAgent) (*agents, error) {
-	a := &agents{sockets: map[string]string{}, keys: map[string]agent.ExtendedAgent{}, serving: map[string]*keyServer{}}
+// NewAgents finds what is missing or unfit before anything runs. The caller closes them.
+func NewAgents(given []SSHAgent) (*Agents, error) {
+	a := &Agents{sockets: map[string]string{}, keys: map[string]agent.ExtendedAgent{}, serving: map[string]*keyServer{}}
 	for _, g := range given {
 		if a.sockets[g.ID] != "" || a.keys[g.ID] != nil {
 			return nil, fmt.Errorf("ssh %s: given twice", g.ID)
@@ -40,7 +47,7 @@ func newAgents(given []SSHAgent) (*agents, error) {
 	return a, nil
 }
 
-func (a *agents) add(g SSHAgent) error {
+func (a *Agents) add(g SSHAgent) error {
 	if len(g.Paths) == 1 {
 		st, err := os.Stat(g.Paths[0])
 		if err != nil {
@@ -85,8 +92,8 @@ func readKey(path string) (any, error) {
 	return key, nil
 }
 
-// socket is what the engine mounts into a step for an id; "" is default. Keys are served from the first time on.
-func (a *agents) socket(id string) (string, error) {
+// Socket is what the engine mounts into a step for an id; "" is default. Keys are served from the first time on.
+func (a *Agents) Socket(id string) (string, error) {
 	if id == "" {
 		id = "default"
 	}
@@ -111,7 +118,7 @@ func (a *agents) socket(id string) (string, error) {
 }
 
 // Close ends the agents that the build was itself.
-func (a *agents) Close() error {
+func (a *Agents) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error
