@@ -16,8 +16,8 @@ import (
 )
 
 // execProgram finds the program as the step's user, and becomes it. It returns only with an error.
-func (cfg *stepConfig) execProgram(root *os.File, link link) error {
-	p := cfg.Spec.Process
+func (cfg *stepConfig) execProgram(st *stage, link link) error {
+	root, p := st.root, cfg.Spec.Process
 	path := envValue(p.Env, "PATH")
 	var direct *foundFile
 	if len(cfg.Direct) > 0 {
@@ -39,7 +39,7 @@ func (cfg *stepConfig) execProgram(root *os.File, link link) error {
 			return err
 		}
 	}
-	if err := link.send(frame{Kind: methodExec}, nil); err != nil {
+	if err := link.send(frame{Kind: methodExec}, []*os.File{st.proc}); err != nil {
 		return err
 	}
 	if err := cfg.Limits.applyData(); err != nil {

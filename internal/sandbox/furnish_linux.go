@@ -22,13 +22,12 @@ var devLinks = [][2]string{
 }
 
 // enterRoot furnishes the root of s and makes it the root of this process. Every name of an image is resolved on the stage,
-// where nothing of the machine is left. What it returns is the root.
-func enterRoot(s *specs.Spec) (*os.File, error) {
+// where nothing of the machine is left. Of the stage it returns, the root and the /proc are still open.
+func enterRoot(s *specs.Spec) (*stage, error) {
 	st, err := enterStage(s)
 	if err != nil {
 		return nil, err
 	}
-	defer st.proc.Close()
 	if err := st.confined(st.ownNames); err != nil {
 		return nil, err
 	}
@@ -50,7 +49,7 @@ func enterRoot(s *specs.Spec) (*os.File, error) {
 	if err := exchangeRoot(st.root); err != nil {
 		return nil, err
 	}
-	return st.root, st.confined(st.stepNames)
+	return st, st.confined(st.stepNames)
 }
 
 // mount puts mount i of the spec into the root.

@@ -80,6 +80,12 @@ func testHandlers() map[string]Handler {
 		}
 		return self.Step && !firstTaken.Load(), nil
 	}
+	// steps tells how many steps there are.
+	h["steps"] = func(context.Context, *Call) (any, error) {
+		n := 0
+		steps.Range(func(any, any) bool { n++; return true })
+		return n, nil
+	}
 	h["run"] = func(ctx context.Context, c *Call) (any, error) {
 		var req runRequest
 		if err := c.Decode(&req); err != nil {
@@ -182,7 +188,7 @@ func run(t testing.TB, c *Child, s *specs.Spec) (string, error) {
 func runReq(t testing.TB, c *Child, req runRequest) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // against hanging: a busy machine is no fault
 	defer cancel()
 	err := c.Call(ctx, "run", req, nil, func(m json.RawMessage) {
 		var o output

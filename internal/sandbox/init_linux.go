@@ -26,8 +26,8 @@ type stepConfig struct {
 	Direct, DirectEnv []string // see [Prepared.Direct]
 }
 
-// Messages of a step's init to the child: the terminal's master comes with methodTTY; methodExec is the last one
-// before execve, and the end of the link after it says that execve worked.
+// Messages of a step's init to the child: the terminal's master comes with methodTTY, the step's /proc with methodExec. That is the
+// last one before execve, and the end of the link after it says that execve worked.
 const (
 	methodTTY  = "tty"
 	methodExec = "exec"
@@ -90,10 +90,11 @@ func (cfg *stepConfig) become(link link) error {
 	if err := setNames(s); err != nil {
 		return err
 	}
-	root, err := enterRoot(s)
+	st, err := enterRoot(s)
 	if err != nil {
 		return err
 	}
+	root := st.root
 	if err := enterCwd(root, p.Cwd, p.User, cfg.FakeIDs); err != nil {
 		return fmt.Errorf("enter working directory %s: %w", p.Cwd, ledAway(err))
 	}
@@ -113,7 +114,7 @@ func (cfg *stepConfig) become(link link) error {
 	if err := cfg.dropPrivilege(); err != nil {
 		return err
 	}
-	return cfg.execProgram(root, link)
+	return cfg.execProgram(st, link)
 }
 
 // setNames sets the names of the machine as the step sees it. Podman's default profile forbids it, and lets everything else

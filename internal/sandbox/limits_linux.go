@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,50 +121,52 @@ const noGroupMend = "a user gets one by: systemd-run --user --scope -p Delegate=
 // minPidMax is the least that the kernel takes (kernel/pid.c).
 const minPidMax = 301
 
-// Where a step that has all of its processes is looked at, and for how long that may be so before it is taken for one that will
-// never do anything else.
+// A step is looked at every watchTime. One that had all of its processes at bombLooks looks in a row, and for bombTime, is taken for
+// one that will never do anything else: looks, so that a machine which stood still meanwhile tells nothing, and time, so that a
+// build which came to its limit may still go below it.
 const (
 	watchTime = 100 * time.Millisecond
-	countTime = 500 * time.Millisecond
 	bombTime  = 2 * time.Second
+	bombLooks = 5
 )
 
-// watch kills a step that does nothing but start processes. What the machine has is counted, in one read; that they are the step's is
-// found out where they are enough to be.
-func (p *Prepared) watch() {
+// watch kills a step that does nothing but start processes. proc is the step's own /proc.
+//
+// The bomb's processes want the same processors as this thread, hundreds or thousands of them, so that each look comes late and each
+// millisecond of it lasts seconds. Hence a look is a few calls, and a few looks are enough however late they come. To make the
+// processes stand back by setpriority(2) was tried: then they take minutes to die beside a busy machine, and no user can raise them again.
+func (p *Prepared) watch(proc *os.File) {
 	l := p.limits
-	proc := ownProc()
 	limit := l.pids()
-	if proc == nil || limit <= 0 {
+	v := procView{proc}
+	if limit <= 0 || !v.ofStep() {
+		proc.Close()
 		return
 	}
 	l.stands.Go(func() {
+		defer proc.Close()
 		tick := time.NewTicker(watchTime)
 		defer tick.Stop()
-		before := proc.tasks()
-		var since, counted time.Time
-		for {
+		var since time.Time
+		for looks := 0; ; {
 			select {
 			case <-l.stop:
 				return
-			case now := <-tick.C:
-				// Whose they are takes thousands of calls, from a machine that is busy then.
-				if proc.tasks()-before < limit/2 && since.IsZero() || now.Sub(counted) < countTime {
-					continue
-				}
-				n := proc.tasksOf(p.cmd.Process.Pid)
-				counted = time.Now()
-				l.peak = max(l.peak, n)
-				switch {
-				case !full(n, limit):
-					since = time.Time{}
-				case since.IsZero():
-					since = now
-				case now.Sub(since) > bombTime:
-					l.bomb = true
-					p.cmd.Process.Kill()
-					return
-				}
+			case <-tick.C:
+			}
+			n := v.tasks(limit)
+			l.peak = max(l.peak, n)
+			if !full(n, limit) {
+				looks = 0
+				continue
+			}
+			if looks++; looks == 1 {
+				since = time.Now()
+			}
+			if looks >= bombLooks && time.Since(since) >= bombTime {
+				l.bomb = true
+				p.cmd.Process.Kill()
+				return
 			}
 		}
 	})
@@ -204,78 +207,56 @@ func (l *limits) end(err error, oomsBefore uint64) error {
 	return &ExitError{Code: exit.Code, Signal: exit.Signal, Message: fmt.Sprintf("exit code: %d (%s)", exit.Code, why)}
 }
 
-// procView is a procfs of the child's own pid namespace, in which all steps are.
+// procView is a procfs.
 type procView struct{ dir *os.File }
 
-// ownProc is mounted where no name leads; nil where it cannot be.
-var ownProc = sync.OnceValue(func() *procView {
-	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return nil
-	}
-	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NODEV)
-	if err != nil {
-		return nil
-	}
-	return &procView{os.NewFile(uintptr(m), "proc")}
-})
-
-func (v *procView) read(name string) string {
-	fd, err := unix.Openat(int(v.dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return ""
-	}
-	defer unix.Close(fd)
-	var b [512]byte
-	n, _ := unix.Read(fd, b[:])
-	return string(b[:max(n, 0)])
+// ofStep reports whether it is that of a step's pid namespace, in which this process is not. In nested containers there may be
+// none, and the step has the outer container's.
+func (v procView) ofStep() bool {
+	var b [16]byte
+	_, err := unix.Readlinkat(int(v.dir.Fd()), "self", b[:])
+	return err == unix.ENOENT
 }
 
-// tasks is how many processes and threads the machine has.
-func (v *procView) tasks() int64 {
-	if f := strings.Fields(v.read("loadavg")); len(f) > 3 {
-		_, total, _ := strings.Cut(f[3], "/")
-		n, _ := strconv.ParseInt(total, 10, 64)
-		return n
-	}
-	return 0
-}
-
-// tasksOf is how many of them are in the pid namespace whose first process is pid.
-func (v *procView) tasksOf(pid int) (n int64) {
-	of := func(name string) string {
-		var b [64]byte
-		size, err := unix.Readlinkat(int(v.dir.Fd()), name+"/ns/pid", b[:])
-		if err != nil {
-			return ""
-		}
-		return string(b[:size])
-	}
-	want := of(strconv.Itoa(pid))
-	fd, err := unix.Openat(int(v.dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil || want == "" {
+// tasks is how many processes and threads are in the namespace, or 0 where the whole machine has not enough to fill a limit. The
+// former takes a call for some hundred processes where they are many, and the latter is one read.
+func (v procView) tasks(limit int64) (n int64) {
+	if all := v.tasksOfMachine(); all > 0 && !full(all, limit) {
 		return 0
 	}
-	dir := os.NewFile(uintptr(fd), "proc")
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+	names, err := list(int(v.dir.Fd()), ".")
+	if err != nil {
+		return 0
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name[0] < '0' || name[0] > '9' })
+	if n = int64(len(names)); full(n, limit) {
+		return n
+	}
 	for _, name := range names {
-		if name[0] < '0' || name[0] > '9' || of(name) != want {
-			continue
+		// A thread is a folder in there.
+		var st unix.Stat_t
+		if err := unix.Fstatat(int(v.dir.Fd()), name+"/task", &st, 0); err == nil && st.Nlink > 3 {
+			n += int64(st.Nlink) - 3
 		}
-		// The fields after the name of the program, which may hold anything; the 20th of all is the number of threads (proc(5)).
-		stat := v.read(name + "/stat")
-		threads := int64(1)
-		if f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]); len(f) > 17 {
-			threads, _ = strconv.ParseInt(f[17], 10, 64)
-		}
-		n += threads
 	}
 	return n
+}
+
+// tasksOfMachine is the number behind the slash of /proc/loadavg (proc_loadavg(5)), of all namespaces; 0: not known.
+func (v procView) tasksOfMachine() int64 {
+	f, err := openAt(int(v.dir.Fd()), "loadavg")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var b [128]byte
+	n, _ := f.Read(b[:])
+	if f := strings.Fields(string(b[:max(n, 0)])); len(f) > 3 {
+		_, total, _ := strings.Cut(f[3], "/")
+		all, _ := strconv.ParseInt(total, 10, 64)
+		return all
+	}
+	return 0
 }
 
 // applyData is called where nothing is left to do but to become the program: this process would have to live within the limit, too.

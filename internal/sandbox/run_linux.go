@@ -172,9 +172,9 @@ func (p *Prepared) Run(spec *specs.Spec) error {
 		return err
 	}
 	p.awaitNetwork()
-	master, startErr := handshake(p.link, body, p.o.Trace)
+	master, proc, startErr := handshake(p.link, body, p.o.Trace)
 	if startErr == nil {
-		p.watch()
+		p.watch(proc)
 		startErr = attend(p.cmd, master, p.o)
 	}
 	if startErr != nil {
@@ -399,16 +399,17 @@ func sameFile(a, b io.Writer) bool {
 	return err1 == nil && err2 == nil && os.SameFile(fi, gi)
 }
 
-// handshake gives the step's init its orders and follows it until the program runs.
-func handshake(link link, body json.RawMessage, trace *Trace) (master *os.File, err error) {
+// handshake gives the step's init its orders and follows it until the program runs. It returns the master of the step's terminal,
+// nil where it has none, and the step's /proc.
+func handshake(link link, body json.RawMessage, trace *Trace) (master, proc *os.File, err error) {
 	if err := link.send(frame{Kind: kindStart, Body: body}, nil); err != nil {
-		return nil, fmt.Errorf("start step: %w", err)
+		return nil, nil, fmt.Errorf("start step: %w", err)
 	}
 	running := false
 	for {
 		f, files, err := link.recv()
 		if err != nil && running {
-			return master, nil // closed by execve
+			return master, proc, nil // closed by execve
 		}
 		switch {
 		case err != nil:
@@ -417,8 +418,8 @@ func handshake(link link, body json.RawMessage, trace *Trace) (master *os.File, 
 			master = files[0]
 		case f.Kind == methodTrace && len(files) == 1 && trace != nil:
 			go trace.follow(files[0])
-		case f.Kind == methodExec:
-			running = true
+		case f.Kind == methodExec && len(files) == 1:
+			running, proc = true, files[0]
 		case f.Err != nil:
 			err = f.Err.error()
 			if f.Err.Exit == nil {
@@ -426,10 +427,12 @@ func handshake(link link, body json.RawMessage, trace *Trace) (master *os.File, 
 			}
 		}
 		if err != nil {
-			if master != nil {
-				master.Close()
+			for _, f := range []*os.File{master, proc} {
+				if f != nil {
+					f.Close()
+				}
 			}
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }

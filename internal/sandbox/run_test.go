@@ -86,7 +86,7 @@ func write(t testing.TB, path, text string, mode os.FileMode) {
 
 var _ = helper("sleep", func([]string) error {
 	fmt.Println("sleeping")
-	time.Sleep(time.Minute)
+	time.Sleep(time.Hour)
 	return nil
 })
 
@@ -102,10 +102,18 @@ func TestKilledBySignal(t *testing.T) {
 func TestCancelKillsTheStep(t *testing.T) {
 	c := enter(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	var at time.Time
-	err := c.Call(ctx, "run", runRequest{Spec: step(t, "sleep"), FakeIDs: c.Mode() == ModeOneID}, nil, func(json.RawMessage) { at = time.Now(); cancel() })
-	if !errors.Is(err, context.Canceled) || time.Since(at) > 25*time.Second /* of the minute that it sleeps */ {
-		t.Fatalf("%v after %v", err, time.Since(at))
+	err := c.Call(ctx, "run", runRequest{Spec: step(t, "sleep"), FakeIDs: c.Mode() == ModeOneID}, nil, func(json.RawMessage) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if !eventually(func() bool {
+		var n int
+		if err := c.Call(t.Context(), "steps", nil, &n, nil); err != nil {
+			t.Fatal(err)
+		}
+		return n == 0
+	}) {
+		t.Fatal("the handler never ended")
 	}
 }
 
@@ -118,11 +126,7 @@ var _ = helper("background", func([]string) error {
 // A process in the background that keeps stdout open must not keep the step.
 func TestBackgroundProcessEndsWithTheStep(t *testing.T) {
 	c := enter(t)
-	begun := time.Now()
-	mustRun(t, c, step(t, "background"))
-	if d := time.Since(begun); d > 20*time.Second { // of the minute that the process sleeps
-		t.Fatalf("took %v", d)
-	}
+	mustRun(t, c, step(t, "background")) // which waits for less than the process sleeps
 }
 
 var _ = helper("cat", func([]string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -219,12 +220,30 @@ func readProcLink(name string) (string, error) {
 		return "", errors.New("a path that is not absolute, and no /proc of the sandbox can be mounted")
 	}
 	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(int(proc.dir.Fd()), name, buf)
+	n, err := unix.Readlinkat(int(proc.Fd()), name, buf)
 	if err != nil {
 		return "", fmt.Errorf("read /proc/%s: %w", name, err)
 	}
 	return string(buf[:n]), nil
 }
+
+// ownProc is a procfs of the child's own pid namespace, in which the processes of all steps are, mounted where no name leads; nil
+// where it cannot be.
+var ownProc = sync.OnceValue(func() *os.File {
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil
+	}
+	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC|unix.MOUNT_ATTR_NODEV)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(m), "proc")
+})
 
 // readString reads a string of C, of at most len(buf) bytes, in the memory of a process. It goes from page to page: the next need not be
 // there.

@@ -97,7 +97,7 @@ func TestTerminal(t *testing.T) {
 		go func() {
 			done <- c.CallFiles(t.Context(), "run", runRequest{Spec: s, FakeIDs: c.Mode() == ModeOneID}, []*os.File{tty}, nil, nil)
 		}()
-		if err := keyboard.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := keyboard.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		screen := bufio.NewReader(keyboard)
