@@ -152,20 +152,17 @@ func (m *moduleMover) move(v module.Version) (mod Module, whole bool, err error)
 		return mod, false, err
 	}
 	whole = moved && mod.ModSum != ""
-	sum, known := m.known(name + ".ziphash")
+	sum, known := m.known(name)
 	found := zipped{sum: sum}
 	if !known {
 		if found, err = m.checkZip(v, name, folder); err != nil || found.sum == "" {
 			return mod, false, err
 		}
-		// The checksum comes last: without it the go command does not take the zip for whole.
-		for _, ext := range []string{".zip", ".ziphash"} {
-			moved, err := m.moveFile(name + ext)
-			if err != nil {
-				return mod, false, err
-			}
-			whole = whole && moved
+		moved, err := m.moveZip(name, found.sum)
+		if err != nil {
+			return mod, false, err
 		}
+		whole = whole && moved
 	}
 	mod.Sum = found.sum
 	if known && m.isModule(v, filepath.Join(m.from, folder), mod.Sum) || !known && found.folder {
@@ -226,10 +223,10 @@ func (m *moduleMover) share(mod Module) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(m.to, name+".ziphash")); err == nil {
+	if _, there := knownAt(m.to, name); there {
 		return nil // another project was first
 	}
-	if sum, _ := (&moduleMover{below: []string{m.from}}).known(name + ".ziphash"); sum != mod.Sum {
+	if sum, _ := knownAt(m.from, name); sum != mod.Sum {
 		return nil
 	}
 	if !mod.Zip.stands(filepath.Join(m.from, name+".zip")) {
@@ -243,20 +240,52 @@ func (m *moduleMover) share(mod Module) error {
 	if err := m.linkFolder(v, folder, mod); err != nil {
 		return err
 	}
-	// The checksum comes last: without it the go command does not take the zip for whole.
-	for _, ext := range []string{".mod", ".info", ".zip", ".ziphash"} {
+	link := func(ext string) (bool, error) {
+		to := filepath.Join(m.to, name+ext)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return false, err
+		}
+		if err := os.Link(filepath.Join(m.from, name+ext), to); err != nil && !errors.Is(err, fs.ErrExist) {
+			return false, err
+		}
+		return true, nil
+	}
+	for _, ext := range []string{".mod", ".info"} {
 		if ext == ".info" && !mod.Info {
 			continue // there is none, or it is of another step
 		}
-		to := filepath.Join(m.to, name+ext)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return err
-		}
-		if err := os.Link(filepath.Join(m.from, name+ext), to); err != nil && !errors.Is(err, fs.ErrExist) {
+		if _, err := link(ext); err != nil {
 			return ignoreMissing(err)
 		}
 	}
-	return nil
+	_, err = m.placeZip(name, mod.Sum, link)
+	return ignoreMissing(err)
+}
+
+// placeZip puts a zip and its checksum, sum, to where neither is yet, by place, which replaces nothing. The go command believes the
+// checksum beside a zip without looking, so that they must never come from two steps, whoever else places at the same time and
+// wherever all of them are killed. Hence the checksum comes first: one alone means nothing to the go command, which writes them in
+// this order, too (cmd/go/internal/modfetch, downloadZip). Whose it is has decided what the zip may be; and a zip that was left
+// without one is nobody's.
+func (m *moduleMover) placeZip(name, sum string, place func(ext string) (bool, error)) (placed bool, err error) {
+	to := filepath.Join(m.to, name)
+	if _, err := os.Lstat(to + ".ziphash"); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(to + ".zip"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	if _, err := place(".ziphash"); err != nil {
+		return false, err
+	}
+	if there, err := readRegular(to+".ziphash", 1<<10); err != nil || strings.TrimSpace(string(there)) != sum {
+		return false, ignoreMissing(err)
+	}
+	return place(".zip")
+}
+
+// moveZip moves a zip that has the checksum sum, and the file that says so.
+func (m *moduleMover) moveZip(name, sum string) (moved bool, err error) {
+	return m.placeZip(name, sum, func(ext string) (bool, error) { return m.placeFile(name + ext) })
 }
 
 // linkFolder makes a folder appear whole, by links to the files of the one that a module was unpacked to, if it has the checksum.
@@ -319,14 +348,22 @@ func renameNew(from, to string) (moved bool, err error) {
 	}
 }
 
-// known is the checksum that a cache below has, which is not written again.
+// known is the checksum of a zip that a cache below has, which is not written again.
 func (m *moduleMover) known(name string) (sum string, ok bool) {
 	for _, dir := range m.below {
-		if data, err := readRegular(filepath.Join(dir, name), 1<<10); err == nil {
-			return strings.TrimSpace(string(data)), true
+		if sum, ok := knownAt(dir, name); ok {
+			return sum, true
 		}
 	}
 	return "", false
+}
+
+func knownAt(dir, name string) (sum string, ok bool) {
+	data, err := readRegular(filepath.Join(dir, name+".ziphash"), 1<<10)
+	if err == nil {
+		_, err = os.Lstat(filepath.Join(dir, name+".zip"))
+	}
+	return strings.TrimSpace(string(data)), err == nil
 }
 
 // zipped is what a module's zip was found to be.
@@ -482,11 +519,19 @@ func (m *moduleMover) copyFolder(dir, to string) (moved bool, err error) {
 
 // moveFile moves a regular file that no cache below has.
 func (m *moduleMover) moveFile(name string) (moved bool, err error) {
-	to := filepath.Join(m.to, name)
-	for _, dir := range append([]string{m.to}, m.below...) {
+	for _, dir := range m.below {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return false, nil
 		}
+	}
+	return m.placeFile(name)
+}
+
+// placeFile moves a regular file to where there is none.
+func (m *moduleMover) placeFile(name string) (moved bool, err error) {
+	to := filepath.Join(m.to, name)
+	if _, err := os.Lstat(to); err == nil {
+		return false, nil
 	}
 	from := filepath.Join(m.from, name)
 	f, err := openRegular(from)

@@ -174,6 +174,60 @@ func TestMovePromotedOnce(t *testing.T) {
 	}
 }
 
+// TestZipBesideItsChecksum: wherever a process was killed that put a zip and its checksum into a cache, whoever comes next makes them
+// agree, or leaves none that the go command would believe.
+func TestZipBesideItsChecksum(t *testing.T) {
+	v := module.Version{Path: "example.com/a", Version: "v1.0.0"}
+	const base = "cache/download/example.com/a/@v/v1.0.0"
+	for _, left := range []struct {
+		name string
+		exts []string
+	}{
+		{"nothing", nil},
+		{"a zip alone", []string{".zip"}},
+		{"a checksum alone", []string{".ziphash"}},
+		{"go.mod and a zip", []string{".mod", ".zip"}},
+		{"all", []string{".mod", ".info", ".zip", ".ziphash"}},
+	} {
+		for _, text := range []string{"package a\n", "package b\n"} { // the left one is of package a
+			debris := func() string {
+				old, cache := t.TempDir(), t.TempDir()
+				layOut(t, old, v, "package a\n")
+				for _, ext := range left.exts {
+					must(t, os.MkdirAll(filepath.Dir(filepath.Join(cache, base)), 0o755))
+					must(t, os.Rename(filepath.Join(old, base+ext), filepath.Join(cache, base+ext)))
+				}
+				return cache
+			}
+			check := func(what, cache string) {
+				t.Helper()
+				hash, err := os.ReadFile(filepath.Join(cache, base+".ziphash"))
+				sum, zipErr := dirhash.HashZip(filepath.Join(cache, base+".zip"), dirhash.Hash1)
+				if err == nil && zipErr == nil && string(hash) != sum {
+					t.Errorf("%s was left, %q came, %s: the zip has another checksum than the file beside it", left.name, text, what)
+				}
+				// Only a checksum alone of another zip keeps this one out.
+				if other := len(left.exts) == 1 && left.exts[0] == ".ziphash" && text != "package a\n"; !other && (err != nil || zipErr != nil) {
+					t.Errorf("%s was left, %q came, %s: %v, %v", left.name, text, what, err, zipErr)
+				}
+			}
+			step, own := t.TempDir(), debris()
+			layOut(t, step, v, text)
+			_, err := Modules(step, own, []string{own}, true)
+			must(t, err)
+			check("moved", own)
+
+			step, own = t.TempDir(), t.TempDir()
+			layOut(t, step, v, text)
+			mods, err := Modules(step, own, []string{own}, true)
+			must(t, err)
+			shared := debris()
+			must(t, ShareModules(t.Context(), own, shared, mods))
+			check("shared", shared)
+		}
+	}
+}
+
 // layOut lays out a module in a cache as the go command does.
 func layOut(t *testing.T, cache string, v module.Version, text string) {
 	t.Helper()
