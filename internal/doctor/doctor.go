@@ -143,8 +143,8 @@ func (e *examination) readFiles(ctx context.Context, img v1.Image) error {
 			noteIn(found[layer], f, n)
 		}
 		e.count(layer, f, n)
-		if n.saysNothing() {
-			return saysNothing, nil
+		if kind, ok := n.kindAlone(); ok {
+			return kind, nil
 		}
 		return n, nil
 	}
@@ -227,8 +227,10 @@ func (e *examination) readPrograms(ctx context.Context) error {
 		largest = withLarger(largest, f)
 		n, _ := f.Note.(note)
 		// A hard link is the same program once more; what the toolchain starts itself is no program of the image.
-		key := fmt.Sprintf("%d %s", f.Layer, f.Header.Name)
-		if n.kind == kindELF && n.elf.Executable && f.Header.Mode&0o111 != 0 && !seen[key] && !strings.Contains(f.Path, "/pkg/tool/") {
+		if n.kind != kindELF || !n.elf.Executable || f.Header.Mode&0o111 == 0 || strings.Contains(f.Path, "/pkg/tool/") {
+			return ctx.Err()
+		}
+		if key := fmt.Sprintf("%d %s", f.Layer, f.Header.Name); !seen[key] {
 			seen[key] = true
 			executables = append(executables, f)
 		}
@@ -355,7 +357,7 @@ func OpenRoot(ctx context.Context, img v1.Image) (Existing, error) {
 	root, err := rootfs.Open(ctx, img, rootfs.Options{Look: func(_ int, f rootfs.Entry, content io.Reader) (any, error) {
 		n, err := look(f.Header, content)
 		if n.saysNothing() {
-			return saysNothing, err
+			return kindNotes[kindOther], err
 		}
 		return n, err
 	}})

@@ -43,11 +43,25 @@ type keptNote struct {
 	Text    []byte  `json:"text,omitempty"`
 }
 
-// saysNothing is the note of most files. It is made once.
-var saysNothing any = note{kind: kindOther}
+// kindNotes are the notes of most files, which tell a kind alone. They are made once.
+var kindNotes = func() (list [kindPE + 1]any) {
+	for k := range list {
+		list[k] = note{kind: kind(k)}
+	}
+	return list
+}()
+
+// kindAlone returns the one note of all files of which nothing but their kind was found.
+func (n note) kindAlone() (any, bool) {
+	if int(n.kind) >= len(kindNotes) || n.elf != (elfHead{}) || n.shebang != "" || n.secret != "" || n.ca || n.text != nil {
+		return nil, false
+	}
+	return kindNotes[n.kind], true
+}
 
 func (n note) saysNothing() bool {
-	return n.kind == kindOther && n.shebang == "" && n.secret == "" && !n.ca && n.text == nil
+	_, ok := n.kindAlone()
+	return ok && n.kind == kindOther
 }
 
 // noted is what is known of the files of a layer.
