@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/skiff-build/skiff/internal/dockerfile"
 	"github.com/skiff-build/skiff/internal/doctor"
 	"github.com/skiff-build/skiff/internal/gobuild"
 	"github.com/skiff-build/skiff/internal/scaffold"
@@ -283,4 +284,9 @@ func imageOf(name string, program []byte) (v1.Image, error) {
 		return nil, err
 	}
 	return mutate.AppendLayers(img, static.NewLayer(b.Bytes(), types.OCIUncompressedLayer))
+}
+
+// OutlineDockerfile names the stages and the build arguments of a Dockerfile.
+func OutlineDockerfile(text []byte) (stages, args []string, err error) {
+	return dockerfile.Outline(text)
 }

@@ -52,6 +52,9 @@ func run(args []string) int {
 	if slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(dockerGroups, arg) }) {
 		root.AddCommand(dockerWords(&g)...)
 	}
+	if asksForCompletion(args) {
+		setCompletions(&g, root)
+	}
 	root.SetArgs(args)
 	// What is printed holds text of others: see [raw].
 	root.SetOut(skiff.Printable(os.Stdout))
@@ -113,7 +116,7 @@ func newRoot(g *global) *cobra.Command {
 	setHelp(cmd)
 	cmd.AddCommand(
 		newBuild(g), newImages(g), newInspect(g), newTag(g), newRmi(g), newPrune(g), newSave(g), newLoad(g),
-		newPull(g), newPush(g), newRun(g), newCheck(g), newVerify(g), newCache(g), newLogin(g), newLogout(g), newVersion(), newHistory(g), newInit(),
+		newPull(g), newPush(g), newRun(g), newCheck(g), newVerify(g), newCache(g), newLogin(g), newLogout(g), newVersion(), newHistory(g), newInit(), newMan(),
 	)
 	for _, verb := range cmd.Commands() {
 		verb.DisableFlagsInUseLine = true // they say [FLAGS] themselves, before the arguments
