@@ -20,8 +20,14 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// version is what go install or the VCS stamp says.
+// released is the version of a release, which its linker writes here (release/main.go).
+var released string
+
+// version is what the release, go install or the VCS stamp says.
 func version() string {
+	if released != "" {
+		return released
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"
