@@ -176,7 +176,10 @@ type Engine struct {
 
 	salted  flight[string]
 	assumed sandbox.Mode // see lastMode; set with salted
-	child   flight[*sandbox.Child]
+	noSteps error        // why no step can run; set with salted
+	// onlyFiles says that no step can have run with the keys of this engine.
+	onlyFiles bool
+	child     flight[*sandbox.Child]
 
 	closing sync.Once
 	closed  chan struct{}
@@ -322,7 +325,7 @@ func (e *Engine) startChild(ctx context.Context) (*sandbox.Child, error) {
 // expectStep has the child, and the init of a step in it, come up while the inputs of a step are made: its definition gave
 // nothing, so it will run unless they turn out to be what they were.
 func (e *Engine) expectStep(ctx context.Context) {
-	if e.stepAhead.CompareAndSwap(false, true) {
+	if e.noSteps == nil && e.stepAhead.CompareAndSwap(false, true) {
 		e.beside.Go(func() { _, _ = e.startChild(ctx) }) // who needs it is told what is wrong
 	}
 }

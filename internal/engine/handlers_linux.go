@@ -97,6 +97,9 @@ func (w *worker) snapshots(root string) *snapshot.Snapshots {
 	defer w.mu.Unlock()
 	if w.snaps[root] == nil {
 		w.snaps[root] = snapshot.New(root)
+		if sandbox.FilesOnly() {
+			w.snaps[root] = snapshot.WithoutMounts(root)
+		}
 	}
 	return w.snaps[root]
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/store"
@@ -43,7 +44,7 @@ func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
 	}
 	probed, err := sandbox.Probe()
 	if err != nil {
-		return e.lastMode(), nil
+		return e.withoutSteps(err), nil
 	}
 	key := hashLines("mode", "probed", string(probed), "uid", fmt.Sprint(os.Geteuid()))
 	var rec modeRecord
@@ -60,12 +61,32 @@ func (e *Engine) mode(ctx context.Context) (sandbox.Mode, error) {
 		if ctx.Err() != nil {
 			return "", err
 		}
-		return e.lastMode(), nil
+		e.child.forget()
+		return e.withoutSteps(err), nil
 	}
 	e.o.Mode = c.Mode() // of one that is started later, too
 	e.introduce(c)
 	rec.Mode = c.Mode()
 	return c.Mode(), errors.Join(e.o.Store.Put(kindMode, key, rec), e.o.Store.Put(kindMode, lastModeKey(), rec))
+}
+
+// withoutSteps is for a machine on which no child comes up, for the reason why: files can be copied all the same, by a child without
+// namespaces ([sandbox.ModeFiles]), and no step can run. What it writes is what a mode with the same owners on the disk would write, so
+// that it may go on with a state of such a mode.
+func (e *Engine) withoutSteps(why error) sandbox.Mode {
+	last := e.lastMode()
+	if runtime.GOOS != "linux" {
+		return last
+	}
+	switch root := os.Geteuid() == 0; {
+	case last == "none":
+		last, e.onlyFiles = sandbox.ModeFiles, true
+	case last == sandbox.ModeRoot && root, last == sandbox.ModeOneID && !root:
+	default:
+		return last
+	}
+	e.o.Mode, e.assumed, e.noSteps = sandbox.ModeFiles, "", why
+	return last
 }
 
 func lastModeKey() store.Key { return hashLines("mode", "last", "uid", fmt.Sprint(os.Geteuid())) }

@@ -81,6 +81,12 @@ func (n *node) runExec(ctx context.Context, o *pb.ExecOp, inputs []result, by *b
 	if err := n.e.canRun(n.e.platformOf(n.v.Op.Platform)); err != nil {
 		return nil, err
 	}
+	if n.e.o.Mode == sandbox.ModeFiles {
+		if n.e.noSteps == nil {
+			return nil, &sandbox.Unavailable{Cause: "files alone are worked on"}
+		}
+		return nil, n.e.noSteps
+	}
 	req, unlock, err := n.execRequest(ctx, o, inputs)
 	defer unlock()
 	if err != nil {

@@ -82,6 +82,9 @@ func (n *node) evaluateStep(ctx context.Context) ([]result, error) {
 		}
 	}
 	if n.v.Op.GetExec() != nil {
+		if n.e.noSteps != nil && n.e.onlyFiles { // no step of such a state ever ran: its inputs would be made for nothing
+			return nil, n.e.noSteps
+		}
 		n.e.expectStep(ctx)
 	}
 	inputs, err := n.evaluateInputs(ctx)

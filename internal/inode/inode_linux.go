@@ -21,8 +21,9 @@ func Lstat(path string) (Info, error) {
 
 // fromStat turns what lstat said of path into an Info.
 func fromStat(path string, st *unix.Stat_t) (Info, error) {
+	own := owner(st)
 	i := Info{
-		Mode: st.Mode, UID: int(st.Uid), GID: int(st.Gid),
+		Mode: st.Mode, UID: own[0], GID: own[1],
 		Mtime: st.Mtim.Nano(),
 		Dev:   uint64(st.Dev), Ino: st.Ino, Nlink: uint64(st.Nlink),
 	}
@@ -185,7 +186,7 @@ func setLink(path string, st *unix.Stat_t, want Info) error {
 // chown changes the owner unless it is right already. Where that is refused the file is left with this
 // process's own ids as far as possible, which are returned.
 func chown(path string, st *unix.Stat_t, want Info) (owned bool, real [2]int, err error) {
-	real = [2]int{int(st.Uid), int(st.Gid)}
+	real = owner(st)
 	wanted := [2]int{want.UID, want.GID}
 	if real == wanted {
 		return true, real, nil
@@ -198,11 +199,31 @@ func chown(path string, st *unix.Stat_t, want Info) (owned bool, real [2]int, er
 		return false, real, &os.PathError{Op: "chown", Path: path, Err: err}
 	}
 	own := [2]int{os.Geteuid(), os.Getegid()}
-	if real != own && unix.Lchown(path, own[0], own[1]) == nil {
-		real = own
+	if ids := asRoot(own); real != ids && unix.Lchown(path, own[0], own[1]) == nil {
+		real = ids
 	}
 	return false, real, nil
 }
+
+// ownIsRoot is set by [OwnIsRoot].
+var ownIsRoot bool
+
+// OwnIsRoot has this process's own ids stand for 0, as they do in a user namespace with one id. A process that works on layers without
+// such a namespace calls it before anything else.
+func OwnIsRoot() { ownIsRoot = true }
+
+// asRoot is what ids of the file system stand for.
+func asRoot(ids [2]int) [2]int {
+	if ownIsRoot && ids[0] == os.Geteuid() {
+		ids[0] = 0
+	}
+	if ownIsRoot && ids[1] == os.Getegid() {
+		ids[1] = 0
+	}
+	return ids
+}
+
+func owner(st *unix.Stat_t) [2]int { return asRoot([2]int{int(st.Uid), int(st.Gid)}) }
 
 // chmod returns the permissions that the file has afterwards: without a right to do so setgid is
 // dropped in silence, and the whole call can be refused.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-build/skiff/internal/inode"
 )
 
 // The private name that [Enter] and [Run] start this executable under, and the stages of the dance:
@@ -25,6 +27,7 @@ const (
 	stageWait  = "wait"
 	stageChild = "child"
 	stageStep  = "step"
+	stageFiles = "files" // a child of [ModeFiles], without any namespace
 )
 
 // initFD is the descriptor of the socket to the process above.
@@ -57,6 +60,8 @@ func Init(handlers map[string]Handler) {
 		fatal(childStage(handlers))
 	case stageStep:
 		stepStage()
+	case stageFiles:
+		fatal(filesStage(handlers))
 	}
 }
 
@@ -129,6 +134,33 @@ func childStage(handlers map[string]Handler) error {
 	// Whatever handlers left is unmounted and killed with the namespaces.
 	return nil
 }
+
+// filesStage is the child of [ModeFiles]: it stays where it is.
+func filesStage(handlers map[string]Handler) error {
+	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTSTP)
+	unix.CloseOnExec(initFD)
+	link, err := newSocketLink(os.NewFile(initFD, "parent"))
+	if err != nil {
+		return err
+	}
+	f, _, err := link.recv()
+	if err != nil || f.Kind != kindStart {
+		return fmt.Errorf("start: no start message: %w", err)
+	}
+	if err := json.Unmarshal(f.Body, &self); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	unix.Umask(0o022)
+	inode.OwnIsRoot()
+	if err := link.send(frame{Kind: kindHello}, nil); err != nil {
+		return err
+	}
+	serve(link, handlers, stopGrace)
+	return nil
+}
+
+// FilesOnly reports whether this process is a child of [ModeFiles].
+func FilesOnly() bool { return self.Mode == ModeFiles }
 
 // prepareChild cuts the mounts off from the machine's, and shares them with the inits that it starts, until each takes its
 // own (enterStage). It drops the groups of the caller where that is allowed. chroot is what kept the child in one.

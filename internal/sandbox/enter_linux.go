@@ -47,6 +47,9 @@ func Enter(ctx context.Context, o Options) (*Child, error) {
 		}
 		o.Root = root
 	}
+	if o.Mode == ModeFiles {
+		return start(ctx, plan{mode: ModeFiles}, o)
+	}
 	list, note := plans()
 	var first error
 	for _, p := range list {
@@ -125,6 +128,10 @@ func childCommand(p plan, sock *os.File, stderr io.Writer) *exec.Cmd {
 	if p.subs != nil {
 		stage = stageWait
 	}
+	flags := unix.CLONE_NEWNS | unix.CLONE_NEWPID | p.flags
+	if p.mode == ModeFiles {
+		stage, flags = stageFiles, 0
+	}
 	cmd := &exec.Cmd{
 		Path:       "/proc/self/exe",
 		Args:       []string{initArg0, stage},
@@ -132,7 +139,7 @@ func childCommand(p plan, sock *os.File, stderr io.Writer) *exec.Cmd {
 		Stderr:     stderr,
 		ExtraFiles: []*os.File{sock},
 		SysProcAttr: &syscall.SysProcAttr{
-			Cloneflags:  unix.CLONE_NEWNS | unix.CLONE_NEWPID | p.flags,
+			Cloneflags:  flags,
 			UidMappings: p.uids,
 			GidMappings: p.gids,
 			// setgroups stays denied with one id: the kernel asks for it (user_namespaces(7)).

@@ -38,6 +38,9 @@ func ProbeNote() string { return "" }
 // Enter says that there are no namespaces here.
 func Enter(context.Context, Options) (*Child, error) { return nil, unavailable() }
 
+// FilesOnly is false: there are no children here.
+func FilesOnly() bool { return false }
+
 // Child cannot be had here.
 type Child struct{}
 

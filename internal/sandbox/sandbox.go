@@ -38,6 +38,9 @@ const (
 	ModeSubIDs Mode = "subids"
 	// ModeOneID has uid 0, the calling user, alone: chown to any other id is refused by the kernel.
 	ModeOneID Mode = "oneid"
+	// ModeFiles has no namespaces at all, where the machine has none: the child works on files and runs no steps. It is taken only
+	// when it is asked for.
+	ModeFiles Mode = "files"
 )
 
 // Options of [Enter].

@@ -20,7 +20,8 @@ type Active struct {
 	upper   string
 	ram     string // directory in the tmpfs that holds upper, or ""
 	mounted bool
-	over    string // see CommitOver
+	over    string           // see CommitOver
+	stamps  map[string]stamp // of what was copied to Root, where nothing is mounted
 }
 
 // Prepare mounts the chain for writing. What is written lies in a directory of its own until [Active.Commit].
@@ -34,16 +35,21 @@ func (s *Snapshots) Prepare(ctx context.Context, chain []string) (*Active, error
 }
 
 func (s *Snapshots) prepare(ctx context.Context, chain []string) (*Active, error) {
-	lowers, err := s.lowers(ctx, chain)
-	if err != nil {
-		return nil, err
+	var lowers []string
+	if !s.bare {
+		var err error
+		if lowers, err = s.lowers(ctx, chain); err != nil {
+			return nil, err
+		}
 	}
 	temp, err := newTempDir(s.root, "active")
 	if err != nil {
 		return nil, err
 	}
 	a := &Active{s: s, chain: chain, temp: temp}
-	if err = os.Mkdir(a.Root(), 0o755); err == nil {
+	if err = os.Mkdir(a.Root(), 0o755); err == nil && s.bare {
+		err = a.fill(ctx)
+	} else if err == nil {
 		err = a.mount(lowers)
 	}
 	if err != nil {
@@ -184,6 +190,9 @@ func (a *Active) CommitOver(id string) (empty bool, err error) {
 func (a *Active) commit(id string) (empty bool, err error) {
 	if err := checkID(id); err != nil {
 		return false, err
+	}
+	if a.s.bare {
+		return a.commitBare(id)
 	}
 	view, err := a.hold()
 	if err != nil {

@@ -24,6 +24,9 @@ var errLinux = &Unavailable{
 // New returns a Snapshots that can do nothing.
 func New(root string) *Snapshots { return &Snapshots{} }
 
+// WithoutMounts returns a Snapshots that can do nothing.
+func WithoutMounts(root string) *Snapshots { return New(root) }
+
 // Outside returns a Snapshots that can do nothing.
 func Outside(root string) *Snapshots { return New(root) }
 

@@ -19,6 +19,7 @@ import (
 type Snapshots struct {
 	root    string
 	outside bool // see Outside
+	bare    bool // see WithoutMounts
 
 	mu     sync.Mutex
 	own    *tempDir          // for empty and ram
@@ -68,6 +69,9 @@ func (s *Snapshots) Close() error {
 
 // Mount mounts a read-only view of the chain at target, a directory. It is nodev. The caller unmounts.
 func (s *Snapshots) Mount(ctx context.Context, chain []string, target string) (func() error, error) {
+	if s.bare {
+		return nil, errors.New("mount snapshot: this process may not mount")
+	}
 	lowers, err := s.lowers(ctx, chain)
 	if err == nil {
 		err = mountOverlay(target, overlay{lowers: lowers, readonly: true})
