@@ -17,6 +17,7 @@ import (
 	"github.com/skiff-build/skiff/internal/doctor"
 	"github.com/skiff-build/skiff/internal/gobuild"
 	"github.com/skiff-build/skiff/internal/image"
+	"github.com/skiff-build/skiff/internal/runimage"
 )
 
 // nonroot is the user of an image where nobody says otherwise; distroless images call 65532 so.
@@ -286,7 +287,7 @@ func joinEnv(lists ...[]string) []string {
 		}
 	}
 	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
-		env = append([]string{defaultPath}, env...)
+		env = append([]string{runimage.DefaultPath}, env...)
 	}
 	return env
 }

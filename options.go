@@ -59,13 +59,13 @@ type BuildOptions struct {
 }
 
 // PullPolicy says when registries are asked what a tag means.
-type PullPolicy string
+type PullPolicy = image.PullPolicy
 
 // The policies. With [PullNever] nothing of an image is fetched, neither a tag's meaning nor a layer.
 const (
-	PullMissing PullPolicy = ""       // of what is not here
-	PullAlways  PullPolicy = "always" // of each tag again
-	PullNever   PullPolicy = "never"
+	PullMissing = image.PullMissing // of what is not here
+	PullAlways  = image.PullAlways  // of each tag again
+	PullNever   = image.PullNever
 )
 
 // ParsePullPolicy reads the name of one: always, missing or never. The error is an [*OptionError].

@@ -29,6 +29,7 @@ import (
 	"github.com/skiff-build/skiff/internal/gobase"
 	"github.com/skiff-build/skiff/internal/image"
 	"github.com/skiff-build/skiff/internal/printable"
+	"github.com/skiff-build/skiff/internal/runimage"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/store"
 )
@@ -39,11 +40,11 @@ func Init() {
 	if run, ok := gobase.Applet(os.Args); ok {
 		os.Exit(run())
 	}
-	if code, ok := imageInit(os.Args); ok {
+	if code, ok := runimage.Init(os.Args); ok {
 		os.Exit(code)
 	}
 	handlers := engine.Handlers()
-	maps.Copy(handlers, runHandlers())
+	maps.Copy(handlers, runimage.Handlers())
 	sandbox.Init(handlers)
 }
 

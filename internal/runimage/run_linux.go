@@ -1,4 +1,4 @@
-package skiff
+package runimage
 
 import (
 	"bytes"
@@ -25,8 +25,8 @@ var forwarded = []os.Signal{
 	syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT,
 }
 
-// runHandlers run programs of images in the child.
-func runHandlers() map[string]sandbox.Handler {
+// Handlers run programs of images in the child.
+func Handlers() map[string]sandbox.Handler {
 	var r runner
 	return map[string]sandbox.Handler{methodRun: r.run, methodSignal: r.signal}
 }

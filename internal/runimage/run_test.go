@@ -1,4 +1,4 @@
-package skiff
+package runimage
 
 import (
 	"path/filepath"
@@ -12,15 +12,15 @@ import (
 func TestCommand(t *testing.T) {
 	image := ocispecs.ImageConfig{Entrypoint: []string{"/e"}, Cmd: []string{"c", "d"}}
 	for _, c := range []struct {
-		o    RunOptions
+		o    Options
 		want string
 	}{
-		{RunOptions{}, "/e c d"},
-		{RunOptions{Args: []string{"x"}}, "/e x"},
-		{RunOptions{Entrypoint: new("/f")}, "/f"},
-		{RunOptions{Entrypoint: new("/f"), Args: []string{"x"}}, "/f x"},
-		{RunOptions{Entrypoint: new(""), Args: []string{"x"}}, "x"},
-		{RunOptions{Entrypoint: new("")}, ""},
+		{Options{}, "/e c d"},
+		{Options{Args: []string{"x"}}, "/e x"},
+		{Options{Entrypoint: new("/f")}, "/f"},
+		{Options{Entrypoint: new("/f"), Args: []string{"x"}}, "/f x"},
+		{Options{Entrypoint: new(""), Args: []string{"x"}}, "x"},
+		{Options{Entrypoint: new("")}, ""},
 	} {
 		if got := strings.Join(command(image, c.o), " "); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.o, got, c.want)
@@ -29,11 +29,11 @@ func TestCommand(t *testing.T) {
 }
 
 func TestMergeEnv(t *testing.T) {
-	got := mergeEnv([]string{"A=1", "B=2", "A=3"}, RunOptions{Env: []string{"B=4", "C="}})
-	if want := []string{defaultPath, "A=3", "B=4", "C="}; !slices.Equal(got, want) {
+	got := mergeEnv([]string{"A=1", "B=2", "A=3"}, Options{Env: []string{"B=4", "C="}})
+	if want := []string{DefaultPath, "A=3", "B=4", "C="}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	got = mergeEnv([]string{"PATH=/x"}, RunOptions{TTY: true})
+	got = mergeEnv([]string{"PATH=/x"}, Options{TTY: true})
 	if want := []string{"TERM=xterm", "PATH=/x"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -116,7 +116,7 @@ func TestMounts(t *testing.T) {
 		}
 	}
 	// A mount comes before those in it, and a place has one.
-	o := RunOptions{Volumes: []string{dir + ":/a/b"}, Tmpfs: []string{"/a"}}
+	o := Options{Volumes: []string{dir + ":/a/b"}, Tmpfs: []string{"/a"}}
 	if got, err := o.userMounts(); err != nil || len(got) != 2 || got[0].Target != "/a" {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -1,4 +1,4 @@
-package skiff
+package runimage
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package skiff
+package runimage
 
 import (
 	"encoding/csv"
@@ -17,7 +17,7 @@ import (
 )
 
 // userMounts are those of o's Volumes, Mounts and Tmpfs, each before those that lie in it.
-func (o RunOptions) userMounts() ([]runMount, error) {
+func (o Options) userMounts() ([]runMount, error) {
 	mounts, err := parseVolumes(o.Volumes)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package skiff
+package runimage
 
 import (
 	"errors"
@@ -49,8 +49,8 @@ func addInit(s *specs.Spec) error {
 	return nil
 }
 
-// imageInit is the process of an image's init, as args says; not ok: this process is another.
-func imageInit(args []string) (code int, ok bool) {
+// Init is the process of an image's init, as args says; not ok: this process is another.
+func Init(args []string) (code int, ok bool) {
 	if len(args) < 3 || args[0] != initPath || args[1] != "--" || os.Getpid() != 1 {
 		return 0, false
 	}
