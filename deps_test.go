@@ -24,7 +24,7 @@ var rows = [][]string{
 	{"internal/gobase", "internal/localdir", "internal/snapshot", "internal/sandbox", "internal/fileop", "internal/source", "internal/gobin"},
 	{"internal/layer", "internal/graph", "internal/gocache", "internal/rootfs", "internal/usernet", "internal/gotoolchain", "internal/busybox"},
 	{"internal/whiteout"},
-	{"internal/store", "internal/inode", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable", "internal/shell", "internal/gnumake"},
+	{"internal/store", "internal/inode", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable", "internal/shell", "internal/gnumake", "internal/envlist"},
 }
 
 // forTests are packages that only tests import.
@@ -35,7 +35,7 @@ var forTests = []string{"internal/skifftest", "internal/inode/inodetest", "inter
 var withoutBuildKit = []string{
 	"internal/doctor", "internal/size", "internal/gobuild", "internal/image", "internal/layer", "internal/gobin", "internal/store",
 	"internal/inode", "internal/snapshot", "internal/whiteout", "internal/rootfiles", "internal/bounds", "internal/atomicfile", "internal/printable",
-	"internal/rootfs", "internal/gocache", "internal/usernet", "internal/skifftest", "internal/shell", "internal/gnumake", "internal/gotoolchain", "internal/busybox", "internal/scaffold",
+	"internal/rootfs", "internal/gocache", "internal/usernet", "internal/skifftest", "internal/shell", "internal/gnumake", "internal/gotoolchain", "internal/busybox", "internal/scaffold", "internal/envlist",
 }
 
 // listed is a package as `go list` prints it.

@@ -15,6 +15,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/skiff-build/skiff/internal/doctor"
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/gobuild"
 	"github.com/skiff-build/skiff/internal/image"
 	"github.com/skiff-build/skiff/internal/runimage"
@@ -286,7 +287,7 @@ func joinEnv(lists ...[]string) []string {
 			env[i] = kv
 		}
 	}
-	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+	if !envlist.Has(env, "PATH") {
 		env = append([]string{runimage.DefaultPath}, env...)
 	}
 	return env

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/skiff-build/skiff/internal/envlist"
 )
 
 // call is one run of a command of the base: what a process has, without being one, so that the shell can run
@@ -308,14 +310,7 @@ func (c *call) abs(name string) string {
 func (c *call) system(name string) string { return filepath.Join(c.root, name) }
 
 // getenv returns a variable's value, or "".
-func (c *call) getenv(name string) string {
-	for i := len(c.env) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(c.env[i], name+"="); ok {
-			return v
-		}
-	}
-	return ""
-}
+func (c *call) getenv(name string) string { return envlist.Get(c.env, name) }
 
 // open opens an operand to read; "-" is standard input.
 func (c *call) open(name string) (io.ReadCloser, error) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/shell"
 )
 
@@ -92,9 +93,7 @@ func runEnv(c *call) int {
 		args = args[1:]
 	}
 	for len(args) > 0 && strings.Contains(args[0], "=") {
-		name, _, _ := strings.Cut(args[0], "=")
-		c.env = slices.DeleteFunc(slices.Clone(c.env), func(e string) bool { return strings.HasPrefix(e, name+"=") })
-		c.env, args = append(c.env, args[0]), args[1:]
+		c.env, args = envlist.With(c.env, args[0]), args[1:]
 	}
 	if len(args) == 0 {
 		for _, e := range c.env {
@@ -114,7 +113,7 @@ func printenv(c *call) int {
 	}
 	code := 0
 	for _, name := range c.opt.args {
-		if !slices.ContainsFunc(c.env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+		if !envlist.Has(c.env, name) {
 			code = 1
 			continue
 		}

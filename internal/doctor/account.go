@@ -136,14 +136,3 @@ func (a account) may(f File, what int64) bool {
 	}
 	return f.Mode&what == what
 }
-
-// lookup is the value of a variable of a config, "" where it is not set.
-func lookup(env []string, name string) string {
-	value := ""
-	for _, e := range env {
-		if n, v, _ := strings.Cut(e, "="); n == name {
-			value = v
-		}
-	}
-	return value
-}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
@@ -203,7 +204,7 @@ func (e *examination) lacksTemp(f *Finding, p goProgram) {
 	v := e.view
 	dir := v.tempDir()
 	f.ID, f.Message = IDTemp, fmt.Sprintf("%s makes temporary files, and the image has no %s", p.path, dir)
-	given := lookup(v.env, "TMPDIR") != ""
+	given := envlist.Get(v.env, "TMPDIR") != ""
 	if given {
 		f.Evidence = append([]string{"TMPDIR is " + dir}, f.Evidence...)
 	}

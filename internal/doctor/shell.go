@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/skiff-build/skiff/internal/envlist"
 )
 
 // shellCommand is a command that a shell's text has run.
@@ -277,7 +279,7 @@ func (r *shellReader) variable(name string) string {
 		}
 		return ""
 	}
-	return lookup(r.env, name)
+	return envlist.Get(r.env, name)
 }
 
 // plain are the words of a text that is one command whose words the image decides on.

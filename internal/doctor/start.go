@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/rootfs"
 )
 
@@ -204,7 +205,7 @@ func (e *examination) lookPath(name, dir string) (rootfs.File, error) {
 	}
 	var first rootfs.File
 	var firstErr error = fs.ErrNotExist
-	dirs := lookup(e.config.Config.Env, "PATH")
+	dirs := envlist.Get(e.config.Config.Env, "PATH")
 	if dirs == "" {
 		dirs = defaultPath
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
@@ -217,7 +218,7 @@ func (c *completion) home() {
 		return
 	}
 	home := c.account.home
-	if given := lookup(c.o.Env, "HOME"); given != "" {
+	if given := envlist.Get(c.o.Env, "HOME"); given != "" {
 		home = given
 	}
 	if !c.writable(home) {
@@ -232,7 +233,7 @@ func (c *completion) home() {
 			return
 		}
 	}
-	if lookup(c.o.Env, "HOME") == "" {
+	if envlist.Get(c.o.Env, "HOME") == "" {
 		c.added = append(c.added, "HOME="+home)
 	}
 }

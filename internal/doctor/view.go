@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/rootfiles"
 )
 
@@ -105,11 +106,8 @@ func rights(f File) string {
 // Where Go's crypto/x509 looks for CAs on Linux (root_linux.go): the first of certFiles that can be read, and every file of certDirs.
 // SSL_CERT_FILE takes the place of all the files, SSL_CERT_DIR, a list with colons, of the folders (root_unix.go, loadSystemRoots).
 var (
-	certFiles = []string{
-		rootfiles.BundlePath, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cacert.pem",
-		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
-	}
-	certDirs = []string{"/etc/ssl/certs", "/etc/pki/tls/certs"}
+	certFiles = rootfiles.BundlePaths
+	certDirs  = []string{"/etc/ssl/certs", "/etc/pki/tls/certs"}
 )
 
 // roots is what a program finds of CAs.
@@ -125,11 +123,11 @@ type roots struct {
 func (v view) roots() roots {
 	var r roots
 	files, dirs := certFiles, certDirs
-	if f := lookup(v.env, "SSL_CERT_FILE"); f != "" {
+	if f := envlist.Get(v.env, "SSL_CERT_FILE"); f != "" {
 		files = []string{f}
 		r.named = append(r.named, "SSL_CERT_FILE="+f)
 	}
-	if d := lookup(v.env, "SSL_CERT_DIR"); d != "" {
+	if d := envlist.Get(v.env, "SSL_CERT_DIR"); d != "" {
 		dirs = strings.Split(d, ":")
 		r.named = append(r.named, "SSL_CERT_DIR="+d)
 	}
@@ -229,14 +227,14 @@ var zoneDirs = []string{rootfiles.ZonesPath, "/usr/share/lib/zoneinfo", "/usr/li
 var goroots = []string{"/usr/local/go", "/usr/lib/go"}
 
 func (v view) hasZone(name string) bool {
-	if z := lookup(v.env, "ZONEINFO"); z != "" && v.zoneIn(z, name) {
+	if z := envlist.Get(v.env, "ZONEINFO"); z != "" && v.zoneIn(z, name) {
 		return true
 	}
 	if slices.ContainsFunc(zoneDirs, func(dir string) bool { return v.zoneIn(dir, name) }) {
 		return true
 	}
 	known := goroots
-	if g := lookup(v.env, "GOROOT"); g != "" {
+	if g := envlist.Get(v.env, "GOROOT"); g != "" {
 		known = []string{g}
 	} else if v.trimmed {
 		known = nil
@@ -268,7 +266,7 @@ func (v view) filled(name string) bool {
 
 // tempDir is where os.TempDir says that temporary files go.
 func (v view) tempDir() string {
-	if d := lookup(v.env, "TMPDIR"); d != "" {
+	if d := envlist.Get(v.env, "TMPDIR"); d != "" {
 		return d
 	}
 	return "/tmp"
@@ -277,7 +275,7 @@ func (v view) tempDir() string {
 // homeDir is HOME as the program sees it. Where the config sets none, container runtimes set the one of passwd, else "/"
 // (opencontainers/runc libcontainer/init_linux.go).
 func (v view) homeDir() string {
-	switch home := lookup(v.env, "HOME"); {
+	switch home := envlist.Get(v.env, "HOME"); {
 	case home != "":
 		return home
 	case v.account.known:

@@ -17,6 +17,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/gocache"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/sandbox"
@@ -237,12 +238,7 @@ func (s *step) sources() (dirs []string) {
 }
 
 func (s *step) env(name string) string {
-	for _, kv := range slices.Backward(s.req.Env) {
-		if value, ok := strings.CutPrefix(kv, name+"="); ok {
-			return value
-		}
-	}
-	return ""
+	return envlist.Get(s.req.Env, name)
 }
 
 // toolchain is the directory of the toolchain as the base has it, whatever later layers did to it.

@@ -5,10 +5,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/gotoolchain"
+	"github.com/skiff-build/skiff/internal/rootfiles"
 	"github.com/skiff-build/skiff/internal/usernet"
 )
 
@@ -31,12 +32,6 @@ var proxyVariables = []string{
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 }
 
-// bundleFiles are where systems keep their CA bundle (crypto/x509, root_linux.go).
-var bundleFiles = []string{
-	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
-	"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
-}
-
 // StepEnv returns what a step with the given environment gets of the machine: where it fetches modules and
 // what it checks them against, HTTP proxies, and the CAs that the machine trusts. Credentials are not among it.
 func StepEnv(existing []string) StepExtras {
@@ -46,8 +41,7 @@ func StepEnv(existing []string) StepExtras {
 func stepEnv(existing []string, machine gotoolchain.Env, getenv func(string) string) StepExtras {
 	x := StepExtras{Files: map[string]string{}}
 	set := func(name, value string) bool {
-		given := slices.ContainsFunc(existing, func(e string) bool { return strings.HasPrefix(e, name+"=") })
-		if value == "" || given {
+		if value == "" || envlist.Has(existing, name) {
 			return false
 		}
 		x.Env = append(x.Env, name+"="+value)
@@ -93,7 +87,7 @@ func proxyInStep(goproxy string) (setting, folder string) {
 
 // machineBundle is the file with the CAs that this machine trusts; empty where none is found.
 func machineBundle(getenv func(string) string) string {
-	for _, file := range append([]string{getenv("SSL_CERT_FILE")}, bundleFiles...) {
+	for _, file := range append([]string{getenv("SSL_CERT_FILE")}, rootfiles.BundlePaths...) {
 		if file == "" {
 			continue
 		}

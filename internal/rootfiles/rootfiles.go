@@ -21,6 +21,12 @@ const (
 	GroupPath  = "/etc/group"
 )
 
+// BundlePaths are where systems keep their CA bundle, in the order in which Go's crypto/x509 looks (root_linux.go). Nobody changes the list.
+var BundlePaths = []string{
+	BundlePath, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cacert.pem",
+	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+}
+
 // NonRoot is the user and group that programs run as which need no other: the number that distroless images have made
 // usual. It has a line in [Passwd] and [Group].
 const NonRoot = 65532

@@ -18,6 +18,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/term"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/image"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/usernet"
@@ -209,22 +210,9 @@ func mergeEnv(image []string, o Options) []string {
 		env = append(env, "TERM=xterm")
 	}
 	for _, add := range [][]string{image, o.Env} {
-		for _, e := range add {
-			name, _, _ := strings.Cut(e, "=")
-			env = append(without(env, name), e)
-		}
+		env = envlist.With(env, add...)
 	}
 	return env
-}
-
-func without(env []string, name string) []string {
-	var out []string
-	for _, e := range env {
-		if !strings.HasPrefix(e, name+"=") {
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 // parseVolumes reads docker's -v for files and folders of the host.

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/sys/user"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/skiff-build/skiff/internal/envlist"
 	"github.com/skiff-build/skiff/internal/inode"
 	"github.com/skiff-build/skiff/internal/sandbox"
 	"github.com/skiff-build/skiff/internal/snapshot"
@@ -185,7 +186,7 @@ func setUser(p *specs.Process, root, who string) error {
 	for _, g := range u.Sgids {
 		p.User.AdditionalGids = append(p.User.AdditionalGids, uint32(g))
 	}
-	if len(without(p.Env, "HOME")) == len(p.Env) {
+	if !envlist.Has(p.Env, "HOME") {
 		p.Env = append(p.Env, "HOME="+u.Home)
 	}
 	return nil
