@@ -86,6 +86,11 @@ func prepareSocket(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1); err != nil { // see uplink
 		return err
 	}
+	// The kernel gives the far end its queue some time after both ends are up, and until then loses what is sent there: the answer to a
+	// step's first packet, which it repeats after a second. No queue is needed.
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+		return err
+	}
 	return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: farIndex})
 }
 
