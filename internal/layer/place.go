@@ -26,6 +26,9 @@ func (u *unpacker) place(name string) (string, error) {
 		name = path.Join(to, base)
 		return name, bounds.Path(name)
 	}
+	if err := u.wait(); err != nil {
+		return "", err
+	}
 	spelled := dir
 	dir, err := inode.Resolve(&u.view, dir, true)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -97,6 +100,9 @@ func (u *unpacker) clear(name string) error {
 	if !fi.IsDir() {
 		return os.Remove(u.path(name))
 	}
+	if err := u.wait(); err != nil {
+		return err
+	}
 	clear(u.known)
 	u.known["."] = true
 	u.replaced = true
@@ -116,6 +122,10 @@ func (u *unpacker) whiteout(dir, base string) error {
 			return nil
 		}
 	}
+	if err := u.wait(); err != nil {
+		return err
+	}
+	u.files.leads(name)
 	fi, err := os.Lstat(u.path(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -130,6 +140,9 @@ func (u *unpacker) whiteout(dir, base string) error {
 
 // opaque hides all that lies below in the directory, which exists in the layer.
 func (u *unpacker) opaque(dir string) error {
+	if err := u.wait(); err != nil {
+		return err
+	}
 	if whiteout.IsOpaque(u.path(dir)) {
 		return nil
 	}

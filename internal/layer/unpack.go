@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -36,6 +38,11 @@ type UnpackOptions struct {
 // [ErrEscape], as is such a hard link; too much is [ErrLimit]. After any error the content of dir is
 // undefined.
 func Unpack(ctx context.Context, r io.Reader, dir string, o UnpackOptions) (Packed, error) {
+	return unpack(ctx, r, dir, o, smallFile)
+}
+
+// unpack is Unpack; files of up to small bytes are made beside the reading, -1: none.
+func unpack(ctx context.Context, r io.Reader, dir string, o UnpackOptions, small int64) (Packed, error) {
 	digest := newDigester()
 	buffered := bufio.NewReaderSize(io.TeeReader(ctxReader{ctx, r}, digest), 256<<10)
 	u := unpacker{
@@ -47,7 +54,10 @@ func Unpack(ctx context.Context, r io.Reader, dir string, o UnpackOptions) (Pack
 		times: map[string]int64{},
 		copy:  make([]byte, 128<<10),
 	}
+	u.files.small = small
+	u.files.made.SetLimit(runtime.GOMAXPROCS(0))
 	err := u.all()
+	err = cmp.Or(err, u.wait())
 	if err == nil {
 		err = u.rest(buffered)
 	}
@@ -75,6 +85,7 @@ type unpacker struct {
 	replaced       bool
 	entries, bytes int64
 	copy           []byte
+	files          smallFiles
 }
 
 func (u *unpacker) all() error {
@@ -84,6 +95,9 @@ func (u *unpacker) all() error {
 	for {
 		h, err := u.tar.Next()
 		if err == io.EOF {
+			if err := u.wait(); err != nil {
+				return err
+			}
 			return u.setTimes()
 		}
 		if err != nil {
@@ -95,7 +109,9 @@ func (u *unpacker) all() error {
 		if err := u.count(1, 0); err != nil {
 			return err
 		}
-		if err := u.entry(h); err != nil {
+		if err := u.entry(h); errors.As(err, new(smallError)) {
+			return err // it is of another entry
+		} else if err != nil {
 			return fmt.Errorf("%.100q: %w", h.Name, err)
 		}
 	}
@@ -177,6 +193,11 @@ func (u *unpacker) entry(h *tar.Header) error {
 	}
 	if name, err = u.place(name); err != nil {
 		return err
+	}
+	if u.files.pending[name] {
+		if err := u.wait(); err != nil {
+			return err
+		}
 	}
 	switch {
 	case base == opaqueName:
@@ -311,7 +332,10 @@ func (u *unpacker) file(name string, info inode.Info) error {
 	if err := u.count(0, info.Size); err != nil {
 		return err
 	}
-	return u.write(name, info, u.tar)
+	if info.Size > u.files.small || u.replaced || u.known[name] || u.files.leading[name] {
+		return u.write(name, info, u.tar)
+	}
+	return u.queue(name, info)
 }
 
 // write makes a regular file with that content, of info.Size bytes, in the place of whatever the layer had there.
@@ -341,6 +365,9 @@ func (u *unpacker) hardLink(name, linkname string) error {
 	}
 	if target, err = u.place(target); err != nil {
 		return fmt.Errorf("hard link: %w", err)
+	}
+	if err := u.wait(); err != nil {
+		return err
 	}
 	i, err := u.view.Lstat(target)
 	if err == nil && i.IsDir() {
@@ -382,6 +409,9 @@ func (u *unpacker) copyUp(name string, i inode.Info) error {
 
 // node makes a symlink, device node or fifo.
 func (u *unpacker) node(name string, info inode.Info) error {
+	if info.IsLink() {
+		u.files.leads(name)
+	}
 	if err := inode.Create(u.path(name), info); err != nil {
 		return err
 	}
