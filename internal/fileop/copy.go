@@ -1,15 +1,18 @@
 package fileop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/skiff-build/skiff/internal/inode"
+	"golang.org/x/sync/errgroup"
 )
 
 // copyFiles copies what the action selects of src.
@@ -81,6 +84,7 @@ type copier struct {
 	source string               // the path of the top as the pattern gave it
 	target string               // where the top goes
 	made   map[string]bool      // directories made at the target, by rel
+	files  *errgroup.Group      // small files that are being made; nil for none
 	links  map[[2]uint64]string // target of the first of several hard links, by device and inode
 }
 
@@ -103,7 +107,8 @@ func (c *copier) copySource(ctx context.Context, source string) error {
 		return err
 	}
 	c.source, c.made = source, map[string]bool{}
-	if err := c.filter.walk(ctx, c.src, top, c); err != nil {
+	err = c.filter.walk(ctx, c.src, top, c)
+	if err := cmp.Or(err, c.wait()); err != nil {
 		return err
 	}
 	for _, name := range parents {
@@ -194,6 +199,9 @@ func (c *copier) dir(e entry) error {
 
 // leave gives a directory its attributes. The top keeps those that it had.
 func (c *copier) leave(e entry) error {
+	if err := c.wait(); err != nil {
+		return err
+	}
 	target := c.at(e.rel)
 	made := c.made[e.rel]
 	delete(c.made, e.rel)
@@ -242,10 +250,38 @@ func (c *copier) clear(rel, target string) error {
 func (c *copier) copyRegular(e entry, target string) error {
 	if id := [2]uint64{e.info.Dev, e.info.Ino}; e.info.Nlink > 1 && e.info.Ino != 0 {
 		if first, ok := c.links[id]; ok {
+			if err := c.wait(); err != nil {
+				return err
+			}
 			return c.dst.bare(os.Link(c.dst.path(first), c.dst.path(target)))
 		}
 		c.links[id] = target
 	}
+	if !c.made[path.Dir(e.rel)] {
+		return c.write(e, target)
+	}
+	// Where nothing can be in the way the order is of no account: files are made on all processors, as it is the kernel that takes
+	// the time.
+	if c.files == nil {
+		c.files = &errgroup.Group{}
+		c.files.SetLimit(runtime.GOMAXPROCS(0))
+	}
+	c.files.Go(func() error { return c.write(e, target) })
+	return nil
+}
+
+// wait returns when all files are there that are being made.
+func (c *copier) wait() error {
+	if c.files == nil {
+		return nil
+	}
+	err := c.files.Wait()
+	c.files = nil
+	return err
+}
+
+// write makes a regular file. It may run beside others.
+func (c *copier) write(e entry, target string) error {
 	want, mtime := c.attributes(e.info), *c.mtime(e.info)
 	if e.info.Size == 0 {
 		return c.dst.writeFile(target, want, mtime, nil)
