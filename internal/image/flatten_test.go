@@ -251,3 +251,35 @@ func FuzzFlatten(f *testing.F) {
 		})
 	})
 }
+
+// TestLocalMany holds that files which are made side by side are those of the image, whatever stands in their way, and that links and
+// large files find them.
+func TestLocalMany(t *testing.T) {
+	dest := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dest, "d1", "f7", "below"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	large := strings.Repeat("x", smallFile+1)
+	files := []file{dir("d0"), dir("d1"), dir("d1/d2")}
+	want := []string{"d0/", "d1/", "d1/d2/"}
+	add := func(name, content string) {
+		files = append(files, file{name: name, content: content})
+		want = append(want, name+"="+content)
+	}
+	for i := range 300 {
+		add(fmt.Sprintf("%s/f%d", []string{"d0", "d1", "d1/d2"}[i/10%3], i), fmt.Sprint(i%3*i))
+		if i%100 == 50 {
+			add(fmt.Sprintf("d0/large%d", i), large)
+		}
+	}
+	add("d1/f7", "in the way")
+	files = append(files, file{name: "hard", header: tar.Header{Typeflag: tar.TypeLink, Linkname: "d1/d2/f299"}})
+	want = append(want, "hard=598")
+	if err := WriteLocal(t.Context(), dest, imageOf(t, files), nil); err != nil {
+		t.Fatal(err)
+	}
+	sort.Strings(want)
+	if got := onDisk(t, dest); got != strings.Join(want, "\n") {
+		t.Errorf("files\n%.2000s", got)
+	}
+}

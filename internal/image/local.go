@@ -2,6 +2,8 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +12,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/skiff-build/skiff/internal/rootfs"
 )
@@ -39,7 +43,9 @@ func WriteLocal(ctx context.Context, dir string, c Content, log func(string)) er
 		}
 		defer root.Close()
 		l := &localWriter{root: root, log: log}
-		if err := rootfs.Flatten(ctx, img, l.write); err != nil {
+		defer l.leave()
+		err = rootfs.Flatten(ctx, img, l.write)
+		if err := cmp.Or(err, l.wait()); err != nil {
 			return err
 		}
 		return l.finish()
@@ -54,7 +60,14 @@ type localWriter struct {
 	root *os.Root
 	log  func(string)
 	dirs []*tar.Header // their modes and times are set last, when nothing is written into them any more
+
+	at    *os.Root // the folder of the last file, or nil
+	where string
+	files *errgroup.Group // small files that are being made in at; nil for none
 }
+
+// smallFile is how many bytes a file has at most that is made beside the reading of the next one.
+const smallFile = 64 << 10
 
 func (l *localWriter) write(h *tar.Header, content io.Reader) error {
 	name := filepath.FromSlash(h.Name)
@@ -65,12 +78,16 @@ func (l *localWriter) write(h *tar.Header, content io.Reader) error {
 	if h.Typeflag == tar.TypeDir {
 		return l.mkdir(name, h)
 	}
-	if err := l.clear(name); err != nil {
+	if h.Typeflag == tar.TypeReg {
+		return l.regular(name, h, content)
+	}
+	if err := l.wait(); err != nil {
+		return err
+	}
+	if err := clearName(l.root, name); err != nil {
 		return err
 	}
 	switch h.Typeflag {
-	case tar.TypeReg:
-		return l.file(name, h, content)
 	case tar.TypeLink:
 		return l.link(name, h)
 	case tar.TypeSymlink:
@@ -83,16 +100,81 @@ func (l *localWriter) write(h *tar.Header, content io.Reader) error {
 	return nil
 }
 
-// clear makes room for a file: what has its name goes.
-func (l *localWriter) clear(name string) error {
-	_, err := l.root.Lstat(name)
+// regular writes a regular file from its folder, which is opened once for all files that follow each other there: each name that os.Root
+// takes is walked part by part. It is the kernel that takes the time for a small file, so all processors make them.
+func (l *localWriter) regular(name string, h *tar.Header, content io.Reader) error {
+	dir, base := filepath.Dir(name), filepath.Base(name)
+	if l.at == nil || dir != l.where {
+		if err := l.leave(); err != nil {
+			return err
+		}
+		var err error
+		if l.at, err = l.root.OpenRoot(dir); err != nil {
+			return err
+		}
+		l.where = dir
+	}
+	at := l.at
+	if h.Size > smallFile {
+		return replaceFile(at, base, h, content)
+	}
+	data, err := io.ReadAll(content)
+	if err != nil {
+		return err
+	}
+	if l.files == nil {
+		l.files = &errgroup.Group{}
+		l.files.SetLimit(makers())
+	}
+	l.files.Go(func() error { return replaceFile(at, base, h, bytes.NewReader(data)) })
+	return nil
+}
+
+// makers is how many files are made at a time: one where two names may be the same file, as on other systems than Linux.
+func makers() int {
+	if runtime.GOOS != "linux" {
+		return 1
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+func replaceFile(at *os.Root, name string, h *tar.Header, content io.Reader) error {
+	if err := clearName(at, name); err != nil {
+		return err
+	}
+	return writeFile(at, name, h, content)
+}
+
+// wait returns when all files are there.
+func (l *localWriter) wait() error {
+	if l.files == nil {
+		return nil
+	}
+	err := l.files.Wait()
+	l.files = nil
+	return err
+}
+
+// leave ends with the folder of the last file.
+func (l *localWriter) leave() error {
+	err := l.wait()
+	if l.at != nil {
+		err = cmp.Or(err, l.at.Close())
+		l.at = nil
+	}
+	return err
+}
+
+// clearName makes room for a file: what has its name goes.
+func clearName(at *os.Root, name string) error {
+	_, err := at.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return l.root.RemoveAll(name)
+	return at.RemoveAll(name)
 }
 
 func (l *localWriter) mkdir(name string, h *tar.Header) error {
@@ -109,8 +191,8 @@ func (l *localWriter) mkdir(name string, h *tar.Header) error {
 	return l.root.Chmod(name, 0o700|fs.FileMode(h.Mode)&fs.ModePerm)
 }
 
-func (l *localWriter) file(name string, h *tar.Header, content io.Reader) (err error) {
-	f, err := l.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+func writeFile(at *os.Root, name string, h *tar.Header, content io.Reader) (err error) {
+	f, err := at.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -119,13 +201,13 @@ func (l *localWriter) file(name string, h *tar.Header, content io.Reader) (err e
 		err = cerr
 	}
 	if err != nil {
-		l.root.Remove(name)
+		at.Remove(name)
 		return err
 	}
-	if err := l.root.Chmod(name, permissions(h)); err != nil {
+	if err := at.Chmod(name, permissions(h)); err != nil {
 		return err
 	}
-	return l.times(name, h)
+	return setTimes(at, name, h)
 }
 
 // link makes a hard link, or a copy where the file system has no links.
@@ -139,7 +221,7 @@ func (l *localWriter) link(name string, h *tar.Header) error {
 		return err
 	}
 	defer f.Close()
-	return l.file(name, h, f)
+	return writeFile(l.root, name, h, f)
 }
 
 // permissions of a file, set bits included, as BuildKit's local exporter keeps them.
@@ -157,8 +239,8 @@ func permissions(h *tar.Header) fs.FileMode {
 	return m
 }
 
-func (l *localWriter) times(name string, h *tar.Header) error {
-	return l.root.Chtimes(name, time.Now(), h.ModTime)
+func setTimes(at *os.Root, name string, h *tar.Header) error {
+	return at.Chtimes(name, time.Now(), h.ModTime)
 }
 
 // finish sets the attributes of folders, the deepest first: a folder may forbid its owner to look into it.
@@ -166,7 +248,7 @@ func (l *localWriter) finish() error {
 	for i := len(l.dirs) - 1; i >= 0; i-- {
 		h := l.dirs[i]
 		name := filepath.FromSlash(path.Clean(h.Name))
-		if err := l.times(name, h); err != nil {
+		if err := setTimes(l.root, name, h); err != nil {
 			return err
 		}
 		if err := l.root.Chmod(name, permissions(h)); err != nil {
