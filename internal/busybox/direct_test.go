@@ -24,7 +24,7 @@ func TestDirect(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "true", "echo a", "mkdir /a", "cd /a", "exit 1", "exec go version", ". ./env", "export A=b", "local a",
+		"", "true", "echo a", "mkdir /a", "cd /a", "exit 1", "exec go version", "./build.sh", "/app -v", ". ./env", "export A=b", "local a",
 		"go build && go test", "go build; go test", "go build | cat", "go build > log", "go build &", "! go build", "(go build)", "{ go build; }",
 		"go build $FLAGS", "go build \"$FLAGS\"", "go build `x`", "go build $(x)", "go build *.go", "go build ~/x", "go build {a,b}", "go build a?", "go build [a]",
 		`go build a\ b`, `go build "a\$b"`, "go build $'a'", "PATH=/x go build", "HOME=/x go build", "IFS=: go build", "GOOS=$X go build", "GOOS=linux",

@@ -22,9 +22,9 @@ type ShellArgs struct {
 	pipefail bool
 	Text     string // of -c
 	IsText   bool
-	name     string // $0; empty: as the shell was called
+	Name     string // $0; empty: as the shell was called
 	File     string // script; empty with -c, and for standard input
-	params   []string
+	Params   []string
 }
 
 // longShellOptions are the names that -o takes, with their letters.
@@ -69,12 +69,12 @@ func ParseShellArgs(v shell.Variant, args []string) (ShellArgs, error) {
 	case a.IsText:
 		a.Text, args = args[0], args[1:]
 		if len(args) > 0 {
-			a.name, args = args[0], args[1:]
+			a.Name, args = args[0], args[1:]
 		}
 	case len(args) > 0:
-		a.File, a.name, args = args[0], args[0], args[1:]
+		a.File, a.Name, args = args[0], args[0], args[1:]
 	}
-	a.params = args
+	a.Params = args
 	return a, nil
 }
 
@@ -126,7 +126,7 @@ func runShell(c *call) int {
 		return c.unserved("%v", err)
 	}
 	s := c.shell(v)
-	s.Name, s.Params, s.Options, s.Pipefail, s.Stdin = cmp.Or(a.name, c.calledAs()), a.params, a.Letters, a.pipefail, stdin
+	s.Name, s.Params, s.Options, s.Pipefail, s.Stdin = cmp.Or(a.Name, c.calledAs()), a.Params, a.Letters, a.pipefail, stdin
 	return s.Run(c.ctx, script)
 }
 
@@ -174,6 +174,9 @@ func (c *call) execute(ctx context.Context, cmd *shell.Command) (int, error) {
 	}
 	p := exec.CommandContext(ctx, cmd.Path)
 	p.Args, p.Dir, p.Env, p.Stdin, p.Stdout, p.Stderr = cmd.Args, cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr
+	if name := cmd.Args[0]; strings.Contains(name, "/") && !filepath.IsAbs(name) {
+		p.Path = name // relative to the folder: a script's $0 is what it was called by
+	}
 	most := 2
 	for n := range cmd.Extra {
 		most = max(most, n)
@@ -182,7 +185,11 @@ func (c *call) execute(ctx context.Context, cmd *shell.Command) (int, error) {
 		f, _ := cmd.Extra[n].(*os.File) // nil leaves the descriptor closed
 		p.ExtraFiles = append(p.ExtraFiles, f)
 	}
-	return exitCode(ctx, p.Run())
+	code, err := exitCode(ctx, p.Run())
+	if errors.Is(err, syscall.ENOEXEC) { // the shells read it as a script of their own, make by /bin/sh
+		err = fmt.Errorf("%s is no program and has no #!", cmd.Path)
+	}
+	return code, err
 }
 
 // exitCode is the exit code that a shell sees of a process.

@@ -402,6 +402,13 @@ func (j *judge) copyIn(t *tree, from graph.Edge, c *pb.FileActionCopy) {
 				t.base.gitSeen = true
 			}
 		}
+		for _, p := range src.changed {
+			if rest, ok := below(p, c.Src); ok {
+				t.changed = append(t.changed, path.Join("/", c.Dest, rest))
+			} else if _, ok := below(c.Src, p); ok {
+				t.changed = append(t.changed, path.Join("/", c.Dest))
+			}
+		}
 		for _, p := range src.copies {
 			if rest, ok := below(p.to, c.Src); ok {
 				p.to = path.Join("/", c.Dest, rest)

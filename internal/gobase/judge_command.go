@@ -30,7 +30,7 @@ func (s *step) command(words []value, text string) {
 		}
 	}
 	if strings.Contains(name, "/") {
-		base, ok := s.program(name, text)
+		base, ok := s.program(name, words[1:], text)
 		if !ok {
 			return
 		}
@@ -72,7 +72,7 @@ func (s *step) command(words []value, text string) {
 	case slices.Contains([]string{"exec", "command", "time", "nohup", "env", "xargs", "nice", "eval"}, name):
 		s.wrapper(name, args, text)
 	case name == ".":
-		s.refuse(text, "what the script does is not looked into")
+		s.sourced(args, text)
 	case name == "set":
 		s.setOptions(args)
 	case name == "unset" || name == "read":
@@ -238,8 +238,24 @@ func (s *step) applet(name string, args []value, text string) {
 	for i, a := range texts {
 		if a != "" && !strings.HasPrefix(a, "-") && (i < len(args) && args[i].known || all) {
 			s.wrote(a)
+			if !leavesFiles[name] && !(name == "sed" && !slices.ContainsFunc(args, inPlace)) {
+				s.changed(a)
+			}
 		}
 	}
+}
+
+// leavesFiles are commands that change no content of the files that they are given.
+var leavesFiles = map[string]bool{
+	"chmod": true, "chown": true, "chgrp": true, "ls": true, "cat": true, "test": true, "[": true, "touch": true, "head": true, "tail": true,
+	"grep": true, "egrep": true, "fgrep": true, "wc": true, "sha256sum": true, "sha1sum": true, "sha512sum": true, "md5sum": true, "stat": true,
+	"mkdir": true, "du": true, "df": true, "basename": true, "dirname": true, "realpath": true, "readlink": true, "echo": true, "printf": true,
+	"cut": true, "tr": true, "date": true, "find": true, "which": true, "id": true, "true": true, "false": true, "sleep": true, "env": true,
+}
+
+// inPlace reports whether an option makes sed write to its files.
+func inPlace(a value) bool {
+	return !a.known || strings.HasPrefix(a.text, "--in-place") || strings.HasPrefix(a.text, "-") && !strings.HasPrefix(a.text, "--") && strings.Contains(a.text, "i")
 }
 
 // without says how builds do without a command that the base has not.

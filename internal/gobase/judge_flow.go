@@ -1,12 +1,14 @@
 package gobase
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
 
+	"github.com/skiff-build/skiff/internal/busybox"
 	"github.com/skiff-build/skiff/internal/shell"
 )
 
@@ -423,8 +425,9 @@ func (s *step) function(name, text string) {
 		return
 	}
 	s.calling++
-	outer := s.left
+	outer, params := s.left, s.params
 	before := s.flow
+	s.params = nil
 	var all []flow
 	for _, body := range s.bodies[name] {
 		s.flow, s.left = before.clone(), nil
@@ -440,7 +443,7 @@ func (s *step) function(name, text string) {
 	for _, f := range all[1:] {
 		s.flow = merge(s.flow, f)
 	}
-	s.left = outer
+	s.left, s.params = outer, params
 	s.calling--
 }
 
@@ -515,17 +518,27 @@ func (s *step) unset(command string, args []value) {
 	}
 }
 
-// process leaves of the variables what a program finds that the shell starts, such as another shell.
-func (s *step) process() {
-	for name := range s.env {
-		switch s.exported[name] {
-		case never:
-			delete(s.env, name)
-		case maybe:
-			s.env[name] = value{}
+// process judges another shell, which finds of the variables those that are exported.
+func (s *step) process(name string, a busybox.ShellArgs, do func()) {
+	variant, bodies, params, script := s.variant, s.bodies, s.params, s.scriptName
+	s.isolated(func() {
+		for name := range s.env {
+			switch s.exported[name] {
+			case never:
+				delete(s.env, name)
+			case maybe:
+				s.env[name] = value{}
+			}
 		}
-	}
-	s.allExport, s.funcs = never, map[string]bool{}
+		s.allExport, s.funcs = never, map[string]bool{}
+		if strings.Contains(a.Letters, "a") {
+			s.allExport = surely
+		}
+		s.variant, s.bodies = "", map[string][]*syntax.Stmt{}
+		s.params, s.scriptName = append([]string{}, a.Params...), cmp.Or(a.Name, name)
+		do()
+	})
+	s.variant, s.bodies, s.params, s.scriptName = variant, bodies, params, script
 }
 
 // byShell are variables that a shell sets for itself; without a value in the environment what they hold is not known.

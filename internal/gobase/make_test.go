@@ -26,7 +26,8 @@ func TestMakeDecision(t *testing.T) {
 		{"in another folder", "1.26", "RUN make -C sub", build, "upx is not", false, ""},
 		{"behind cd", "1.26", "RUN make x", "x:\n\tcd sub && $(MAKE)\n", "upx is not", false, ""},
 		{"an included Makefile", "1.26", "RUN make gen", "include inc.mk\n", "protoc is not", false, ""},
-		{"a script of the context", "1.26", "RUN make x", "x:\n\t./build.sh\n", "script of the build context", false, ""},
+		{"a script of the context", "1.26", "RUN make x", "x:\n\t./build.sh\n", "", false, ""},
+		{"a script that calls protoc", "1.26", "RUN make x", "x:\n\tsh gen.sh\n", "protoc is not in the built-in base (in /src/gen.sh) (called by make, Makefile:2)", false, ""},
 		{"by variable", "1.26", "RUN make x TOOL=protoc", "TOOL = go\nx:\n\t$(TOOL) version\n", "protoc is not", false, ""},
 		{"by the environment", "1.26", "RUN TOOL=protoc make x", "TOOL ?= go\nx:\n\t$(TOOL) version\n", "protoc is not", false, ""},
 		{"by ENV, overridden", "1.26", "ENV TOOL=protoc\nRUN make x TOOL=go", "x:\n\t$(TOOL) version\n", "", false, ""},
@@ -51,7 +52,7 @@ func TestMakeDecision(t *testing.T) {
 				"Dockerfile": {Data: []byte("FROM golang:" + tt.tag + " AS builder\nWORKDIR /src\nCOPY . .\n" + tt.steps +
 					"\nFROM scratch\nCOPY --from=builder /src/bin /bin\n")},
 				"go.mod": {Data: []byte("module example.com/x\n\ngo 1.21\n")}, "main.go": {Data: []byte("package main\n")},
-				"build.sh": {Data: []byte("#!/bin/sh\n")}, "inc.mk": {Data: []byte("gen:\n\tprotoc x\n")},
+				"build.sh": {Data: []byte("#!/bin/sh\ngo build .\n"), Mode: 0o755}, "gen.sh": {Data: []byte("protoc x\n")}, "inc.mk": {Data: []byte("gen:\n\tprotoc x\n")},
 				"sub/Makefile": {Data: []byte("all:\n\tupx x\n")},
 				".git/HEAD":    {Data: []byte("ref: refs/heads/main\n")}, ".git/config": {},
 			}

@@ -6,14 +6,13 @@ import (
 	"slices"
 	"strings"
 
-	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/skiff-build/skiff/internal/busybox"
 )
 
 // program judges a command given by a path. It returns the base name to go on with, "" for a program of the
-// stage itself, or false when it was refused.
-func (s *step) program(name, text string) (string, bool) {
+// stage itself, or false when it was refused or is a script that was judged.
+func (s *step) program(name string, args []value, text string) (string, bool) {
 	full := s.abs(name)
 	dir, base := path.Split(full)
 	dir = path.Clean(dir)
@@ -29,7 +28,7 @@ func (s *step) program(name, text string) (string, bool) {
 	case isCommand && slices.Contains([]string{"/bin", "/usr/bin", "/sbin", "/usr/sbin"}, dir):
 		return base, true
 	case s.j.inContext(s.t, full):
-		s.refuse(text, "a script of the build context may call anything (write its commands as RUN)")
+		s.contextScript(name, full, args, text)
 		return "", false
 	case s.t.installed["*"] && s.isBin(dir), slices.Contains(s.t.built, dir):
 		return "", true
@@ -73,18 +72,9 @@ func (s *step) shell(name string, args []value, text string) {
 	case err != nil:
 		s.refuse(text, err.Error())
 	case a.IsText:
-		outer, bodies := s.variant, s.bodies
-		s.isolated(func() {
-			s.process()
-			if strings.Contains(a.Letters, "a") {
-				s.allExport = surely
-			}
-			s.variant, s.bodies = "", map[string][]*syntax.Stmt{}
-			s.script(name, a.Text)
-		})
-		s.variant, s.bodies = outer, bodies
+		s.process(name, a, func() { s.script(name, a.Text) })
 	case a.File != "":
-		s.refuse(text, "what the script does is not looked into")
+		s.shellScript(name, a, text)
 	default:
 		s.refuse(text, "what the shell reads is not looked into")
 	}

@@ -49,6 +49,7 @@ type tree struct {
 	base      *base
 	packages  map[string]bool  // asked of a package manager
 	written   []string         // paths that steps wrote, absolute
+	changed   []string         // those that commands wrote, which may be files that a copy brought
 	built     []string         // programs, and folders of programs, that go build -o made
 	defaults  []string         // folders where go build ran without -o
 	installed map[string]bool  // names of programs by go install; "*" for any
@@ -70,6 +71,7 @@ func (t *tree) clone() *tree {
 	c := *t
 	c.packages, c.installed, c.goEnv = maps.Clone(t.packages), maps.Clone(t.installed), maps.Clone(t.goEnv)
 	c.written, c.built, c.defaults = slices.Clone(t.written), slices.Clone(t.built), slices.Clone(t.defaults)
+	c.changed = slices.Clone(t.changed)
 	c.repos, c.copies = slices.Clone(t.repos), slices.Clone(t.copies)
 	return &c
 }

@@ -36,6 +36,10 @@ type step struct {
 	depth    int                       // of shells within shells
 	calls    int                       // of functions
 	calling  int                       // functions within functions
+	scripts  int                       // how many scripts were read
+	// params are the parameters of the script that is read, nil where they are not known; scriptName is its $0.
+	params     []string
+	scriptName string
 	// variant is the shell whose text is read; empty: none yet.
 	variant shell.Variant
 	bash    bool // some text was bash's
@@ -122,6 +126,11 @@ func (s *step) script(name, text string) {
 		}
 		return true
 	})
+	if shifts(file) {
+		params := s.params
+		s.params = nil
+		defer func() { s.params = params }()
+	}
 	s.walk(file)
 }
 
@@ -147,6 +156,7 @@ func (s *step) node(n syntax.Node) {
 		if n.Word != nil && n.Op != syntax.RdrIn && n.Op != syntax.DplIn && n.Op != syntax.DplOut {
 			if w := s.word(n.Word); w.known {
 				s.wrote(w.text)
+				s.changed(w.text)
 			}
 		}
 	}
@@ -210,6 +220,13 @@ func (s *step) abs(p string) string {
 func (s *step) wrote(p string) {
 	if p = s.abs(p); p != "" && p != "/" {
 		s.t.written = append(s.t.written, p)
+	}
+}
+
+// changed notes that a command may change the content of a file, or of a folder's files.
+func (s *step) changed(p string) {
+	if p = s.abs(p); p != "" && p != "/dev/null" {
+		s.t.changed = append(s.t.changed, p)
 	}
 }
 

@@ -1,6 +1,7 @@
 package gobase
 
 import (
+	"strconv"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -8,6 +9,9 @@ import (
 
 // fields are the words that a word becomes: an unquoted variable alone is cut at its blanks.
 func (s *step) fields(w *syntax.Word) []value {
+	if all, ok := s.allParams(w); ok {
+		return all
+	}
 	v := s.word(w)
 	if len(w.Parts) == 1 && v.known {
 		if _, bare := w.Parts[0].(*syntax.ParamExp); bare {
@@ -19,6 +23,25 @@ func (s *step) fields(w *syntax.Word) []value {
 		}
 	}
 	return []value{v}
+}
+
+// allParams are the words of "$@", alone.
+func (s *step) allParams(w *syntax.Word) (all []value, ok bool) {
+	if s.params == nil || len(w.Parts) != 1 {
+		return nil, false
+	}
+	q, ok := w.Parts[0].(*syntax.DblQuoted)
+	if !ok || len(q.Parts) != 1 {
+		return nil, false
+	}
+	p, ok := q.Parts[0].(*syntax.ParamExp)
+	if !ok || p.Param == nil || p.Param.Value != "@" || p.Exp != nil || p.Slice != nil || p.Length {
+		return nil, false
+	}
+	for _, text := range s.params {
+		all = append(all, value{text, true})
+	}
+	return all, true
 }
 
 // word is the value of a word; one with a substitution is not known.
@@ -52,6 +75,8 @@ func (s *step) part(p syntax.WordPart) value {
 		return value{out.String(), true}
 	case *syntax.ParamExp:
 		return s.param(p)
+	case *syntax.CmdSubst:
+		return s.output(p)
 	}
 	return value{}
 }
@@ -76,6 +101,18 @@ func (s *step) param(p *syntax.ParamExp) value {
 		return value{}
 	}
 	name := p.Param.Value
+	if s.params != nil && p.Exp == nil {
+		switch n, err := strconv.Atoi(name); {
+		case name == "0":
+			return value{s.scriptName, s.scriptName != ""}
+		case name == "#":
+			return value{strconv.Itoa(len(s.params)), true}
+		case err == nil && n <= len(s.params):
+			return value{s.params[n-1], true}
+		case err == nil:
+			return value{"", true}
+		}
+	}
 	if name == "" || !(name[0] == '_' || name[0] >= 'A' && name[0] <= 'Z' || name[0] >= 'a' && name[0] <= 'z') {
 		return value{} // $1, $@, $?
 	}
