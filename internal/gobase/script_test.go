@@ -32,6 +32,8 @@ func TestScriptDecision(t *testing.T) {
 		{"what it calls", "1.26-alpine", "RUN ./scripts/build.sh", build + "upx bin/app\n", "upx is not in the built-in base"},
 		{"what another script calls", "1.26-alpine", "RUN ./scripts/build.sh", "#!/bin/sh\nsh scripts/bad.sh\n", "(in /src/scripts/bad.sh)"},
 		{"by a parameter", "1.26-alpine", "RUN scripts/build.sh upx x", "#!/bin/sh\n\"$@\"\n", "upx is not"},
+		{"of sh -c", "1.26-alpine", "RUN scripts/build.sh go", "#!/bin/sh\nsh -c '$1 x' a upx\n", "upx is not"},
+		{"after return", "1.26-alpine", "RUN scripts/build.sh", "#!/bin/sh\nexport CGO_ENABLED=0\n. ./scripts/cgo.sh\ngo build .\n", "cgo"},
 		{"shifted", "1.26-alpine", "RUN scripts/build.sh upx go version", "#!/bin/sh\nshift\n\"$@\"\n", "known only when it runs"},
 		{"set -- ", "1.26-alpine", "RUN scripts/build.sh go", "#!/bin/sh\nset -e\nset -- $(cat x)\n$1\n", "known only when it runs"},
 		{"of a function", "1.26-alpine", "RUN scripts/build.sh go", "#!/bin/sh\nf() { $1; }\nf upx\n", "known only when it runs"},
@@ -53,7 +55,7 @@ func TestScriptDecision(t *testing.T) {
 				"go.mod": {Data: []byte("module example.com/x\n\ngo 1.21\n")}, "main.go": {Data: []byte("package main\n")},
 				"Makefile":         {Data: []byte("x:\n\t./scripts/build.sh\n")},
 				"scripts/build.sh": {Data: []byte(tt.script), Mode: 0o755}, "scripts/more.sh": {Data: []byte("#!/bin/sh\ngo vet .\n"), Mode: 0o755},
-				"scripts/lib.sh": {Data: []byte("lib_build() { go build \"$1\"; }\n")}, "scripts/bad.sh": {Data: []byte("protoc x\n")},
+				"scripts/lib.sh": {Data: []byte("lib_build() { go build \"$1\"; }\n")}, "scripts/cgo.sh": {Data: []byte("if [ -n \"$X\" ]; then export CGO_ENABLED=1; return; fi\n")}, "scripts/bad.sh": {Data: []byte("protoc x\n")},
 			}
 			b := buildDockerfile(t, files, Options{}, map[string]string{"golang:" + tt.tag: golangConfig})
 			if b.err != nil {

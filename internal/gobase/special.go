@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-
 	"github.com/skiff-build/skiff/internal/busybox"
 )
 
