@@ -37,5 +37,9 @@ func (j *Judge) shell(k *maker, text string) string {
 	if k.newer() {
 		env = k.shellEnv()
 	}
-	return j.Shell(&Job{Argv: argv, Shell: isShell, Text: text, Output: true, Env: env, Dir: k.cwd})
+	job := &Job{Argv: argv, Shell: isShell, Text: text, Output: true, Env: env, Dir: k.cwd}
+	if k.loc != nil {
+		job.Where = *k.loc
+	}
+	return j.Shell(job)
 }

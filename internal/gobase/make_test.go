@@ -31,7 +31,7 @@ func TestMakeDecision(t *testing.T) {
 		{"by variable", "1.26", "RUN make x TOOL=protoc", "TOOL = go\nx:\n\t$(TOOL) version\n", "protoc is not", false, ""},
 		{"by the environment", "1.26", "RUN TOOL=protoc make x", "TOOL ?= go\nx:\n\t$(TOOL) version\n", "protoc is not", false, ""},
 		{"by ENV, overridden", "1.26", "ENV TOOL=protoc\nRUN make x TOOL=go", "x:\n\t$(TOOL) version\n", "", false, ""},
-		{"$(shell) that is not had", "1.26", "RUN make", "V := $(shell protoc --version)\n" + build, "protoc is not", false, ""},
+		{"$(shell) that is not had", "1.26", "RUN make", "V := $(shell protoc --version)\n" + build, "protoc is not in the built-in base (called by make, Makefile:1)", false, ""},
 		{"$(shell date)", "1.26", "RUN make", "V := $(shell date -u +%Y)\nbuild:\n\tgo build -ldflags \"-X main.v=$(V)\" .\n", "", false, ""},
 		{"a command by $(shell)", "1.26", "RUN make", "V := $(shell cat x)\nbuild:\n\t$(V) x\n", "known only when it runs", false, ""},
 		{"both ways of a condition", "1.26", "RUN make", "ifeq ($(shell uname),Linux)\nbuild:\n\tgo build .\nelse\nbuild:\n\tprotoc x\nendif\n", "protoc is not", false, ""},
