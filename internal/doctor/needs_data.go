@@ -96,8 +96,11 @@ func users(p *program) *Need {
 				level = Possible
 			}
 			evidence := p.called(name, calls)
-			if strings.HasSuffix(name, "urrent") && p.copes(calls, 2) {
-				level, evidence = Possible, evidence+", which looks at no error"
+			if strings.HasSuffix(name, "urrent") {
+				level = p.byLibrary(level, calls)
+				if p.copes(calls, 2) {
+					level, evidence = Possible, evidence+", which looks at no error"
+				}
 			}
 			add(level, evidence)
 			if !strings.HasSuffix(name, "urrent") && !strings.HasSuffix(name, "Id") && !strings.HasSuffix(name, "listGroups") && !strings.HasSuffix(name, "GroupIds") {
@@ -116,6 +119,18 @@ func users(p *program) *Need {
 		add(None, "archive/tar.statUnix looks up owners, and leaves their names out where it cannot")
 	}
 	return need
+}
+
+// byLibrary lowers a level to possible where all that calls is libraries, and the program's own code calls none of these functions itself:
+// they look for defaults, settings and places to write to that are needed on choices which most programs do not make. The directory of
+// a log that is written to standard error is one.
+func (p *program) byLibrary(level Level, calls []gobin.Ref) Level {
+	for _, r := range calls {
+		if p.own(r.From) || slices.ContainsFunc(p.Refs(r.From), func(q gobin.Ref) bool { return p.own(q.From) }) {
+			return level
+		}
+	}
+	return min(level, Possible)
 }
 
 // copes says that each caller goes on where a call fails: nobody gets to see the error, whose second word is that one of the results. It is
@@ -188,14 +203,14 @@ func tempDir(p *program) *Need {
 	// Uploads go to files from a limit on. Who asks for a form's value alone may never see one.
 	for _, name := range []string{"net/http.(*Request).ParseMultipartForm", "net/http.(*Request).FormFile", "mime/multipart.(*Reader).ReadForm"} {
 		if calls := p.refs(name, p.outside); len(calls) > 0 {
-			add(Likely, p.called(name, calls)+": files that are uploaded are kept in the directory of temporary files")
+			add(p.byLibrary(Likely, calls), p.called(name, calls)+": files that are uploaded are kept in the directory of temporary files")
 		}
 	}
 	// os.TempDir is inlined: what is seen of it is the question for TMPDIR.
 	for _, name := range []string{"os.Getenv", "os.LookupEnv", "syscall.Getenv", "os.TempDir", "os.tempDir"} {
 		for _, r := range p.refs(name, p.outside) {
 			if strings.HasSuffix(name, "empDir") || slices.Contains(p.Arg(r, 0).Values, "TMPDIR") {
-				add(Likely, p.Name(r.From)+" asks for the directory of temporary files (os.TempDir)")
+				add(p.byLibrary(Likely, []gobin.Ref{r}), p.Name(r.From)+" asks for the directory of temporary files (os.TempDir)")
 			}
 		}
 	}
@@ -244,7 +259,7 @@ func home(p *program) *Need {
 			continue
 		}
 		if calls := p.refs(name, p.outside); len(calls) > 0 {
-			add(Likely, p.called(name, calls))
+			add(p.byLibrary(Likely, calls), p.called(name, calls))
 		} else if p.stored(name) {
 			add(Possible, name+" is stored as a value")
 		}

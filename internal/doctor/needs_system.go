@@ -61,7 +61,7 @@ func programs(p *program) *Need {
 			names := slices.DeleteFunc(args.Values, func(s string) bool { return s == "" })
 			switch {
 			case len(names) > 0 && !p.std(r.From):
-				add(Likely, fmt.Sprintf("%s is called by %s with %q", c.name, caller, names))
+				add(p.byLibrary(Likely, []gobin.Ref{r}), fmt.Sprintf("%s is called by %s with %q", c.name, caller, names))
 				need.Values = append(need.Values, names...)
 			case len(names) > 0:
 				add(Possible, fmt.Sprintf("%s is called by %s with %q", c.name, caller, names))

@@ -70,40 +70,41 @@ func caRoots(p *program) *Need {
 	return need
 }
 
-// Where fields lie that decide on trust, in bytes: crypto/tls, Config and net/http, Client. Both stand before all fields that newer
+// Where fields lie that decide on trust, in bytes: crypto/tls, Config and net/http, Client and Transport. They stand before all fields that newer
 // releases of Go added; the test of this package compares them with the Go at hand, the probes with others.
 const (
 	configRootCAs  = 96
 	configInsecure = 160
 	clientRoundTr  = 0
+	transportDial  = 200 // DialTLSContext
+	transportTLS   = 216 // TLSClientConfig
+	dialerConfig   = 8   // of tls.Dialer: Config
 )
 
 // trustsOthers says why no client of the program trusts the system's roots; "" where one may, or it cannot be told. It looks at all that
 // code outside of the standard library makes:
 //
-//   - each tls.Config has RootCAs set to a pool that the same function made, or InsecureSkipVerify to true, on every way to its
-//     return. crypto/tls verifies with RootCAs where they are not nil (Conn.verifyServerCertificate), x509 takes the system's where
+//   - each tls.Config has RootCAs set to a pool that the program made ([gobin.File.From] says how it came there), or InsecureSkipVerify to
+//     true, on every way to its return. crypto/tls verifies with RootCAs where they are not nil (Conn.verifyServerCertificate), x509 takes the system's where
 //     they are (Certificate.Verify);
 //   - each http.Transport has such a configuration, each http.Client such a transport (Client.transport takes the default one where
 //     it has none), and what is asked through a client that is there from the start is not known to have one;
-//   - nobody calls what makes a configuration of its own: http.Get and its like, smtp.SendMail, tls.Dial without one, a clone of the
-//     default transport, a reverse proxy, the system's pool.
+//   - nobody calls what makes a configuration of its own: http.Get and its like, smtp.SendMail, tls.Dial without one, a reverse proxy, the
+//     system's pool. The default client and transport may be given a configuration by main or init.
 //
 // What it does not see is a value in a variable or in another structure that code of others fills; so the need stays possible.
 func (p *program) trustsOthers() string {
 	if !p.CallGraph {
 		return ""
 	}
-	if calls := p.defaultTrust(); calls {
+	defaults := p.defaultClients()
+	if p.defaultTrust(defaults) {
 		return ""
 	}
 	why := p.plainHTTP()
 	configs := p.Objects("tls.Config", p.liveOutside)
-	if why != "" && len(configs) == 0 {
+	if len(configs) == 0 && why != "" {
 		return why
-	}
-	if len(configs) == 0 {
-		return ""
 	}
 	for _, c := range configs {
 		switch {
@@ -117,23 +118,103 @@ func (p *program) trustsOthers() string {
 		return ""
 	}
 	for _, t := range p.Objects("http.Transport", p.liveOutside) {
-		if !slices.ContainsFunc(t.Holds(), func(o gobin.Object) bool { return o.Type == "tls.Config" }) {
+		if !p.hasConfig(t) {
 			return ""
 		}
 	}
 	for _, c := range p.Objects("http.Client", p.liveOutside) {
-		if !p.hasTransport(c) {
+		if !p.hasTransport(c) && !(defaults.transport && !c.Field(clientRoundTr).Set) {
 			return ""
 		}
 	}
 	for _, name := range clientCalls {
 		for _, r := range p.refs(name, p.liveOutside) {
-			if c := p.Receiver(r); r.Kind != gobin.Call || c.Const || c.Static || c.Object == "http.Client" && !p.hasTransport(c.Of) || !c.Known && !p.Inside(r) {
+			c := p.Receiver(r)
+			switch {
+			case r.Kind != gobin.Call || c.Const:
+				return ""
+			case c.Static && p.staticClient(c.Var):
+				why = "a variable's configuration has InsecureSkipVerify"
+			case c.Static && slices.Contains(defaults.clients, c.Var):
+			case c.Static && !defaults.pinned:
+				return ""
+			case c.Object == "http.Client" && !p.hasTransport(c.Of) && !defaults.transport:
+				return ""
+			case !c.Known && !p.Inside(r):
 				return ""
 			}
 		}
 	}
 	return why
+}
+
+// hasConfig says that a transport has a configuration that the program makes, or makes its connections by a function of the program's, for
+// which the configurations in it count. A copy of the default transport has neither until it is given one.
+func (p *program) hasConfig(t gobin.Object) bool {
+	if t.Field(transportDial).Set {
+		return true
+	}
+	return p.From(t.Field(transportTLS), gobin.Origin{Type: "tls.Config"})
+}
+
+// staticClient says that a variable starts as a client whose transport's configuration skips verification, all in static data.
+func (p *program) staticClient(variable uint64) bool {
+	client := p.Word(variable)
+	if client == 0 || p.TypeOf(p.Word(client+clientRoundTr)) != "*http.Transport" {
+		return false
+	}
+	config := p.Word(p.Word(client+clientRoundTr+8) + transportTLS)
+	return config != 0 && p.Byte(config+configInsecure) == 1
+}
+
+// defaults are what net/http uses where nothing else is said.
+type defaults struct {
+	pinned    bool     // http.Get and its like, and http.DefaultClient, trust others than the system's roots
+	transport bool     // so does a client without a transport
+	clients   []uint64 // variables that hold such a client
+}
+
+// defaultClients says whether the program gives http.DefaultTransport or http.DefaultClient a configuration, in its main or an init function,
+// each time that it comes to the end of that. Where a choice decides, it is none.
+func (p *program) defaultClients() defaults {
+	var d defaults
+	client := p.defaultClient()
+	for i := range p.NumFuncs() {
+		fn := gobin.Func(i)
+		if name := p.Name(fn); name != "main.main" && name != "main.init" && !strings.HasPrefix(name, "main.init.") {
+			continue
+		}
+		for _, g := range p.Globals(fn) {
+			switch {
+			case g.Field && g.Offset == transportTLS && p.TypeOf(p.Word(g.Var-8)) == "*http.Transport":
+				if p.From(g.Held, gobin.Origin{Type: "tls.Config"}) {
+					d.pinned, d.transport = true, true
+				}
+			case !g.Field && g.Held.Object == "http.Client" && p.hasTransport(g.Held.Of):
+				d.clients = append(d.clients, g.Var)
+				d.pinned = d.pinned || g.Var == client
+			}
+		}
+	}
+	return d
+}
+
+// defaultClient is the address of the variable http.DefaultClient, 0 where it cannot be told: http.Get asks it.
+func (p *program) defaultClient() uint64 {
+	for _, name := range getters {
+		fn, ok := p.Lookup(name)
+		if !ok {
+			continue
+		}
+		for _, called := range clientCalls {
+			for _, r := range p.refs(called, func(from gobin.Func) bool { return from == fn }) {
+				if c := p.Receiver(r); c.Static {
+					return c.Var
+				}
+			}
+		}
+	}
+	return 0
 }
 
 // liveOutside leaves out golang.org/x/net/http2, too, of which net/http has a copy: its configurations begin as those of the transport
@@ -147,17 +228,22 @@ var clientCalls = []string{
 	"net/http.(*Client).Do", "net/http.(*Client).do", "net/http.(*Client).Get", "net/http.(*Client).Head", "net/http.(*Client).Post", "net/http.(*Client).PostForm",
 }
 
+// getters ask the default client.
+var getters = []string{"net/http.Get", "net/http.Head", "net/http.Post", "net/http.PostForm"}
+
 // pinned says by what a configuration trusts others than the system's roots, "" where it is not sure to.
 func (p *program) pinned(c gobin.Object) string {
 	if f := c.Field(configInsecure); f.Known && f.Const && f.N&0xff == 1 {
 		return "InsecureSkipVerify"
 	}
-	f := c.Field(configRootCAs)
-	if f.Object == "x509.CertPool" || f.ResultOf == "crypto/x509.NewCertPool" || f.Set && !f.Known && c.After("x509.CertPool") {
+	if f := c.Field(configRootCAs); p.From(f, ownPool) || f.Set && !f.Known && c.After("x509.CertPool") {
 		return "roots of its own"
 	}
 	return ""
 }
+
+// ownPool is where pools come from that hold what the program puts into them.
+var ownPool = gobin.Origin{Type: "x509.CertPool", Results: []string{"crypto/x509.NewCertPool"}}
 
 // hasTransport says that a client has an http.Transport of its own.
 func (p *program) hasTransport(c gobin.Object) bool {
@@ -166,11 +252,14 @@ func (p *program) hasTransport(c gobin.Object) bool {
 }
 
 // defaultTrust says that something outside of the standard library calls what trusts the system's roots by itself.
-func (p *program) defaultTrust() bool {
+func (p *program) defaultTrust(d defaults) bool {
 	for _, name := range []string{
 		"net/http.Get", "net/http.Head", "net/http.Post", "net/http.PostForm", "net/smtp.SendMail", "crypto/x509.SystemCertPool",
-		"net/http.(*Transport).Clone", "net/http/httputil.NewSingleHostReverseProxy", "net/http/httputil.(*ReverseProxy).ServeHTTP",
+		"net/http/httputil.NewSingleHostReverseProxy", "net/http/httputil.(*ReverseProxy).ServeHTTP",
 	} {
+		if d.transport && strings.HasPrefix(name, "net/http") || d.pinned && slices.Contains(getters, name) {
+			continue
+		}
 		if calls := p.refs(name, p.liveOutside); len(calls) > 0 && !p.plainURLs(name, calls) || p.stored(name) {
 			return true
 		}
@@ -182,7 +271,14 @@ func (p *program) defaultTrust() bool {
 			}
 		}
 	}
-	return p.has("crypto/tls.(*Dialer).DialContext") && len(p.refs("crypto/tls.(*Dialer).DialContext", p.liveOutside)) > 0
+	for _, name := range []string{"crypto/tls.(*Dialer).DialContext", "crypto/tls.(*Dialer).Dial"} {
+		for _, r := range p.refs(name, p.liveOutside) {
+			if d := p.Receiver(r); d.Object != "tls.Dialer" || !p.From(d.Of.Field(dialerConfig), gobin.Origin{Type: "tls.Config"}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 type tlsClient struct {
@@ -268,6 +364,9 @@ func (p *program) plainURLs(name string, calls []gobin.Ref) bool {
 		return false
 	}
 	for _, r := range calls {
+		if begin := p.Begin(r, word); begin != "" && plainBegin(begin) {
+			continue
+		}
 		args := p.Arg(r, word)
 		if !args.Complete || len(args.Values) == 0 || slices.ContainsFunc(args.Values, func(u string) bool { return !plainURL(u) }) {
 			return false
@@ -281,11 +380,28 @@ func plainURL(text string) bool {
 	if err != nil || u.Scheme != "http" {
 		return false
 	}
-	addr, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() == "localhost" || err == nil && addr.IsLoopback()
+	return hereOrUncertified(u.Hostname())
 }
 
-// plainHTTP says that all that the program asks by HTTP is this machine, without TLS: a health check by itself, say.
+// plainBegin is [plainURL] for the constant that an address begins with: the host has to be whole.
+func plainBegin(text string) bool {
+	end := strings.LastIndexAny(text, ":/")
+	if end <= len("http://")-1 {
+		return false
+	}
+	u, err := url.Parse(text[:end])
+	return err == nil && u.Scheme == "http" && hereOrUncertified(u.Hostname())
+}
+
+// hereOrUncertified says that a host is this machine, or has a name without a dot: a service beside this one, or what stands in the address for
+// a socket. No authority that systems trust certifies such names (CA/Browser Forum, Baseline Requirements, 4.2.2, internal names), so even
+// where such a server sends on to TLS their bundle is of no use.
+func hereOrUncertified(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback() || err != nil && host != "" && !strings.ContainsAny(host, ".:")
+}
+
+// plainHTTP says that all that the program asks by HTTP is this machine or a service beside it, without TLS: a health check by itself, say.
 func (p *program) plainHTTP() string {
 	asked := ""
 	for name := range urlWords {
@@ -296,7 +412,7 @@ func (p *program) plainHTTP() string {
 		if p.stored(name) || !p.plainURLs(name, calls) {
 			return ""
 		}
-		asked = "all that it asks by HTTP are addresses of this machine without TLS"
+		asked = "all that it asks by HTTP are addresses without TLS, of this machine or of names without a dot"
 	}
 	// Whoever begins TLS without http would be asked for other addresses.
 	for _, name := range []string{"crypto/tls.Dial", "crypto/tls.DialWithDialer", "crypto/tls.(*Dialer).DialContext", "net/smtp.(*Client).StartTLS",

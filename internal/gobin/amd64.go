@@ -212,8 +212,12 @@ func storeAMD64(x x86asm.Inst, m x86asm.Mem, next uint64) func(*state) {
 	zeros := (x.Op == x86asm.MOVUPS || x.Op == x86asm.MOVAPS) && x.Args[1] == x86asm.X15
 	return func(s *state) {
 		at, ok := addressAMD64(s, m)
-		if r, _, isReg := regAMD64(m.Base); isReg && m.Index == 0 && m.Segment == 0 && s.regs[r].kind == fresh {
+		if r, _, isReg := regAMD64(m.Base); isReg && m.Index == 0 && m.Segment == 0 && (s.regs[r].kind == fresh || s.regs[r].kind == loaded) {
 			s.put(s.regs[r], m.Disp, src(s))
+			return
+		}
+		if m.Base == x86asm.RIP && m.Index == 0 && m.Segment == 0 {
+			s.put(value{fresh, ofGlobal | (next + uint64(m.Disp))}, 0, src(s))
 			return
 		}
 		switch {
@@ -263,6 +267,9 @@ func sourceAMD64(a x86asm.Arg, size int, next uint64, taken map[int64]bool) func
 			return func(s *state) value {
 				if at, ok := addressAMD64(s, a); ok {
 					return s.stack[at]
+				}
+				if r, _, isReg := regAMD64(a.Base); isReg && a.Index == 0 && a.Segment == 0 && s.regs[r].kind == closure {
+					return value{captured, uint64(a.Disp)}
 				}
 				return value{}
 			}

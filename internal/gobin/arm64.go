@@ -148,6 +148,8 @@ func memoryARM64(w uint32, rt, rn int, offset int64, size int) func(*state) {
 			s.set(rt, s.stack[at])
 		case load && size == 8 && w>>22&3 == 1 && s.regs[rn].kind == constant:
 			s.set(rt, value{loaded, s.regs[rn].n + uint64(offset)})
+		case load && size == 8 && w>>22&3 == 1 && s.regs[rn].kind == closure:
+			s.set(rt, value{captured, uint64(offset)})
 		case load:
 			s.set(rt, value{})
 		case onStack && float:
@@ -156,6 +158,8 @@ func memoryARM64(w uint32, rt, rn int, offset int64, size int) func(*state) {
 			s.store(at, size, s.get(rt))
 		case float:
 			s.put(s.regs[rn], offset, value{})
+		case s.regs[rn].kind == constant && size == 8:
+			s.put(value{fresh, ofGlobal | (s.regs[rn].n + uint64(offset))}, 0, s.get(rt))
 		default:
 			s.put(s.regs[rn], offset, s.get(rt))
 		}

@@ -27,6 +27,9 @@ type Held struct {
 	Of       Object // that one
 	ResultOf string // it is the first result of this function
 	Static   bool   // it is read from a variable that points to static data when the program starts
+	Var      uint64 // the address of that variable, or of another one that it is read from
+	value    value
+	in       Func
 }
 
 // Objects are the objects of a type that functions make for which from is true, where code can be read. A value that does not leave its
@@ -85,6 +88,13 @@ func (t *typeNames) makers(f *File) map[string][]Func {
 			t.by[name] = append(all, r.From)
 		}
 	}
+	if clone, ok := f.Lookup(cloneTransport); ok {
+		for _, r := range f.Refs(clone) {
+			if all := t.by["http.Transport"]; r.Kind == Call && !slices.Contains(all, r.From) {
+				t.by["http.Transport"] = append(all, r.From)
+			}
+		}
+	}
 	return t.by
 }
 
@@ -116,10 +126,21 @@ func (f *File) objectsOf(fn Func) []Object {
 	var all []Object
 	for k, t := range v.made[fn] {
 		if k.offset == -1 {
-			all = append(all, Object{In: fn, Type: strings.TrimPrefix(v.types.name(f, t.n), "*"), id: k.object, made: v.made[fn], f: f})
+			all = append(all, Object{In: fn, Type: f.typeOf(t), id: k.object, made: v.made[fn], f: f})
 		}
 	}
 	return all
+}
+
+// cloneTransport makes a new object as runtime.newobject does: of the type that it copies.
+const cloneTransport = "net/http.(*Transport).Clone"
+
+// typeOf is the name of an object's type: t is its description, or the function that makes it.
+func (f *File) typeOf(t value) string {
+	if t.kind == result {
+		return "http.Transport"
+	}
+	return strings.TrimPrefix(f.values.types.name(f, t.n), "*")
 }
 
 // Field is what an object's field at an offset holds.
@@ -128,16 +149,151 @@ func (o Object) Field(offset int64) Held {
 	if !ok {
 		return Held{}
 	}
+	return o.f.held(o.In, o.made, v)
+}
+
+func (f *File) held(in Func, made map[field]value, v value) Held {
+	h := Held{Set: true, value: v, in: in}
 	switch v.kind {
 	case constant:
-		return Held{Set: true, Known: true, Const: true, N: v.n}
+		h.Known, h.Const, h.N = true, true, v.n
 	case fresh:
-		of := Object{In: o.In, id: v.n, made: o.made, f: o.f, Type: strings.TrimPrefix(o.f.values.types.name(o.f, o.made[field{v.n, -1}].n), "*")}
-		return Held{Set: true, Known: true, Object: of.Type, Of: of}
+		h.Of = Object{In: in, id: v.n, made: made, f: f, Type: f.typeOf(made[field{v.n, -1}])}
+		h.Known, h.Object = true, h.Of.Type
 	case result:
-		return Held{Set: true, Known: true, ResultOf: o.f.at(v.n)}
+		h.Known, h.ResultOf = true, f.at(v.n)
+	case loaded:
+		h.Var = v.n
 	}
-	return Held{Set: true}
+	return h
+}
+
+// Global is what a function, whenever it returns, has put into a variable that lies at an address, or into a field of what such a
+// variable points to.
+type Global struct {
+	Var    uint64
+	Field  bool // of what it points to, at Offset
+	Offset int64
+	Held   Held
+}
+
+// Globals are what a function has put into variables and what they point to.
+func (f *File) Globals(fn Func) []Global {
+	if f.values == nil {
+		return nil
+	}
+	f.objectsOf(fn)
+	var all []Global
+	made := f.values.made[fn]
+	for k, v := range made {
+		if k.object < ofGlobal || k.offset < 0 {
+			continue
+		}
+		all = append(all, Global{k.object &^ (throughGlobal | ofGlobal), k.object&throughGlobal != 0, k.offset, f.held(fn, made, v)})
+	}
+	return all
+}
+
+// Origin is where values of a type come from.
+type Origin struct {
+	Type    string   // objects of that type
+	Results []string // first results of these functions
+}
+
+// From says that what a field holds, or a call is given, is of an origin and not nil: by itself, as the first result of a function of
+// which that is true at each of its returns (it may return nil where its callers look at its error), as an argument that all callers give
+// so, or as what a closure has of its surroundings. Where it cannot be told it says no.
+func (f *File) From(h Held, from Origin) bool {
+	return f.from(h.in, h.value, from, 0)
+}
+
+func (f *File) from(fn Func, v value, from Origin, depth int) bool {
+	if depth > maxDepth {
+		return false
+	}
+	switch v.kind {
+	case fresh:
+		for _, o := range f.objectsOf(fn) {
+			if o.id == v.n {
+				return o.Type == from.Type
+			}
+		}
+	case result:
+		to, ok := f.funcAt(v.n)
+		if !ok {
+			return false
+		}
+		if slices.Contains(from.Results, f.Name(to)) {
+			return true
+		}
+		f.objectsOf(to)
+		made := false
+		for _, end := range f.values.ends[to] {
+			switch {
+			case end == value{kind: constant} && f.failsLoudly(fn, to):
+			case !f.from(to, end, from, depth+1):
+				return false
+			default:
+				made = true
+			}
+		}
+		return made
+	case argument:
+		if f.Stored(fn) || f.InData(fn) || len(f.Refs(fn)) == 0 {
+			return false
+		}
+		for _, r := range f.Refs(fn) {
+			if r.Kind != Call {
+				return false
+			}
+			if given, _ := f.values.args(r, int(v.n)); !f.from(r.From, given, from, depth+1) {
+				return false
+			}
+		}
+		return true
+	case captured:
+		made := 0
+		for _, r := range f.Refs(fn) {
+			if r.Kind != Taken {
+				return false
+			}
+			for _, o := range f.objectsOf(r.From) {
+				if entry := o.Field(0); entry.Const && entry.N == f.text+uint64(f.funcs[fn].entry) {
+					if !f.From(o.Field(int64(v.n)), from) {
+						return false
+					}
+					made++
+				}
+			}
+		}
+		return made > 0
+	}
+	return false
+}
+
+// failsLoudly says that a function looks at the second result of each of its calls of another one at once: at whether there is an error.
+func (f *File) failsLoudly(in, to Func) bool {
+	code, addr := f.values.code(in)
+	if code == nil {
+		return false
+	}
+	blocks := split(f.values.decode(code, addr, map[int64]bool{}))
+	for _, r := range f.Refs(to) {
+		if r.From != in {
+			continue
+		}
+		at := r.pc - f.funcs[in].entry
+		if i := blockAt(blocks, at); i < 0 || f.Ignored(r, 1) && !f.testsNext(blocks[i], code, at) {
+			return false
+		}
+	}
+	return true
+}
+
+// testsNext says that the block with a call ends in a jump by the second word of its result.
+func (f *File) testsNext(b block, code []byte, call uint32) bool {
+	_, _, ok := branches(b, code, call, f.image.machine)
+	return ok
 }
 
 // Text is the constant string in an object's field at an offset.
@@ -156,7 +312,7 @@ func (o Object) After(typ string) bool {
 			continue
 		}
 		of := o.made[field{uint64(-k.offset - 3), -1}]
-		if strings.TrimPrefix(o.f.values.types.name(o.f, of.n), "*") == typ {
+		if o.f.typeOf(of) == typ {
 			return true
 		}
 	}
@@ -187,24 +343,44 @@ func (f *File) Receiver(call Ref) Held {
 	if call.Kind != Call || f.values == nil {
 		return Held{}
 	}
-	v, _ := f.values.args(call, 0)
+	return f.ArgHeld(call, 0)
+}
+
+// ArgHeld is what a word of the arguments of a call is.
+func (f *File) ArgHeld(call Ref, word int) Held {
+	if call.Kind != Call || f.values == nil || word+1 >= len(f.values.regs) {
+		return Held{}
+	}
+	v, _ := f.values.args(call, word)
+	h := Held{value: v, in: call.From}
 	switch v.kind {
 	case constant:
-		return Held{Known: true, Const: true, N: v.n}
+		h.Known, h.Const, h.N = true, true, v.n
 	case fresh:
 		for _, o := range f.objectsOf(call.From) {
 			if o.id == v.n {
-				return Held{Known: true, Object: o.Type, Of: o}
+				h.Known, h.Object, h.Of = true, o.Type, o
 			}
 		}
 	case result:
-		return Held{Known: true, ResultOf: f.at(v.n)}
+		h.Known, h.ResultOf = true, f.at(v.n)
 	case argument:
-		return Held{Known: true}
+		h.Known = true
 	case loaded:
-		return Held{Known: true, Static: relocations{f.image}.word(v.n) != 0}
+		h.Known, h.Static, h.Var = true, relocations{f.image}.word(v.n) != 0, v.n
 	}
-	return Held{}
+	return h
+}
+
+// Word is the pointer, or number, that a word of static data holds when the program starts.
+func (f *File) Word(addr uint64) uint64 { return relocations{f.image}.word(addr) }
+
+// Byte is a byte of static data.
+func (f *File) Byte(addr uint64) byte {
+	if b := f.image.at(addr, 1); b != nil {
+		return b[0]
+	}
+	return 0
 }
 
 // Inside says that the first argument of a call is no variable of the calling function: neither one on its stack nor a constant.

@@ -123,10 +123,13 @@ const (
 	constant
 	argument
 	stackAddr
-	fresh  // what runtime.newobject returned: n is where it was called
-	result // the first result of another function: n is its entry
-	loaded // what the word of static data at the address n holds when it is read
-	other  // another word of what a call returned, or of one of several calls: n is the set of those in [words]
+	fresh    // what runtime.newobject returned: n is where it was called
+	result   // the first result of another function: n is its entry
+	closure  // the function value that is called, in the context register (cmd/compile/abi-internal.md)
+	captured // the word of it at the offset n
+	begins   // a string that begins with a constant: n is its address, times 1<<beginBits, and its length
+	loaded   // what the word of static data at the address n holds when it is read
+	other    // another word of what a call returned, or of one of several calls: n is the set of those in [words]
 )
 
 // Registers by number: 0 to 15 of amd64 in the order of the machine code, 0 to 30 of arm64, and its stack pointer.
@@ -141,6 +144,9 @@ var argRegs = map[elf.Machine][]int{
 	elf.EM_X86_64:  {0, 3, 1, 7, 6, 8, 9, 10, 11}, // AX BX CX DI SI R8 R9 R10 R11
 	elf.EM_AARCH64: {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
 }
+
+// contextRegs hold the function value that is called: what a closure has of its surroundings lies behind its first word.
+var contextRegs = map[elf.Machine]int{elf.EM_X86_64: 2, elf.EM_AARCH64: 26} // DX, R26
 
 // state is what is known at a place in a function.
 type state struct {
@@ -163,8 +169,18 @@ func (s *state) clone() *state {
 	return &c
 }
 
+// Objects that static data points to are known by the address of the pointer, and those pointers by a mark of their own. They are there on
+// every way, and of no known type.
+const (
+	throughGlobal = 1 << 63
+	ofGlobal      = 1 << 62
+)
+
 // put notes what is stored into an object.
 func (s *state) put(object value, offset int64, v value) {
+	if object.kind == loaded {
+		object = value{fresh, throughGlobal | object.n}
+	}
 	if object.kind == fresh {
 		if s.heap == nil {
 			s.heap = map[field]value{}
@@ -264,14 +280,14 @@ func (s *state) merge(o *state) (changed bool) {
 // mergeHeap keeps what both hold of an object that both have, and what one holds of an object that the other does not have.
 func (s *state) mergeHeap(o *state) (changed bool) {
 	for k, v := range s.heap {
-		if _, both := o.heap[field{k.object, -1}]; (both || k.offset == -2) && o.heap[k] != v {
+		if _, both := o.heap[field{k.object, -1}]; (both || k.offset == -2 || k.object >= ofGlobal) && o.heap[k] != v {
 			delete(s.heap, k)
 			changed = true
 		}
 	}
 	news := map[field]value{}
 	for k, v := range o.heap {
-		if _, both := s.heap[field{k.object, -1}]; !both && k.offset != -2 {
+		if _, both := s.heap[field{k.object, -1}]; !both && k.offset != -2 && k.object < ofGlobal {
 			news[k] = v
 		}
 	}
@@ -310,7 +326,7 @@ func (s *state) afterCall(sp int, taken map[int64]bool) {
 	s.regs = [numRegs]value{}
 	s.regs[sp] = keep
 	for k, v := range s.stack {
-		if v.kind == fresh { // a pointer that was put aside: a callee that is given a buffer leaves it alone
+		if v.kind == fresh || v.kind == result { // a pointer that was put aside: a callee that is given a buffer leaves it alone
 			continue
 		}
 		for t := range taken {
@@ -351,13 +367,14 @@ type values struct {
 	regs   []int // of arguments
 	work   int   // bytes of code that were looked into
 	known  map[Func]map[uint32][]value
-	made   map[Func]map[field]value // of objects, when a function returns
-	kept   map[Func]map[uint64]bool // the values of kind other that each does something with
+	made   map[Func]map[field]value  // of objects, when a function returns
+	ends   map[Func]map[uint32]value // the first result of each at its returns
+	kept   map[Func]map[uint64]bool  // the values of kind other that each does something with
 	types  typeNames
 }
 
 func newValues(f *File) *values {
-	v := &values{f: f, regs: argRegs[f.image.machine], known: map[Func]map[uint32][]value{}, made: map[Func]map[field]value{}, kept: map[Func]map[uint64]bool{}}
+	v := &values{f: f, regs: argRegs[f.image.machine], known: map[Func]map[uint32][]value{}, made: map[Func]map[field]value{}, kept: map[Func]map[uint64]bool{}, ends: map[Func]map[uint32]value{}}
 	switch f.image.machine {
 	case elf.EM_X86_64:
 		v.decode, v.sp = decodeAMD64, spAMD64
@@ -521,7 +538,9 @@ func (v *values) follow(fn Func) map[uint32][]value {
 	instrs := v.decode(code, addr, taken)
 	called := v.callees(instrs)
 	blocks := split(instrs)
-	exits := &state{}
+	var exits *state
+	ends := map[uint32]value{}
+	v.ends[fn] = ends
 	words := newWords()
 	v.kept[fn] = words.kept
 	entry := &state{stack: map[int64]value{}, words: words}
@@ -529,6 +548,7 @@ func (v *values) follow(fn Func) map[uint32][]value {
 		entry.regs[r] = value{argument, uint64(i)}
 	}
 	entry.regs[v.sp] = value{kind: stackAddr}
+	entry.regs[contextRegs[v.f.image.machine]] = value{kind: closure}
 	at := map[uint32][]value{}
 	var todo []int
 	flow := func(to int, s *state) {
@@ -562,10 +582,17 @@ func (v *values) follow(fn Func) map[uint32][]value {
 					v.returned(s, in, called[in.pc], taken)
 				}
 				if in.jump == leaves || in.jump == always && in.target < 0 {
+					if ends[in.pc] = s.regs[v.regs[0]]; in.jump == always {
+						ends[in.pc] = value{} // another function's result
+					}
 					for _, r := range v.regs {
 						s.keep(s.regs[r])
 					}
-					exits.mergeHeap(s)
+					if exits == nil {
+						exits = s.clone()
+					} else {
+						exits.mergeHeap(s)
+					}
 				}
 			}
 			for _, to := range b.next {
@@ -576,12 +603,19 @@ func (v *values) follow(fn Func) map[uint32][]value {
 	if len(blocks) == 0 {
 		return at
 	}
-	defer func() { v.made[fn] = exits.heap }()
+	defer func() {
+		if exits != nil {
+			v.made[fn] = exits.heap
+		}
+	}()
 	flow(0, entry)
 	run()
 	// What is reached by a jump through a register only, such as the cases of a switch, starts with the stack pointer as the
 	// function's body has it.
 	for i := range blocks {
+		if !slices.ContainsFunc(blocks[i].instrs, func(in instr) bool { return in.op != nil || in.call || in.jump != noJump }) {
+			continue // padding before the target of a jump
+		}
 		if i > 0 && blocks[i-1].instrs[len(blocks[i-1].instrs)-1].jump == panics {
 			continue // an instruction for the sake of the return address that nobody returns to; such code stands at a function's end
 		}
@@ -604,7 +638,10 @@ func (v *values) callees(instrs []instr) map[uint32]string {
 			continue
 		}
 		name := v.f.at(in.callee)
-		if !strings.HasPrefix(name, "runtime.") {
+		if name == "os.Exit" || strings.HasPrefix(name, "log.Fatal") || strings.HasPrefix(name, "log.(*Logger).Fatal") {
+			in.jump = panics
+		}
+		if !strings.HasPrefix(name, "runtime.") && name != cloneTransport && name != "fmt.Sprintf" {
 			continue
 		}
 		names[in.pc] = name
@@ -648,9 +685,20 @@ func (v *values) returned(s *state, in instr, name string, taken map[int64]bool)
 		return
 	}
 	arg := s.regs[v.regs[0]]
+	made := value{}
+	if name == "fmt.Sprintf" {
+		made = beginning(arg, s.regs[v.regs[1]])
+	} else if strings.HasPrefix(name, "runtime.concatstring") && name != "runtime.concatstrings" { // behind a buffer
+		made = beginning(s.regs[v.regs[1]], s.regs[v.regs[2]])
+	}
 	s.afterCall(v.sp, taken)
+	if name == cloneTransport {
+		arg = value{result, in.callee} // in the place of the type
+	}
 	switch {
-	case name == "runtime.newobject" && arg.kind == constant:
+	case strings.HasPrefix(name, "runtime.morestack"): // the function begins anew
+		s.regs[contextRegs[v.f.image.machine]] = value{kind: closure}
+	case name == "runtime.newobject" && arg.kind == constant, name == cloneTransport:
 		id := uint64(in.pc) + 1
 		for k := range s.heap { // of the time before
 			if k.object == id {
@@ -671,7 +719,35 @@ func (v *values) returned(s *state, in instr, name string, taken map[int64]bool)
 		for word := 1; word < maxResult; word++ {
 			s.regs[v.regs[word]] = s.words.value([]uint64{uint64(in.pc)<<8 | uint64(word)})
 		}
+		if made.kind == begins {
+			s.regs[v.regs[0]] = made
+		}
 	}
+}
+
+const beginBits = 16
+
+// beginning is a string made of a constant and more behind it.
+func beginning(at, n value) value {
+	if at.kind != constant || n.kind != constant || n.n >= maxString || at.n >= 1<<(64-beginBits) {
+		return value{}
+	}
+	return value{begins, at.n<<beginBits | n.n}
+}
+
+// Begin is the constant that a string argument of a call begins with: the first of those that are put together, or the format of
+// fmt.Sprintf up to its first verb.
+func (f *File) Begin(call Ref, word int) string {
+	if call.Kind != Call || f.values == nil {
+		return ""
+	}
+	at, _ := f.values.args(call, word)
+	if at.kind != begins {
+		return ""
+	}
+	text, _ := f.values.text(at.n>>beginBits, at.n&(1<<beginBits-1))
+	text, _, _ = strings.Cut(text, "%")
+	return text
 }
 
 // block is a run of instructions that is entered at its first and left at its last.
