@@ -48,9 +48,8 @@ system() {
   case $machine in
     x86_64 | amd64) machine=amd64 ;;
     aarch64 | arm64) machine=arm64 ;;
-    armv7* | armv8l) machine=armv7 ;;
     riscv64 | s390x | ppc64le) ;;
-    *) fail "there is no release for $os on $machine: CGO_ENABLED=0 go install github.com/skiff-build/skiff/cmd/skiff@latest" ;;
+    *) fail "there is no release for $os on $machine" ;;
   esac
   echo "${os}_$machine"
 }

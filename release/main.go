@@ -26,27 +26,21 @@ import (
 // target is a system that skiff is released for.
 type target struct {
 	os, arch string // GOOS, GOARCH
-	arm      string // GOARM
 	packages bool   // deb and rpm
 }
 
-// name is how archives and -only call it: linux_armv7.
-func (t target) name() string {
-	if t.arm != "" {
-		return t.os + "_" + t.arch + "v" + t.arm
-	}
-	return t.os + "_" + t.arch
-}
+// name is how archives and -only call it: linux_arm64.
+func (t target) name() string { return t.os + "_" + t.arch }
 
+// targets are all of them. Linux on 32 bits is none: the owner of a symlink is kept in a time after 2106 (internal/inode), which the system
+// calls there that Go's packages have cannot hold.
 var targets = []target{
-	{"linux", "amd64", "", true}, {"linux", "arm64", "", true}, {"linux", "arm", "7", true},
-	{"linux", "riscv64", "", true}, {"linux", "s390x", "", true}, {"linux", "ppc64le", "", true},
-	{"darwin", "amd64", "", false}, {"darwin", "arm64", "", false},
-	{"windows", "amd64", "", false}, {"windows", "arm64", "", false},
+	{"linux", "amd64", true}, {"linux", "arm64", true}, {"linux", "riscv64", true}, {"linux", "s390x", true}, {"linux", "ppc64le", true},
+	{"darwin", "amd64", false}, {"darwin", "arm64", false}, {"windows", "amd64", false}, {"windows", "arm64", false},
 }
 
 // nfpm is the program that makes deb and rpm. Its version is fixed: another one might write other bytes.
-const nfpm = "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0"
+const nfpm = "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4"
 
 // release is one run.
 type release struct {
@@ -104,6 +98,13 @@ func run(ctx context.Context, args []string) (err error) {
 		if err := r.make(t, *packages); err != nil {
 			return fmt.Errorf("%s: %w", t.name(), err)
 		}
+	}
+	text, err := os.ReadFile("install.sh")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(r.out, "install.sh"), text, 0o755); err != nil {
+		return err
 	}
 	return writeChecksums(r.out)
 }
@@ -163,9 +164,6 @@ func (r *release) command(env []string, name string, args ...string) (string, er
 // build compiles skiff. The version stands in the program by the linker, since a checkout has none of its own.
 func (r *release) build(t target, to string) error {
 	env := []string{"CGO_ENABLED=0", "GOOS=" + t.os, "GOARCH=" + t.arch, "GOFLAGS=", "GOAMD64=v1", "GOARM64=v8.0"}
-	if t.arm != "" {
-		env = append(env, "GOARM="+t.arm)
-	}
 	_, err := r.command(env, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid= -X main.released="+r.version, "-o", to, "./cmd/skiff")
 	return err
 }
@@ -242,10 +240,6 @@ func (r *release) make(t target, packages bool) error {
 
 // nfpmConfig is what nfpm is told of a package.
 func (r *release) nfpmConfig(t target, program string, files []file) string {
-	arch := t.arch
-	if t.arm != "" {
-		arch += t.arm
-	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `name: skiff
 arch: %s
@@ -267,7 +261,7 @@ overrides:
 rpm:
   buildhost: localhost
 contents:
-`, arch, r.version, r.epoch.Format(time.RFC3339))
+`, t.arch, r.version, r.epoch.Format(time.RFC3339))
 	places := map[string]string{
 		"skiff.bash": "/usr/share/bash-completion/completions/skiff", "_skiff": "/usr/share/zsh/vendor-completions/_skiff",
 		"skiff.fish": "/usr/share/fish/vendor_completions.d/skiff.fish",

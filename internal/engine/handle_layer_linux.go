@@ -58,7 +58,7 @@ func unpackLimits(dir, path string) (o layer.UnpackOptions, room bool, err error
 	if err := unix.Statfs(dir, &st); err != nil {
 		return o, false, fmt.Errorf("room on the disk: %w", err)
 	}
-	o = layer.UnpackOptions{MaxBytes: max(1, int64(st.Bavail)*st.Bsize/10*9), MaxEntries: bounds.MaxEntries}
+	o = layer.UnpackOptions{MaxBytes: max(1, int64(st.Bavail)*int64(st.Bsize)/10*9), MaxEntries: bounds.MaxEntries}
 	if path == "" {
 		return o, true, nil
 	}
