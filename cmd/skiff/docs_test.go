@@ -56,6 +56,15 @@ func scriptsOf(t *testing.T, where, text string) []string {
 				scripts = append(scripts, n.Value)
 			}
 		default:
+			// A list may be the words of one command, as in a pod.
+			if key == "command" && n.Kind == yaml.SequenceNode && len(n.Content) > 0 && path.Base(n.Content[0].Value) == "skiff" {
+				var words []string
+				for _, c := range n.Content {
+					words = append(words, "'"+c.Value+"'")
+				}
+				scripts = append(scripts, strings.Join(words, " "))
+				return
+			}
 			for _, c := range n.Content {
 				walk(key, c)
 			}
