@@ -21,6 +21,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -203,6 +204,17 @@ func New(o Options) (*Engine, error) {
 	if o.Store == nil {
 		return nil, errors.New("engine: no store")
 	}
+	// The child, which reads them again, may have another working directory: in a chroot it makes a root of its own.
+	locals := map[string]localdir.Selection{}
+	for name, sel := range o.Locals {
+		dir, err := filepath.Abs(sel.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
+		sel.Dir = dir
+		locals[name] = sel
+	}
+	o.Locals = locals
 	e := &Engine{o: o, platform: buildPlatform(o.BuildPlatform), index: localdir.Open(o.Store), outside: snapshot.Outside(o.Store.Root()), nodes: map[nodeKey]*node{},
 		status: newStatus(o.Status), pulls: make(chan struct{}, maxPulls), closed: make(chan struct{})}
 	if e.o.Steps <= 0 {

@@ -60,6 +60,22 @@ func TestFilesMode(t *testing.T) {
 	}
 }
 
+// TestRelativeContext: where the child works does not matter to what a relative folder is.
+func TestRelativeContext(t *testing.T) {
+	b := newBench(t)
+	b.write("a", "1")
+	t.Chdir(filepath.Dir(b.context))
+	b.context = filepath.Base(b.context)
+	e := b.engine(nil)
+	defer e.Close()
+	if dir := e.o.Locals["context"].Dir; !filepath.IsAbs(dir) {
+		t.Errorf("the child is told %q", dir)
+	}
+	if out := b.must(llb.Scratch().File(llb.Copy(llb.Local("context"), "a", "/a")), "/a"); out.files["/a"] != "1" {
+		t.Errorf("got %q", out.files)
+	}
+}
+
 // TestWithoutSteps: a state goes on where what is on the disk has the same owners, and a new one begins.
 func TestWithoutSteps(t *testing.T) {
 	why := errors.New("none here")
