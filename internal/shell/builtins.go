@@ -811,6 +811,9 @@ func (in *interp) readLine(raw bool) (line []cell, status int) {
 			if c, ok = next(); !ok {
 				return line, 1
 			}
+			if n := len(line); c != '\n' && in.Variant == Ash && (n == 0 || line[n-1].f&isSplit != 0 && strings.IndexByte(in.ifs(), line[n-1].b) >= 0) {
+				in.unserved("read", "a backslash at the start of a word is not served: BusyBox joins the word with the next")
+			}
 			if c != '\n' {
 				line = append(line, cell{c, isQuoted})
 			}

@@ -57,8 +57,12 @@ func shown(n syntax.Node) string {
 
 func (c *checker) node(n syntax.Node) {
 	switch n := n.(type) {
-	case *syntax.File, *syntax.Comment, *syntax.Block, *syntax.WhileClause, *syntax.IfClause, *syntax.Lit, *syntax.SglQuoted,
+	case *syntax.File, *syntax.Comment, *syntax.Block, *syntax.WhileClause, *syntax.IfClause, *syntax.Lit,
 		*syntax.ParenArithm, *syntax.WordIter:
+	case *syntax.SglQuoted:
+		if n.Dollar {
+			c.refuse(n, "$'…'", "is not served")
+		}
 	case *syntax.Stmt:
 		if n.Coprocess || n.Disown {
 			c.refuse(n, shown(n), "is not served")
@@ -215,13 +219,19 @@ func (c *checker) redirect(r *syntax.Redirect) {
 
 func (c *checker) param(p *syntax.ParamExp) {
 	text := shown(&syntax.Word{Parts: []syntax.WordPart{p}})
-	if p.Param == nil || p.Excl || p.Width || p.IsSet || p.Index != nil || p.Slice != nil || p.Repl != nil || p.Names != 0 || p.Flags != nil ||
-		p.NestedParam != nil || len(p.Modifiers) > 0 || p.Length && p.Exp != nil {
+	if p.Param == nil || p.Excl || p.Width || p.IsSet || p.Index != nil || p.Names != 0 || p.Flags != nil ||
+		p.NestedParam != nil || len(p.Modifiers) > 0 || p.Length && (p.Exp != nil || p.Slice != nil || p.Repl != nil) {
 		c.refuse(p, text, "is not served")
 		return
 	}
 	name := p.Param.Value
-	if (name == "@" || name == "*") && (p.Length || p.Exp != nil) {
+	if !isName(name) && (p.Slice != nil || p.Repl != nil) || (name == "@" || name == "*") && (p.Length || p.Exp != nil) {
+		c.refuse(p, text, "is not served")
+	}
+	if p.Slice != nil && !plainSlice(p.Slice) || p.Repl != nil && !plainReplace(p.Repl) {
+		c.refuse(p, text, "is served with plain numbers and texts alone")
+	}
+	if p.Exp != nil && !posixExpansion[p.Exp.Op] {
 		c.refuse(p, text, "is not served")
 	}
 	switch name {
@@ -249,6 +259,100 @@ func (c *checker) param(p *syntax.ParamExp) {
 			}
 		}
 	}
+}
+
+// posixExpansion are the operators of ${name…} that all three shells have.
+var posixExpansion = map[syntax.ParExpOperator]bool{
+	syntax.AlternateUnset: true, syntax.AlternateUnsetOrNull: true, syntax.DefaultUnset: true, syntax.DefaultUnsetOrNull: true,
+	syntax.ErrorUnset: true, syntax.ErrorUnsetOrNull: true, syntax.AssignUnset: true, syntax.AssignUnsetOrNull: true,
+	syntax.RemSmallSuffix: true, syntax.RemLargeSuffix: true, syntax.RemSmallPrefix: true, syntax.RemLargePrefix: true,
+}
+
+// plainSlice reports whether ${x:from:count} has numbers, which are not negative, or variables.
+func plainSlice(s *syntax.Slice) bool {
+	for _, e := range []syntax.ArithmExpr{s.Offset, s.Length} {
+		w, ok := e.(*syntax.Word)
+		if e == nil && s.Offset != nil {
+			continue
+		}
+		if !ok || len(w.Parts) != 1 {
+			return false
+		}
+		switch p := w.Parts[0].(type) {
+		case *syntax.Lit:
+			if strings.Trim(p.Value, "0123456789") != "" && !isName(p.Value) {
+				return false
+			}
+		case *syntax.ParamExp:
+			if !p.Short || !isName(p.Param.Value) {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// plainReplace reports whether ${x/a/b} has texts in which no character means anything.
+func plainReplace(r *syntax.Replace) bool {
+	if r.Orig == nil || len(r.Orig.Parts) == 0 {
+		return false
+	}
+	for i, w := range []*syntax.Word{r.Orig, r.With} {
+		if w == nil {
+			continue
+		}
+		for k, p := range w.Parts {
+			lit, ok := p.(*syntax.Lit)
+			if !ok || i == 0 && k == 0 && strings.ContainsAny(lit.Value[:1], "#%/") || !plainReplaced.MatchString(lit.Value) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+var plainReplaced = regexp.MustCompile(`^[A-Za-z0-9_.,:+=@ -]*$`)
+
+// asPOSIX makes commands of what the parser took for bash's declarations. It reports false where that cannot be.
+func asPOSIX(file *syntax.File) bool {
+	ok := true
+	syntax.Walk(file, func(n syntax.Node) bool {
+		s, is := n.(*syntax.Stmt)
+		if !is {
+			return ok
+		}
+		d, is := s.Cmd.(*syntax.DeclClause)
+		if !is {
+			return ok
+		}
+		call := &syntax.CallExpr{Args: []*syntax.Word{{Parts: []syntax.WordPart{d.Variant}}}}
+		for _, a := range d.Args {
+			switch {
+			case a.Append || a.Index != nil || a.Array != nil || a.Name == nil && a.Value == nil:
+				ok = false
+			case a.Name == nil:
+				call.Args = append(call.Args, a.Value)
+			case a.Naked:
+				call.Args = append(call.Args, &syntax.Word{Parts: []syntax.WordPart{a.Name}})
+			default:
+				w := &syntax.Word{Parts: []syntax.WordPart{&syntax.Lit{ValuePos: a.Name.ValuePos, ValueEnd: a.Name.ValueEnd, Value: a.Name.Value + "="}}}
+				if a.Value != nil {
+					if lit, is := a.Value.Parts[0].(*syntax.Lit); is { // as the parser has it: one literal
+						w.Parts[0].(*syntax.Lit).Value += lit.Value
+						w.Parts = append(w.Parts, a.Value.Parts[1:]...)
+					} else {
+						w.Parts = append(w.Parts, a.Value.Parts...)
+					}
+				}
+				call.Args = append(call.Args, w)
+			}
+		}
+		s.Cmd = call
+		return ok
+	})
+	return ok
 }
 
 // literal is the text of a word in which there is nothing to expand.

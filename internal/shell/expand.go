@@ -323,6 +323,16 @@ func (x *expansion) param(p *syntax.ParamExp, quoted bool, flags uint8) {
 		x.add(strconv.Itoa(len(value)), flags)
 		return
 	}
+	if p.Slice != nil || p.Repl != nil {
+		x.unset(p, set)
+		in.onlyASCII(value, "${"+name+"…}")
+		if p.Repl != nil {
+			x.add(in.replaced(value, p.Repl), flags)
+		} else {
+			x.add(in.slice(value, p.Slice), flags)
+		}
+		return
+	}
 	if p.Exp == nil {
 		x.unset(p, set)
 		x.add(value, flags)
@@ -388,6 +398,37 @@ func (x *expansion) param(p *syntax.ParamExp, quoted bool, flags uint8) {
 	default:
 		in.unserved("${"+name+"…}", "is not served")
 	}
+}
+
+// slice is ${x:from:count}.
+func (in *interp) slice(value string, s *syntax.Slice) string {
+	at := func(e syntax.ArithmExpr) int {
+		n := in.arithmetic(e)
+		if n < 0 {
+			in.unserved("${…:…}", "a negative number is not served")
+		}
+		return int(min(n, int64(len(value))))
+	}
+	if s.Offset != nil {
+		value = value[at(s.Offset):]
+	}
+	if s.Length != nil {
+		value = value[:at(s.Length)]
+	}
+	return value
+}
+
+// replaced is ${x/text/other}.
+func (in *interp) replaced(value string, r *syntax.Replace) string {
+	n := 1
+	if r.All {
+		n = -1
+	}
+	with := ""
+	if r.With != nil {
+		with = in.text(r.With)
+	}
+	return strings.Replace(value, in.text(r.Orig), with, n)
 }
 
 // sub is the word of ${x:=word} as one text.

@@ -12,6 +12,7 @@ package shell
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -60,6 +61,12 @@ func Parse(v Variant, text string) (*Script, error) {
 		return nil, &UnservedError{Why: "the text holds a zero byte"}
 	}
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).Parse(strings.NewReader(text), "")
+	if lang := (syntax.LangError{}); v != Dash && errors.As(err, &lang) {
+		// ${x:1:2} and ${x/a/b}. What else the parser takes for bash's is refused by its node.
+		if again, err2 := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), ""); err2 == nil && asPOSIX(again) {
+			file, err = again, nil
+		}
+	}
 	if err != nil {
 		return nil, &UnservedError{Why: "the shell text cannot be read: " + err.Error()}
 	}
