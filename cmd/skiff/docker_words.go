@@ -65,7 +65,7 @@ func instead(name, way string) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Hidden: true, Short: way, DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return &usageError{text: cmd.CommandPath() + ": not built", hints: []string{way}}
+			return &usageError{text: "there is no " + cmd.CommandPath(), hints: []string{way}}
 		},
 	}
 }
