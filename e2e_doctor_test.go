@@ -177,6 +177,10 @@ func TestRemediesCanBePasted(t *testing.T) {
 		"sources":              {builder + "FROM scratch\nCOPY --from=build /src /\nCOPY --from=build /plain /app\nUSER 65532:65532\n" + start, "ca-certificates home sources temp-dir time-zones users"},
 		"sources beside it":    {builder + "COPY out/plain /src/app\nFROM scratch\nCOPY --from=build /src /\nUSER 65532:65532\n" + start, "ca-certificates home sources temp-dir time-zones users"},
 		"instructions":         {"FROM golang AS build\nWORKDIR /src\nCOPY . .\nRUN go mod tidy && CGO_ENABLED=0 go build -a -o /plain ./plain\nFROM scratch\n" + good + start, "debug-info go-build-a go-mod-tidy unpinned-base"},
+		"line ends of Windows": {crlf(builder + "FROM scratch\nCOPY --from=build /needy /app\nUSER 65532:65532\n" + start), "ca-certificates home temp-dir time-zones users"},
+		"continued, Windows":   {crlf("FROM golang:1.26-alpine AS build\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -buildmode=pie -ldflags='-s -w' \\\n  -o /plain ./plain\nFROM scratch\n" + good + start), "pie"},
+		"a target":             {builder + "FROM scratch AS ship\nCOPY --from=build /needy /app\nUSER 65532:65532\n" + start + later + "FROM ship\nRUN exit 1\n", "ca-certificates home temp-dir time-zones users"},
+		"heredocs":             {"FROM golang:1.26-alpine AS build\nWORKDIR /src\nCOPY . .\nCOPY out/ /\nRUN <<EOF\nset -e\nCGO_ENABLED=0 go build -a -o /plain ./plain\nEOF\nFROM scratch\nCOPY <<A <<B /etc/\nFROM nothing\nA\nRUN nothing\nB\nCOPY --from=build /needy /app\nUSER 65532:65532\n" + start, "ca-certificates home temp-dir time-zones users"},
 		"pie":                  {"FROM golang:1.26-alpine AS build\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -buildmode=pie -ldflags='-s -w' \\\n  -o /plain ./plain\nFROM scratch\n" + good + start, "pie"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -194,6 +198,9 @@ func TestRemediesCanBePasted(t *testing.T) {
 			}
 			file := filepath.Join(dir, "Dockerfile")
 			findings := func(args ...string) []skiff.Finding {
+				if strings.Contains(d.text, later) {
+					args = append(args, "--target=ship")
+				}
 				if out, code := c.try(append(append([]string{"build", "--progress=plain", "-t", "pasted:1"}, args...), dir)...); code != 0 {
 					text, _ := os.ReadFile(file)
 					t.Errorf("does not build: %s\n%s", out, text)
@@ -244,10 +251,23 @@ func TestRemediesCanBePasted(t *testing.T) {
 	}
 }
 
+// later begins what comes behind the stage that ships.
+const later = "# later\n"
+
+func crlf(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
+
 // paste is a Dockerfile with a remedy, as docs/doctor.md says; not ok for a sentence.
 func paste(text, remedy string) (pasted string, args []string, ok bool) {
 	if remedy == "skiff build --add-missing" {
 		return text, []string{"--add-missing"}, true
+	}
+	if strings.Contains(text, "\r\n") { // an editor keeps them, and gives them to what is pasted
+		pasted, args, ok = paste(strings.ReplaceAll(text, "\r\n", "\n"), remedy)
+		return crlf(pasted), args, ok
+	}
+	text, behind, found := strings.Cut(text, later)
+	if found {
+		defer func() { pasted += later + behind }()
 	}
 	if m := regexp.MustCompile(`^line (\d+) becomes: (.*)$`).FindStringSubmatch(remedy); m != nil {
 		n, _ := strconv.Atoi(m[1])
