@@ -100,7 +100,9 @@ func emitDirs(dir *node, at string, files [][]*node, fn func(*tar.Header, io.Rea
 				n.rest().names = append(n.rest().names, full)
 				continue
 			}
-			n.written, n.name = true, full
+			if n.written = true; n.name != full { // most keep the text that the folder has part of
+				n.name = full
+			}
 			files[n.layer] = append(files[n.layer], n)
 			continue
 		}
@@ -127,7 +129,7 @@ func emitFiles(ctx context.Context, r io.Reader, files []*node, fn func(*tar.Hea
 			return nil
 		}
 		n := files[0]
-		files = files[1:]
+		files[0], files = nil, files[1:] // what is written is let go of
 		h := n.header()
 		if err := fn(h, content); err != nil {
 			return err
