@@ -69,7 +69,6 @@ func TestInputs(t *testing.T) {
 		{"a/vendor/modules.txt", "", false},
 		{"README.md", "last", true},
 		{"go.work", "go 1.21\n\nuse (\n\t./a\n\t./lib\n\t./other\n) // edited\n", false},
-		{"go.work.sum", "", false},
 	} {
 		if k.name == "other/other.go" && k.found {
 			k.text += "\nconst N = \"other\"\n"
