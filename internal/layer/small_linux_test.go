@@ -57,6 +57,7 @@ func randomTar(t *testing.T, r *rand.Rand) []byte {
 		switch r.IntN(12) {
 		case 0, 1:
 			h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
+			h.Mode |= 0o100 // a user without a namespace, as in tests, looks into it
 		case 2:
 			h.Typeflag, h.Linkname = tar.TypeSymlink, pick("a", "b", "/c", "../d", "a/b")
 		case 3:
