@@ -100,23 +100,14 @@ func waitStage() error {
 }
 
 func childStage(handlers map[string]Handler) error {
-	// Its own session has no terminal, but a signal for the parent's process group may still come by kill(1).
-	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTSTP)
+	ignoreTerminal()
 	moved, chroot := rootChroot()
 	if moved {
 		return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
 	}
-	unix.CloseOnExec(initFD)
-	link, err := newSocketLink(os.NewFile(initFD, "parent"))
+	link, err := started()
 	if err != nil {
 		return err
-	}
-	f, _, err := link.recv()
-	if err != nil || f.Kind != kindStart {
-		return fmt.Errorf("start sandbox: no start message: %w", err)
-	}
-	if err := json.Unmarshal(f.Body, &self); err != nil {
-		return fmt.Errorf("start sandbox: %w", err)
 	}
 	hello := frame{Kind: kindHello}
 	if err := prepareChild(chroot); err != nil {
@@ -135,20 +126,32 @@ func childStage(handlers map[string]Handler) error {
 	return nil
 }
 
-// filesStage is the child of [ModeFiles]: it stays where it is.
-func filesStage(handlers map[string]Handler) error {
-	signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTSTP)
+// ignoreTerminal is for a child, whose session has no terminal: a signal for the parent's process group may still come by kill(1).
+func ignoreTerminal() { signal.Ignore(unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTSTP) }
+
+// started waits for the parent's word on what this child is, and returns the way to it.
+func started() (*socketLink, error) {
 	unix.CloseOnExec(initFD)
 	link, err := newSocketLink(os.NewFile(initFD, "parent"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f, _, err := link.recv()
 	if err != nil || f.Kind != kindStart {
-		return fmt.Errorf("start: no start message: %w", err)
+		return nil, fmt.Errorf("start sandbox: no start message: %w", err)
 	}
 	if err := json.Unmarshal(f.Body, &self); err != nil {
-		return fmt.Errorf("start: %w", err)
+		return nil, fmt.Errorf("start sandbox: %w", err)
+	}
+	return link, nil
+}
+
+// filesStage is the child of [ModeFiles]: it stays where it is.
+func filesStage(handlers map[string]Handler) error {
+	ignoreTerminal()
+	link, err := started()
+	if err != nil {
+		return err
 	}
 	unix.Umask(0o022)
 	inode.OwnIsRoot()
